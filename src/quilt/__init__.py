@@ -1,0 +1,1 @@
+"""Data packages: versioned, content-addressed trees of files and tables."""

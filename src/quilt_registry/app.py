@@ -1,0 +1,105 @@
+"""The service: from the settings to a database, an object store, helpers and routes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, Request, Response
+from litestar.config.app import AppConfig
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
+
+from quilt.manifest import Bounds
+from quilt_registry import catalog, settings as settings_module, wire
+from quilt_registry.database import Database
+from quilt_registry.errors import Refusal
+from quilt_registry.objects import Objects
+from quilt_registry.offload import Offload, end_with_parent
+from quilt_registry.packages.access import Switches
+from quilt_registry.packages.push import Services
+from quilt_registry.settings import Settings
+from quilt_registry.wire import messages
+from quilt_registry.wire.cors import Cors
+
+log = logging.getLogger("quilt_registry")
+
+HELPERS = 1  # for each worker; a second one only helps where there are cores to spare
+
+
+def from_environment() -> ASGIApp:
+    """The service that the environment describes; what each worker runs."""
+    end_with_parent()
+    return build(settings_module.load())
+
+
+def build(settings: Settings) -> ASGIApp:
+    """The service. Needs DATABASE_URL to be set: whoever starts workers starts an embedded database first."""
+    assert settings.database_url is not None
+    db = Database(settings.database_url.get_secret_value(), settings.database_pool)
+    store = Objects(settings)
+    offload = Offload(max(HELPERS, (os.cpu_count() or 1) // 4))
+    switches = Switches(settings.allow_team_access, settings.allow_anonymous_access)
+    bounds = Bounds(settings.max_depth, settings.max_nodes, settings.max_name_length)
+    services = Services(db, store, offload, bounds, settings.team_id)
+
+    @asynccontextmanager
+    async def running(_: Litestar) -> AsyncIterator[None]:
+        await db.open()
+        store.prepare()
+        await offload.warm_up()
+        try:
+            yield
+        finally:
+            offload.close()
+            await db.close()
+
+    given = {"settings": settings, "db": db, "store": store, "offload": offload, "switches": switches, "services": services}
+    return Cors(
+        Litestar(
+            route_handlers=[wire.router(), catalog.router(settings)],
+            dependencies={name: _always(value) for name, value in given.items()},
+            exception_handlers={Exception: _refuse},
+            lifespan=[running],
+            openapi_config=None,
+            on_app_init=[_plain],
+            state=State({"settings": settings}),
+        )
+    )
+
+
+def _plain(config: AppConfig) -> AppConfig:
+    """No framework logging set-up: the process that serves decides where the log goes."""
+    config.logging_config = None
+    return config
+
+
+def _always(value: Any) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
+
+
+def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Say no in the way of whoever asked: JSON on the wire, a page in the catalog."""
+    headers: dict[str, str] | None = None
+    if isinstance(error, Refusal):
+        status, message = error.status, error.message
+        if status >= 500:
+            log.warning("%s %s: %s (%r)", request.method, request.scope["path"], message, error.__cause__)
+    elif isinstance(error, HTTPException):
+        status, message, headers = error.status_code, _sentence(error), error.headers
+    else:
+        status, message = 500, "Something went wrong in the registry. The details are in its log."
+        log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    if catalog.is_page(request.scope["path"]):
+        return catalog.refusal(request, status, message)
+    return messages.refusal(status, message, headers)
+
+
+def _sentence(error: HTTPException) -> str:
+    known = {404: "There is nothing at this address.", 405: "This address does not take this method."}
+    return known.get(error.status_code, error.detail)

@@ -1,0 +1,11 @@
+"""${message}"""
+
+from quilt_registry.migrations import run
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+
+
+def upgrade() -> None:
+    run("""
+    """)

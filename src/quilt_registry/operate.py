@@ -1,0 +1,316 @@
+"""The command `quilt-registry`: what operators run. Each command calls what the web calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from quilt_registry import __version__, database, embedded, settings as settings_module
+from quilt_registry.accounts import users
+from quilt_registry.database import Database
+from quilt_registry.embedded import EmbeddedError
+from quilt_registry.errors import Refusal
+from quilt_registry.objects import Objects
+from quilt_registry.settings import Settings, SettingsError
+
+T = TypeVar("T")
+
+DRAIN = 60  # seconds that running requests get when the registry stops
+FIRST_ADMIN = "admin"
+
+
+class Stop(Exception):
+    """The command cannot go on. Shown as it is, without a traceback; exit status 1."""
+
+
+def main() -> None:
+    """Entry point of the `quilt-registry` command."""
+    try:
+        cli(standalone_mode=False)
+    except (Stop, SettingsError, EmbeddedError, Refusal) as error:
+        _fail(str(error))
+    except click.exceptions.Abort:
+        _fail("Stopped.")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"quilt-registry: {message}", err=True)
+    sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="quilt-registry")
+def cli() -> None:
+    """A private registry for data packages."""
+
+
+# ------------------------------------------------------------------------------------------------ the parts
+
+
+@contextlib.contextmanager
+def _database(join: bool = False) -> Iterator[Settings]:
+    """The settings with a database that runs: the external one, or the embedded one for the length of the block.
+
+    `join`: where a registry runs already with the embedded one, use it beside that.
+    """
+    settings = settings_module.load()
+    if settings.database_url:
+        yield settings
+    elif join and embedded.in_use(settings.quilt_home):
+        yield _embedded(settings, embedded.address(settings.quilt_home))
+    else:
+        with embedded.locked(settings.quilt_home), embedded.running(settings.quilt_home) as url:
+            yield _embedded(settings, url)
+
+
+def _embedded(settings: Settings, url: str) -> Settings:
+    """The settings of the embedded set-up, put into the environment, where workers read them."""
+    os.environ["DATABASE_URL"] = url
+    if not settings.quilt_secret_key:
+        os.environ["QUILT_SECRET_KEY"] = _secret(settings.quilt_home / "secret")
+    return settings_module.load()
+
+
+def _secret(path: Path) -> str:
+    """The key that signs, made once, in a file that only its owner can read."""
+    with contextlib.suppress(FileNotFoundError):
+        if text := path.read_text().strip():
+            return text
+    text = secrets.token_urlsafe(32)
+    new = path.with_suffix(".new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+    return text
+
+
+def _url(settings: Settings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url.get_secret_value()
+
+
+def _run(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+    """Do something with the database, outside of a server."""
+
+    async def run() -> T:
+        db = Database(_url(settings), 2)
+        await db.open()
+        try:
+            return await work(db)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
+
+
+# ------------------------------------------------------------------------------------------------ serve
+
+
+class _Stopped(BaseException):
+    """Raised by a signal, so that what was started is stopped in order."""
+
+
+def _stop(*_: Any) -> NoReturn:
+    raise _Stopped
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that serve.")
+@click.option("--migrate", is_flag=True, help="First bring an external database's schema up to date.")
+def serve(host: str, port: int, workers: int, migrate: bool) -> None:
+    """Serve the registry until Ctrl-C or SIGTERM.
+
+    Without DATABASE_URL it runs a PostgreSQL of its own in QUILT_HOME, and makes an admin on the first start.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    if port != 5000:
+        os.environ.setdefault("REGISTRY_URL", f"http://localhost:{port}")
+    own = settings_module.load().database_url is None
+    _log_to_stderr(settings_module.load())
+    with contextlib.suppress(_Stopped), _listening(host, port) as listener, _database() as settings:
+        if own or migrate:
+            database.migrate(_url(settings))
+        _check_schema(settings)
+        password = _run(settings, _first_admin) if own else None
+        threading.Thread(target=_announce, args=(settings, host, port, password), daemon=True).start()
+        _serve(settings, listener, workers)
+    click.echo("Stopped.", err=True)
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that waits for connections before anything else is started, so that a taken port is found first."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise Stop(
+                f"Cannot listen on {host}:{port}: {error.strerror}. "
+                "Does a registry run there already? If not, choose another --port."
+            ) from None
+        listener.set_inheritable(True)
+        yield listener
+
+
+def _check_schema(settings: Settings) -> None:
+    found, needed = asyncio.run(database.revision(_url(settings))), database.head()
+    if found != needed:
+        raise Stop(
+            f"The database has the schema {found or 'of nothing yet'}, this release needs {needed}. "
+            "Run `quilt-registry migrate`, or start with --migrate."
+        )
+
+
+async def _first_admin(db: Database) -> str | None:
+    """Make an admin where there is none; returns the password, which is shown once."""
+    if await users.any_admin(db):
+        return None
+    password = secrets.token_urlsafe(12)
+    await users.create(db, FIRST_ADMIN, f"{FIRST_ADMIN}@localhost", password, is_admin=True)
+    return password
+
+
+def _announce(settings: Settings, host: str, port: int, password: str | None) -> None:
+    """Say that the registry is ready, once it answers."""
+    address = ("127.0.0.1" if host == "0.0.0.0" else host, port)
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(b"GET /healthcheck HTTP/1.0\r\n\r\n")
+            if b" 200 " in connection.recv(100):
+                break
+        time.sleep(0.1)
+    lines = [f"Quilt Registry is ready: {settings.registry_url}"]
+    if password:
+        lines += [
+            "",
+            f"  user name  {FIRST_ADMIN}",
+            f"  password   {password}",
+            "",
+            "This password is shown only now. Stop the registry with Ctrl-C.",
+        ]
+    click.echo("\n".join(lines))
+    sys.stdout.flush()
+
+
+def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
+    config = uvicorn.Config(
+        "quilt_registry.app:from_environment",
+        factory=True,
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,  # addresses hold signatures of URLs
+        server_header=False,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        timeout_graceful_shutdown=DRAIN,
+        backlog=2048,
+    )
+    server = uvicorn.Server(config)
+    if workers == 1:
+        server.run(sockets=[listener])
+        if not server.started:
+            raise Stop("The registry could not start; the lines above say why.")
+    else:
+        listener.listen(2048)
+        Multiprocess(config, target=server.run, sockets=[listener]).run()
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("uvicorn.error", "alembic", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+# ------------------------------------------------------------------------------------------------ the rest
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema to this release's. Two at once are safe."""
+    with _database(join=True) as settings:
+        database.migrate(_url(settings))
+        click.echo(f"The database has the schema {database.head()}.")
+
+
+@cli.command("create-admin")
+@click.option("--username", prompt="User name", help="Lower-case letters, digits and _.")
+@click.option("--email", prompt="E-mail", help="Where letters to this admin go.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+def create_admin(username: str, email: str, password_stdin: bool) -> None:
+    """Make an admin. Asks for what is missing."""
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with _database(join=True) as settings:
+        _check_schema(settings)
+        _run(settings, lambda db: users.create(db, username, email, password, is_admin=True))
+    click.echo(f"Made the admin {username}.")
+
+
+@cli.command()
+def check() -> None:
+    """Say of each part whether it works, and what to do if not. Exit status 1 if one does not."""
+    failed = False
+    try:
+        settings = settings_module.load()
+    except SettingsError as error:
+        click.echo(f"settings  failed: {error}")
+        sys.exit(1)
+    click.echo(f"settings  ok: {settings.registry_url}, {'team ' + settings.team_id if settings.team_id else 'open mode'}")
+    for part, work in (("database", _check_database), ("store", _check_store)):
+        try:
+            click.echo(f"{part:9} ok: {work()}")
+        except (Stop, EmbeddedError, Refusal, OSError) as error:
+            failed = True
+            click.echo(f"{part:9} failed: {error}")
+    sys.exit(1 if failed else 0)
+
+
+def _check_database() -> str:
+    with _database(join=True) as settings:
+        _check_schema(settings)
+        version = _run(settings, lambda db: db.fetchval("SHOW server_version"))
+        return f"PostgreSQL {version}, schema {database.head()}"
+
+
+def _check_store() -> str:
+    settings = settings_module.load()
+    store = Objects(settings)
+    try:
+        asyncio.run(store.try_out())
+    except Refusal as error:
+        raise Stop(
+            f"{error} Check PACKAGE_BUCKET_NAME, S3_ENDPOINT, AWS_REGION and the keys."
+            if settings.package_bucket_name
+            else f"{error} Check the rights and the room of {settings.objects_directory}."
+        ) from None
+    return f"bucket {settings.package_bucket_name}" if settings.package_bucket_name else str(settings.objects_directory)

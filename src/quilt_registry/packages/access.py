@@ -1,0 +1,181 @@
+"""Who may see, push, tag, share, delete: the only file that decides.
+
+A package that somebody may not see does not exist for them: the same refusal, the same words.
+
+| right  | who has it |
+|--------|------------|
+| read   | names in the access list; every member if `team` is in it and team access is on; anyone if `public` is in it and anonymous access is on. The owner is always in it |
+| push   | the owner; every member if `team` is in the list and team access is on. Only the owner creates |
+| tag    | as push |
+| own    | the owner: versions, removing tags, access, deletion |
+
+Admins get no extra right to packages.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from quilt_registry.accounts.users import Account
+from quilt_registry.database import Connection, Database
+from quilt_registry.errors import Forbidden, NotFound, SignInNeeded
+
+PUBLIC, TEAM = "public", "team"
+
+
+class Switches(Struct, frozen=True):
+    """What the registry's settings allow at all."""
+
+    team: bool
+    anonymous: bool
+
+
+class Caller(Struct, frozen=True):
+    """Somebody asking, signed in or not."""
+
+    account: Account | None
+    switches: Switches
+
+    @property
+    def name(self) -> str | None:
+        return self.account.name if self.account else None
+
+    @property
+    def grants(self) -> list[str]:
+        """The entries of an access list that let this caller read."""
+        grants = [PUBLIC] if self.switches.anonymous else []
+        if self.account:
+            grants.append(self.account.name)
+            if self.switches.team:
+                grants.append(TEAM)
+        return grants
+
+
+class Member(Caller, frozen=True):
+    """Somebody signed in."""
+
+    account: Account
+
+    @property
+    def name(self) -> str:
+        return self.account.name
+
+
+class Package(Struct, frozen=True):
+    """A package that the caller may read."""
+
+    id: int
+    owner_id: int
+    owner: str
+    name: str
+    pushes: int
+    has_public: bool
+    has_team: bool
+
+
+def is_public(caller: Caller, package: Package) -> bool:
+    """Whether a `public` entry exists that counts for this caller."""
+    return package.has_public and PUBLIC in caller.grants
+
+
+def is_team(caller: Caller, package: Package) -> bool:
+    """Whether a `team` entry exists that counts for this caller."""
+    return package.has_team and TEAM in caller.grants
+
+
+# For queries over packages `p`: $1 is caller.grants.
+READABLE = "EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = ANY($1::text[]))"
+
+COLUMNS = """
+    p.id, p.owner_id, p.owner, p.name, p.pushes,
+    EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = 'public') AS has_public,
+    EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = 'team') AS has_team
+"""
+
+
+async def find(db: Database | Connection, caller: Caller, owner: str, name: str) -> Package | None:
+    """The package, if there is one and the caller may read it."""
+    row = await db.fetchrow(
+        f"SELECT {COLUMNS} FROM package p WHERE p.owner = $2 AND p.name = $3 AND {READABLE}", caller.grants, owner, name
+    )
+    return Package(*row) if row else None
+
+
+def no_package(caller: Caller, owner: str, name: str) -> NotFound:
+    """The refusal for a package that is not there for this caller."""
+    hint = "" if caller.account else " (do you need to log in?)"
+    return NotFound(f"Package {owner}/{name} does not exist{hint}")
+
+
+def no_instance() -> NotFound:
+    """The refusal for a top hash that is not there: missing, not readable, or another package's."""
+    return NotFound("Package hash does not exist")
+
+
+async def to_read(db: Database | Connection, caller: Caller, owner: str, name: str) -> Package:
+    """The package, for reading. Raises NotFound."""
+    package = await find(db, caller, owner, name)
+    if package is None:
+        raise no_package(caller, owner, name)
+    return package
+
+
+def may_write(caller: Caller, package: Package) -> bool:
+    """Whether the caller may push to the package and move its tags."""
+    return caller.name == package.owner or is_team(caller, package)
+
+
+def check_push(member: Member, owner: str, package: Package | None) -> None:
+    """Raises Forbidden unless the member may push; `package` is None if there is none for them."""
+    if package is None:
+        if member.name != owner:
+            raise Forbidden("Only the package owner can create packages.")
+    elif not may_write(member, package):
+        raise Forbidden("Only the package owner can push private packages.")
+
+
+def check_visibility(
+    switches: Switches, team_id: str, package: Package | None, owner: str, name: str, public: bool, team: bool
+) -> None:
+    """Raises Forbidden if a push asks for a visibility that is switched off, or that an existing package lacks."""
+    check_grantable(switches, PUBLIC if public else None)
+    check_grantable(switches, TEAM if team else None)
+    if package and public and not package.has_public:
+        raise Forbidden(f"{owner}/{name} is private. To make it public, run `quilt access add {owner}/{name} public`.")
+    if package and team and not package.has_team:
+        full = f"{team_id}:{owner}/{name}" if team_id else f"{owner}/{name}"
+        raise Forbidden(f"{full} is private. To share it with the team, run `quilt access add {full} team`.")
+
+
+def check_grantable(switches: Switches, grantee: str | None) -> None:
+    """Raises Forbidden for a pseudo-user that the registry's settings do not allow in access lists."""
+    if grantee == PUBLIC and not switches.anonymous:
+        raise Forbidden("Public access not allowed")
+    if grantee == TEAM and not switches.team:
+        raise Forbidden("Team access not allowed")
+
+
+def check_tag(member: Member, package: Package) -> None:
+    """Raises Forbidden unless the member may move the package's tags."""
+    if not may_write(member, package):
+        if member.switches.team:
+            raise Forbidden("Private package: only the package owner can modify tags")
+        raise Forbidden("Only the package owner can modify tags")
+
+
+def check_owner(member: Member, owner: str, what: str) -> None:
+    """Raises Forbidden unless the path names the member as owner; asked before anything is looked up."""
+    if member.name != owner:
+        raise Forbidden(f"Only the package owner can {what}")
+
+
+def check_signed_in(account: Account | None, switches: Switches) -> None:
+    """Raises SignInNeeded if this registry shows nothing to people who are not signed in."""
+    if account is None and not switches.anonymous:
+        raise SignInNeeded("Not logged in")
+
+
+def check_active(account: Account) -> None:
+    """Raises Forbidden for an account that was disabled or never activated."""
+    if not account.is_active:
+        raise Forbidden("Account is inactive. Must have an active account.")

@@ -1,0 +1,143 @@
+"""What there is: the packages of an owner, the instances of a package, and what a page about one shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import msgspec
+from msgspec import Raw, Struct
+
+from quilt_registry import events
+from quilt_registry.database import Database
+from quilt_registry.objects import Objects as Store, final_key
+from quilt_registry.packages import access, instances
+from quilt_registry.packages.access import Caller, Member, Package
+from quilt_registry.packages.install import stamps
+from quilt_registry.packages.instances import Instance
+
+
+class Listed(Struct):
+    """A package in a list. The flags tell of entries in its access list that count for the caller."""
+
+    name: str
+    is_public: bool
+    is_team: bool
+
+
+async def of_owner(db: Database, caller: Caller, owner: str) -> list[Listed]:
+    """An owner's packages that the caller may read, by name."""
+    rows = await db.fetch(
+        f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $2 AND {access.READABLE} ORDER BY p.name",
+        caller.grants,
+        owner,
+    )
+    return [_listed(caller, Package(*row)) for row in rows]
+
+
+def _listed(caller: Caller, package: Package) -> Listed:
+    return Listed(package.name, access.is_public(caller, package), access.is_team(caller, package))
+
+
+async def readable(db: Database, caller: Caller, most: int) -> list[Package]:
+    """Packages that the caller may read, those pushed last first."""
+    rows = await db.fetch(
+        f"""
+        SELECT {access.COLUMNS} FROM package p WHERE {access.READABLE}
+        ORDER BY (SELECT max(id) FROM push u WHERE u.package_id = p.id) DESC NULLS LAST LIMIT $2
+        """,
+        caller.grants,
+        most,
+    )
+    return [Package(*row) for row in rows]
+
+
+async def hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
+    """The top hashes of all instances of a package. Raises NotFound."""
+    package = await access.to_read(db, caller, owner, name)
+    rows = await db.fetch(
+        "SELECT encode(top_hash, 'hex') FROM instance WHERE package_id = $1 ORDER BY created_at, id", package.id
+    )
+    return [row[0] for row in rows]
+
+
+async def preview(
+    db: Database, store: Store, caller: Caller, owner: str, name: str, top_hash: str, record: bool
+) -> dict[str, Any]:
+    """What a page about an instance shows (protocol §12); everything in it was computed at the push.
+
+    `record` adds the event PREVIEW. Raises NotFound.
+    """
+    package, instance = await instances.to_read(db, caller, owner, name, top_hash)
+    row = await _shown(db, package, instance)
+    if row is None:
+        raise access.no_instance()
+    if record:
+        await events.record(db, "PREVIEW", caller.name, package, instance.top_hash)
+    readme = row["readme"]
+    return {
+        "preview": Raw(row["preview"]),
+        "readme_url": store.signer.urls([final_key(owner, readme.hex())])[0] if readme else None,
+        "readme_preview": row["text"],
+        **stamps(instance),
+        "is_public": access.is_public(caller, package),
+        "is_team": access.is_team(caller, package),
+        "total_size_uncompressed": row["size"],
+        "file_types": Raw(row["file_types"]),
+        "log_count": package.pushes,
+    }
+
+
+async def delete(db: Database, member: Member, owner: str, name: str) -> None:
+    """Delete a package with all its history. Its objects and its events stay. Raises Forbidden, NotFound."""
+    access.check_owner(member, owner, "delete packages.")
+    async with db.transaction() as connection:
+        package = await access.to_read(connection, member, owner, name)
+        if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR UPDATE", package.id):
+            raise access.no_package(member, owner, name)
+        await connection.execute("DELETE FROM package_object WHERE package_id = $1", package.id)
+        await connection.execute("DELETE FROM package_page WHERE package_id = $1", package.id)
+        await connection.execute("DELETE FROM package WHERE id = $1", package.id)
+        await events.record(connection, "DELETE", member.name, package)
+
+
+class Overview(Struct):
+    """A package and the instance that a tag points at; `instance` and what belongs to it are None without one."""
+
+    package: Package
+    instance: Instance | None = None
+    size: int = 0
+    readme: str | None = None
+    lines: list[tuple[int, str]] = []
+
+
+async def overview(db: Database, caller: Caller, owner: str, name: str, tag: str, record: bool) -> Overview:
+    """What the page of a package shows. `record` adds the event PREVIEW. Raises NotFound."""
+    package = await access.to_read(db, caller, owner, name)
+    instance = await instances.tagged(db, package.id, tag)
+    row = instance and await _shown(db, package, instance)
+    if not instance or not row:
+        return Overview(package)
+    if record:
+        await events.record(db, "PREVIEW", caller.name, package, instance.top_hash)
+    return Overview(package, instance, row["size"], row["text"], _lines(msgspec.json.decode(row["preview"])))
+
+
+async def _shown(db: Database, package: Package, instance: Instance) -> asyncpg.Record | None:
+    return await db.fetchrow(
+        """
+        SELECT i.preview, i.file_types, i.size, i.readme, r.text
+        FROM instance i LEFT JOIN readme r ON r.owner_id = $2 AND r.digest = i.readme WHERE i.id = $1
+        """,
+        instance.id,
+        package.owner_id,
+    )
+
+
+def _lines(rows: list[list[Any]], depth: int = 0) -> list[tuple[int, str]]:
+    """A preview as lines: how deep, and a name; groups end in a slash."""
+    lines = []
+    for name, below in rows:
+        lines.append((depth, name if below is None else f"{name}/"))
+        lines += _lines(below or [], depth + 1)
+    return lines

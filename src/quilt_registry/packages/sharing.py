@@ -1,0 +1,71 @@
+"""The access list of a package: user names, and the pseudo-users `team` and `public`."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from quilt_registry.accounts.users import is_user_name
+from quilt_registry.database import Database
+from quilt_registry.errors import Conflict, Forbidden, Invalid, NotFound
+from quilt_registry.packages import access
+from quilt_registry.packages.access import Caller, Member
+
+PSEUDO_USERS = (access.PUBLIC, access.TEAM)
+
+
+async def grantees(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
+    """Everybody in the access list, the owner first. Raises NotFound."""
+    package = await access.to_read(db, caller, owner, name)
+    rows = await db.fetch(
+        "SELECT grantee FROM access WHERE package_id = $1 ORDER BY grantee <> $2, grantee", package.id, owner
+    )
+    return [row[0] for row in rows]
+
+
+async def grant(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
+    """Add to the access list. Raises Forbidden, NotFound, Invalid, Conflict."""
+    access.check_owner(member, owner, "grant access")
+    package = await access.to_read(db, member, owner, name)
+    access.check_grantable(member.switches, grantee)
+    _check_name(grantee)
+    if grantee not in PSEUDO_USERS and not await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE name = $1)", grantee):
+        raise NotFound(f"User {grantee} does not exist")
+    try:
+        await db.execute("INSERT INTO access (package_id, grantee) VALUES ($1, $2)", package.id, grantee)
+    except asyncpg.UniqueViolationError:
+        raise Conflict("The user already has access") from None
+    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+        raise access.no_package(member, owner, name) from None
+
+
+async def check_granted(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
+    """Raises NotFound unless somebody is in the access list; Invalid, Forbidden."""
+    _check_name(grantee)
+    access.check_owner(member, owner, "view access")
+    package = await access.to_read(db, member, owner, name)
+    if not await db.fetchval(
+        "SELECT EXISTS (SELECT FROM access WHERE package_id = $1 AND grantee = $2)", package.id, grantee
+    ):
+        raise access.no_package(member, owner, name)
+
+
+async def revoke(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
+    """Take out of the access list. URLs signed before stay good until they expire.
+
+    Raises Invalid, Forbidden, NotFound.
+    """
+    _check_name(grantee)
+    access.check_owner(member, owner, "revoke access")
+    if grantee == owner:
+        raise Forbidden("Cannot revoke the owner's access")
+    package = await access.to_read(db, member, owner, name)
+    done = await db.execute("DELETE FROM access WHERE package_id = $1 AND grantee = $2", package.id, grantee)
+    if done == "DELETE 0":
+        raise access.no_package(member, owner, name)
+
+
+def _check_name(grantee: str) -> None:
+    if not is_user_name(grantee):
+        raise Invalid(
+            "Username is not valid. It starts with a lower-case letter, followed by lower-case letters, digits and _."
+        )

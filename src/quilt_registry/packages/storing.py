@@ -1,0 +1,193 @@
+"""Storing a push: what happens inside its one transaction, while the package's row is held."""
+
+from __future__ import annotations
+
+import re
+from array import array
+
+from msgspec import Struct
+
+from quilt_registry import events
+from quilt_registry.database import Connection, Database
+from quilt_registry.errors import Conflict, Forbidden, Invalid
+from quilt_registry.objects import DAMAGED
+from quilt_registry.offload import Offload
+from quilt_registry.packages import access, instances, pages
+from quilt_registry.packages.access import Member, Package
+from quilt_registry.packages.instances import Instance
+from quilt_registry.packages.manifests import Manifest
+from quilt_registry.packages.pages import Objects
+from quilt_registry.packages.uploads import UNPACKED
+
+_NAME = re.compile(r"[a-zA-Z]\w{0,63}")
+
+
+class PackageReplaced(Exception):
+    """The package that a push was checked against was made or deleted meanwhile: the checks must be made again."""
+
+
+class Claimed(Struct, frozen=True):
+    """A package whose row this transaction holds."""
+
+    id: int
+    owner_id: int
+    owner: str
+    name: str
+
+
+def check_name(name: str) -> None:
+    """Raises Invalid for what cannot be a package's name."""
+    if not _NAME.fullmatch(name):
+        raise Invalid("Invalid package name")
+
+
+async def check_free(db: Database | Connection, owner_id: int, owner: str, name: str) -> None:
+    """Raises Forbidden if a package exists whose name differs in case only."""
+    other = await db.fetchval(
+        "SELECT name FROM package WHERE owner_id = $1 AND lower(name) = lower($2) AND name <> $2", owner_id, name
+    )
+    if other:
+        raise Forbidden(f"Package already exists: {owner}/{other}")
+
+
+async def claim(
+    connection: Connection, member: Member, package: Package | None, name: str, public: bool, team: bool
+) -> Claimed:
+    """Hold the package that was checked, or make it for the member. Raises PackageReplaced, Forbidden."""
+    if package is not None:
+        if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR UPDATE", package.id):
+            raise PackageReplaced
+        return Claimed(package.id, package.owner_id, package.owner, package.name)
+    owner_id, owner = member.account.id, member.name
+    package_id = await connection.fetchval(
+        """
+        INSERT INTO package (owner_id, owner, name) VALUES ($1, $2, $3)
+        ON CONFLICT (owner_id, lower(name)) DO NOTHING RETURNING id
+        """,
+        owner_id, owner, name,
+    )  # fmt: skip
+    if package_id is None:
+        await check_free(connection, owner_id, owner, name)
+        raise PackageReplaced
+    grantees = [owner, *([access.PUBLIC] if public else []), *([access.TEAM] if team else [])]
+    await connection.execute("INSERT INTO access SELECT $1, unnest($2::text[])", package_id, grantees)
+    return Claimed(package_id, owner_id, owner, name)
+
+
+async def store(
+    connection: Connection,
+    offload: Offload,
+    member: Member,
+    package: Claimed,
+    manifest: Manifest,
+    state: int,
+    readme_text: str | None,
+    public: bool,
+) -> int:
+    """Store a manifest and record its push; returns the instance's id. Its objects were verified.
+
+    Raises Conflict if the top hash names another tree already.
+    """
+    await _store_objects(connection, package, manifest.fresh_objects, state)
+    await _store_pages(connection, package, manifest)
+    if manifest.readme and readme_text is not None:
+        await connection.execute(
+            "INSERT INTO readme VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", package.owner_id, manifest.readme, readme_text
+        )
+    instance_id = await _store_instance(connection, offload, member, package, manifest)
+    await connection.execute(
+        "INSERT INTO push (package_id, instance_id, author) VALUES ($1, $2, $3)", package.id, instance_id, member.name
+    )
+    await connection.execute("UPDATE package SET pushes = pushes + 1 WHERE id = $1", package.id)
+    await events.record(connection, "PUSH", member.name, package, manifest.top_hash, {"public": public})
+    return instance_id
+
+
+async def _store_objects(connection: Connection, package: Claimed, objects: Objects, state: int) -> None:
+    """One row an object and owner, one an object and package; none for what is there.
+
+    In the order of their digests, so that two pushes with the same new objects wait for, and do not block, each other.
+    """
+    sizes = array("q", objects.sizes)
+    await connection.execute(
+        f"""
+        INSERT INTO object (owner_id, digest, size, state)
+        SELECT $1, n.digest, n.size, $4 FROM ({UNPACKED}) n ORDER BY n.digest
+        ON CONFLICT (digest, owner_id) DO UPDATE SET size = excluded.size, state = excluded.state
+        WHERE object.state = {DAMAGED}
+        """,
+        package.owner_id, objects.digests, sizes, state,
+    )  # fmt: skip
+    await connection.execute(
+        f"""
+        INSERT INTO package_object (package_id, object_id)
+        SELECT $4, o.id FROM ({UNPACKED}) n JOIN object o ON o.digest = n.digest AND o.owner_id = $1
+        ORDER BY o.id ON CONFLICT DO NOTHING
+        """,
+        package.owner_id, objects.digests, sizes, package.id,
+    )  # fmt: skip
+
+
+async def _store_pages(connection: Connection, package: Claimed, manifest: Manifest) -> None:
+    fresh = sorted(manifest.fresh_pages, key=lambda page: page.name)
+    await connection.execute(
+        """
+        INSERT INTO page (name, entries, body) SELECT * FROM unnest($1::bytea[], $2::int[], $3::bytea[])
+        ON CONFLICT DO NOTHING
+        """,
+        [page.name for page in fresh], [page.entries for page in fresh], [page.body for page in fresh],
+    )  # fmt: skip
+    await connection.execute(
+        "INSERT INTO package_page SELECT $1, unnest($2::bytea[]) ON CONFLICT DO NOTHING",
+        package.id,
+        [page.name for page in fresh],
+    )
+
+
+async def _store_instance(
+    connection: Connection, offload: Offload, member: Member, package: Claimed, manifest: Manifest
+) -> int:
+    """Make the instance, or, where the top hash is known, replace what of its tree the hash leaves open: `metadata`."""
+    row = await connection.fetchrow(
+        f"SELECT {instances.COLUMNS} FROM instance i WHERE i.package_id = $1 AND i.top_hash = $2",
+        package.id, manifest.top_hash,
+    )  # fmt: skip
+    if row is None:
+        return await connection.fetchval(  # type: ignore[no-any-return]
+            """
+            INSERT INTO instance (package_id, top_hash, pages, counts, entries, size, preview, file_types, readme,
+                                  created_by, updated_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) RETURNING id
+            """,
+            package.id, manifest.top_hash, b"".join(manifest.pages), manifest.counts, manifest.entries, manifest.size,
+            manifest.preview, manifest.file_types, manifest.readme, member.name,
+        )  # fmt: skip
+    instance = Instance(*row)
+    if instance.pages != b"".join(manifest.pages):
+        await _check_same_tree(connection, offload, instance, manifest)
+        if await _may_replace(connection, member, package, instance):
+            await connection.execute(
+                "UPDATE instance SET pages = $2, counts = $3, size = $4, file_types = $5 WHERE id = $1",
+                instance.id, b"".join(manifest.pages), manifest.counts, manifest.size, manifest.file_types,
+            )  # fmt: skip
+    await connection.execute("UPDATE instance SET updated_by = $2, updated_at = now() WHERE id = $1", instance.id, member.name)
+    return instance.id
+
+
+async def _may_replace(connection: Connection, member: Member, package: Claimed, instance: Instance) -> bool:
+    """The last push wins, but a version that others rely on is the owner's to change."""
+    if member.name == package.owner:
+        return True
+    versioned = await connection.fetchval("SELECT EXISTS (SELECT FROM version WHERE instance_id = $1)", instance.id)
+    return not versioned
+
+
+async def _check_same_tree(connection: Connection, offload: Offload, instance: Instance, manifest: Manifest) -> None:
+    """One top hash can name two trees: it has no mark for whose metadata hash it holds."""
+    ours = await instances.bodies(connection, instance)
+    theirs = await instances.bodies_of(connection, manifest.pages)
+    if not await offload.run(2 * manifest.entries, pages.same_outside_metadata, ours, theirs):
+        raise Conflict(
+            "This top hash is in use for another tree of this package, with the same metadata on another node. "
+            "Change any metadata value and push again."
+        )

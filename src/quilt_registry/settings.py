@@ -1,0 +1,154 @@
+"""The settings: environment variables, read once. docs/operating.md lists them for operators."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting is wrong. The message names the variable, says what is wrong, and never shows a secret."""
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value.rstrip("/"))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
+        raise ValueError("must be an http(s) address without a path, such as https://quilt.example.com")
+    return value.rstrip("/")
+
+
+def _team_id(value: str) -> str:
+    if value and not (value.isascii() and value.isalpha() and value.islower() and len(value) <= 24):
+        raise ValueError("must be 1 to 24 lower-case letters (old clients take nothing else), or empty for open mode")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Settings(BaseSettings):
+    """All settings, typed. Field names in capitals are the names of the variables, unless an alias is given."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=False, extra="ignore", frozen=True, populate_by_name=True)
+
+    quilt_home: Path = Path("quilt-data")
+    """Data directory of the embedded set-up: `postgres/`, `objects/`, `secret`."""
+    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_URL", "SQLALCHEMY_DATABASE_URI"))
+    """PostgreSQL, as postgresql://…; absent: the embedded one."""
+    database_pool: int = Field(10, ge=2, le=200)
+    """Database connections of each worker, at most."""
+
+    package_bucket_name: str | None = None
+    """Bucket of the object store; absent: the directory QUILT_HOME/objects."""
+    s3_endpoint: Address | None = None
+    """Address of an S3-compatible store, as clients reach it; absent: AWS."""
+    s3_internal_endpoint: Address | None = None
+    """The same store as the registry itself reaches it, where that differs."""
+    aws_region: str = Field("us-east-1", validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
+    """Region of the bucket."""
+    aws_access_key_id: str | None = None
+    """Access key that signs URLs."""
+    aws_secret_access_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("AWS_SECRET_KEY", "AWS_SECRET_ACCESS_KEY")
+    )
+    """Its secret. AWS_SECRET_KEY wins when both are set."""
+    package_url_expiration: int = Field(86_400, ge=60, le=604_800)
+    """Seconds that a signed URL lives."""
+
+    registry_url: Address = "http://localhost:5000"
+    """Public address of the registry; what clients are told."""
+    catalog_url: Address = "http://localhost:5000"
+    """Public address of the catalog pages; REGISTRY_URL when absent."""
+
+    team_id: Annotated[str, AfterValidator(_team_id)] = "local"
+    """The team's name in client commands. Empty: open mode."""
+    team_name: str = ""
+    """The team's name on pages; TEAM_ID when absent."""
+    allow_team_access: bool = True
+    """Packages may be shared with the whole team. Default: on in team mode."""
+    allow_anonymous_access: bool = False
+    """People who are not signed in may read public packages. Default: on in open mode."""
+
+    quilt_secret_key: SecretStr | None = None
+    """Signs cookies and local URLs. Embedded: made once and kept in QUILT_HOME/secret."""
+
+    max_body_bytes: int = Field(100_000_000, ge=1_000_000)
+    """Largest request body, sent plain."""
+    max_unpacked_bytes: int = Field(512 * 1024 * 1024, ge=1_000_000)
+    """Largest request body sent as gzip, after unpacking."""
+    max_nodes: int = Field(2_000_000, ge=1)
+    """Most nodes in a package."""
+    max_depth: int = Field(72, ge=1, le=200)
+    """Most groups below each other in a package."""
+    max_name_length: int = Field(255, ge=1, le=4_096)
+    """Most characters in a node's name."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much is logged."""
+    deployment_id: str = ""
+    """Name of this deployment in the log."""
+    forwarded_allow_ips: str = "127.0.0.1"
+    """Addresses of proxies whose X-Forwarded-* headers are believed, separated by commas."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _modes(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Fill in what depends on other settings. Empty texts count as absent, but for TEAM_ID."""
+        values = {name: value for name, value in values.items() if value != "" or name.lower() == "team_id"}
+        team_mode = values.get("team_id", "local") != ""
+        values.setdefault("allow_team_access", team_mode)
+        values.setdefault("allow_anonymous_access", not team_mode)
+        values.setdefault("catalog_url", values.get("registry_url", "http://localhost:5000"))
+        return values
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if not (self.allow_team_access or self.allow_anonymous_access):
+            raise ValueError("ALLOW_TEAM_ACCESS or ALLOW_ANONYMOUS_ACCESS must be on")
+        if self.package_bucket_name and not (self.aws_access_key_id and self.aws_secret_access_key):
+            raise ValueError("PACKAGE_BUCKET_NAME needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if self.database_url and not self.package_bucket_name and not self.quilt_secret_key:
+            raise ValueError("DATABASE_URL without PACKAGE_BUCKET_NAME needs QUILT_SECRET_KEY, which signs local URLs")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **sources: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, sources["env_settings"])
+
+    @property
+    def objects_directory(self) -> Path:
+        """Where the directory store keeps objects."""
+        return self.quilt_home / "objects"
+
+    @property
+    def team_title(self) -> str:
+        """What pages call the team."""
+        return self.team_name or self.team_id or "Quilt Registry"
+
+
+def load() -> Settings:
+    """Read the environment. NAME_FILE names a file to read a secret from. Raises SettingsError."""
+    secrets = {}
+    for name in ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "AWS_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "QUILT_SECRET_KEY"):
+        if file := os.environ.get(name + "_FILE"):
+            try:
+                secrets[name] = Path(file).read_text().strip()
+            except OSError as error:
+                raise SettingsError(f"{name}_FILE: cannot read {file}: {error.strerror}") from None
+    try:
+        return Settings(**secrets)
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_sentence, error.errors(include_input=False, include_url=False)))) from None
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(map(str, error["loc"])).upper()
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

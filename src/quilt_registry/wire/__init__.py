@@ -1,0 +1,84 @@
+"""The JSON protocol that released clients speak: every call on one page. README.md in this folder explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from litestar import HttpMethod, Request, Router
+from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
+
+from quilt_registry.errors import Invalid, NotFound
+from quilt_registry.wire import calling, history, objects, packages, session, sharing, system
+
+
+def _call(methods: str, path: str, function: Callable[..., Any]) -> HTTPRouteHandler:
+    """A route. GET answers HEAD too. Paths that end with a slash are good without it, the others not with it."""
+    names = methods.replace("GET", "GET HEAD").split()
+    return HTTPRouteHandler(
+        path,
+        http_method=[HttpMethod(name) for name in names],
+        status_code=200,
+        opt={"slash": path.endswith("/") or path.endswith(":path}")},
+    )(function)
+
+
+def _calls() -> list[HTTPRouteHandler]:
+    return [
+        _call("GET", "/login", session.login_page),
+        _call("POST", "/api/login", session.login),
+        _call("POST", "/api/token", session.token),
+        _call("POST", "/api/refresh", session.refresh),
+        _call("POST", "/api/logout", session.logout),
+        _call("GET", "/api/me", session.me),
+        _call("GET", "/api/code", session.code),
+        _call("PUT", "/api/package/{owner:str}/{name:str}/{top_hash:str}", packages.push),
+        _call("POST", "/api/package_update/{owner:str}/{name:str}/{path:path}", packages.push_part),
+        _call("GET", "/api/package/{owner:str}/{name:str}/{top_hash:str}", packages.install),
+        _call("POST", "/api/get_objects", packages.get_objects),
+        _call("GET", "/api/package/{owner:str}/", packages.list_owner),
+        _call("GET", "/api/package/{owner:str}/{name:str}/", packages.list_hashes),
+        _call("DELETE", "/api/package/{owner:str}/{name:str}/", packages.delete),
+        _call("GET", "/api/package_preview/{owner:str}/{name:str}/{top_hash:str}", packages.preview),
+        _call("GET", "/api/tag/{owner:str}/{name:str}/", history.list_tags),
+        _call("GET", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.get_tag),
+        _call("PUT", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.put_tag),
+        _call("DELETE", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.delete_tag),
+        _call("GET", "/api/version/{owner:str}/{name:str}/", history.list_versions),
+        _call("GET", "/api/version/{owner:str}/{name:str}/{version:str}", history.get_version),
+        _call("PUT", "/api/version/{owner:str}/{name:str}/{version:str}", history.put_version),
+        _call("GET", "/api/log/{owner:str}/{name:str}/", history.log),
+        _call("GET", "/api/access/{owner:str}/{name:str}/", sharing.list_access),
+        _call("GET", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.get_access),
+        _call("PUT", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.put_access),
+        _call("DELETE", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.delete_access),
+        _call("POST", "/api/log", system.client_log),
+        _call("GET", "/healthcheck", system.healthcheck),
+        _call("GET", "/robots.txt", system.robots),
+        _call("GET", "/objects/{key:path}", objects.get),
+        _call("PUT", "/objects/{key:path}", objects.put),
+    ]
+
+
+def router() -> Router:
+    """All calls, with what they may ask for by name: who is calling, and the request's body."""
+    return Router(
+        "/",
+        route_handlers=_calls(),
+        before_request=_check_path,
+        dependencies={
+            "token": Provide(calling.token),
+            "visitor": Provide(calling.visitor),
+            "caller": Provide(calling.caller),
+            "member": Provide(calling.member),
+        },
+    )
+
+
+async def _check_path(request: Request[Any, Any, Any]) -> None:
+    path = request.scope["path"]
+    if "\0" in path:
+        raise Invalid("The address holds a NUL character.")
+    if path.endswith("/") and not request.route_handler.opt["slash"]:
+        raise NotFound("There is nothing at this address.")

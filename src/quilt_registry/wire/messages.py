@@ -1,0 +1,107 @@
+"""Reading request bodies within bounds, and writing answers: whole, in a stream, or a refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from litestar import Response
+from litestar.response import Stream
+
+from quilt_registry import bodies
+from quilt_registry.bodies import Packed
+from quilt_registry.errors import Invalid, TooLarge
+from quilt_registry.settings import Settings
+from quilt_registry.wire.calling import AnyRequest
+
+T = TypeVar("T")
+
+SMALL = 1_000_000  # bytes; more than any call but a push or a list of objects needs
+
+
+async def read_packed(request: AnyRequest, plain_limit: int = SMALL, unpacked_limit: int = SMALL) -> Packed:
+    """The body as it came. Raises TooLarge, and Invalid for an encoding other than gzip."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip"):
+        raise Invalid(f"Unsupported content encoding: {encoding[:40]}")
+    limit = unpacked_limit if encoding == "gzip" else plain_limit
+    data = await _read(request, limit)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return Packed(data, encoding == "gzip", kind == "application/json", unpacked_limit)
+
+
+async def _read(request: AnyRequest, limit: int) -> bytes:
+    refusal = TooLarge(f"The request body is larger than this call takes ({limit:,} bytes).")
+    if int(request.headers.get("content-length") or 0) > limit:
+        raise refusal
+    chunks, total = [], 0
+    async for chunk in request.stream():
+        total += len(chunk)
+        if total > limit:
+            raise refusal
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_large(request: AnyRequest, settings: Settings) -> Packed:
+    """The body of a call that may carry a manifest."""
+    return await read_packed(request, settings.max_body_bytes, settings.max_unpacked_bytes)
+
+
+async def read(request: AnyRequest, type: type[T]) -> T:
+    """A small body as a value of a type. Raises Invalid, TooLarge."""
+    return bodies.decode(await read_packed(request), type)
+
+
+async def read_form(request: AnyRequest, field: str) -> str:
+    """A field of a form, from the body only: addresses end up in logs. Raises Invalid if it is missing."""
+    body = await _read(request, SMALL)
+    values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20).get(field)
+    if not values:
+        raise Invalid(f"The form field {field!r} is missing.")
+    return values[0]
+
+
+def json(value: Any) -> Response[bytes]:
+    """An answer in JSON."""
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[Any]:
+    """An answer in JSON that is sent while it is made, gzipped if the client takes that.
+
+    The first piece is waited for, so that what fails early still becomes a refusal.
+    """
+    headers = {"Vary": "Accept-Encoding"}
+    first = await anext(chunks, b"")
+    rest = _chain(first, chunks)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        rest = _gzip(rest)
+    return Stream(rest, media_type="application/json", headers=headers)
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+async def _gzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    deflater = zlib.compressobj(1, wbits=31)
+    async for chunk in chunks:
+        small = len(chunk) < 16_384  # not worth a thread
+        data = deflater.compress(chunk) if small else await asyncio.to_thread(deflater.compress, chunk)
+        if data:
+            yield data
+    yield deflater.flush()
+
+
+def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """How the wire says no: JSON with `message`, without which old clients crash."""
+    body = msgspec.json.encode({"message": message})
+    return Response(body, status_code=status, media_type="application/json", headers=headers)

@@ -1,0 +1,64 @@
+"""Signing in (protocol §4)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Response
+from litestar.response import Redirect
+from msgspec import Struct
+
+from quilt_registry.accounts import signin
+from quilt_registry.settings import Settings
+from quilt_registry.wire.calling import AnyRequest, Db, Given, SignedIn, Token, Visitor
+from quilt_registry.wire.messages import json, read, read_form
+
+Config = Annotated[Settings, Given]
+
+
+class Credentials(Struct, forbid_unknown_fields=True):
+    username: str
+    password: str
+
+
+async def login_page(settings: Config) -> Redirect:
+    """Where `quilt login` sends the browser."""
+    return Redirect(f"{settings.catalog_url}/code", status_code=302)
+
+
+async def login(request: AnyRequest, visitor: Visitor, db: Db) -> Response[Any]:
+    asked = await read(request, Credentials)
+    token = await signin.sign_in(db, asked.username, asked.password)
+    return json({"token": token.text})
+
+
+async def token(request: AnyRequest, visitor: Visitor, db: Db) -> Response[Any]:
+    """A code or a token for a new token; the client keeps it under both names."""
+    token = await signin.exchange(db, await read_form(request, "refresh_token"))
+    seconds = int(token.expires_at.timestamp())
+    return json({"refresh_token": token.text, "access_token": token.text, "expires_at": seconds})
+
+
+async def refresh(member: SignedIn, token: Token, db: Db) -> Response[Any]:
+    return json({"token": (await signin.refresh(db, member.account, token)).text})
+
+
+async def logout(member: SignedIn, token: Token, db: Db) -> Response[Any]:
+    await signin.sign_out(db, token)
+    return json({})
+
+
+async def me(member: SignedIn) -> Response[Any]:
+    account = member.account
+    return json(
+        {
+            "current_user": account.name,
+            "email": account.email,
+            "is_active": account.is_active,
+            "is_staff": account.is_admin,
+        }
+    )
+
+
+async def code(member: SignedIn, db: Db) -> Response[Any]:
+    return json({"code": await signin.new_code(db, member.account)})

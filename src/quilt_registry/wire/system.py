@@ -1,0 +1,28 @@
+"""Odds and ends (protocol §17)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response
+
+from quilt_registry.errors import Invalid
+from quilt_registry.wire.calling import AnyCaller, AnyRequest
+from quilt_registry.wire.messages import json, read
+
+
+async def client_log(request: AnyRequest, caller: AnyCaller) -> Response[Any]:
+    """Old clients report each build here. It is read and dropped."""
+    entries = await read(request, list[dict[str, Any]])
+    if any(entry.get("type") != "build" for entry in entries):
+        raise Invalid("Every entry needs the type 'build'.")
+    return json({})
+
+
+async def healthcheck() -> Response[str]:
+    """Whether this process answers; touches neither database nor store, whose outage must not make a balancer drop it."""
+    return Response("ok", media_type="text/plain")
+
+
+async def robots() -> Response[str]:
+    return Response("User-agent: *\nDisallow: /\n", media_type="text/plain")
