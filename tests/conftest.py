@@ -1,0 +1,124 @@
+"""A PostgreSQL, a registry, and people: Anna owns, Ben is shared with, Carl is a stranger, Ada is admin."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from quilt_registry import database, embedded
+from tests.registry import Person, Registry, run_sql
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Unit tests first, then HTTP, then what starts servers and clients."""
+
+    def order(item: pytest.Item) -> int:
+        if "old_client" in item.keywords:
+            return 4
+        if "slow" in item.keywords:
+            return 3
+        if "s3" in item.keywords:
+            return 2
+        return 1 if "registry" in getattr(item, "fixturenames", ()) else 0
+
+    items.sort(key=order)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a PostgreSQL for tests, the database's name to be put in: TEST_DATABASE_URL, or an embedded one."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    home = tmp_path_factory.mktemp("postgres")
+    with embedded.locked(home), embedded.running(home) as url:
+        yield url.replace("/quilt?", "/{}?")
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> str:
+    """A migrated database that others are copied from."""
+    name = f"template_{secrets.token_hex(4)}"
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
+    database.migrate(postgres.format(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: str, template: str) -> Callable[[], str]:
+    """Makes a database with the schema and nothing in it; gives its address."""
+
+    def make() -> str:
+        name = f"test_{secrets.token_hex(6)}"
+        run_sql(postgres.format("postgres"), f"CREATE DATABASE {name} TEMPLATE {template}")
+        return postgres.format(name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def registry(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry in team mode that most tests share; each uses packages of its own (`new_name`)."""
+    running = Registry(tmp_path_factory.mktemp("registry"), new_database()).start()
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def open_registry(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry in open mode: anonymous people read public packages, there is no team."""
+    running = Registry(tmp_path_factory.mktemp("open"), new_database(), TEAM_ID="").start()
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.fixture
+def own_registry(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Callable[..., Registry]]:
+    """Starts registries for one test, each with a database of its own unless one is given."""
+    started: list[Registry] = []
+
+    def start(home: Path | None = None, database_url: str | None = None, **options: object) -> Registry:
+        made = Registry(home or tmp_path / "home", database_url or new_database(), **options)  # type: ignore[arg-type]
+        started.append(made)
+        return made.start()
+
+    yield start
+    for each in started:
+        if each.process and each.process.poll() is None:
+            each.stop()
+
+
+@pytest.fixture(scope="session")
+def anna(registry: Registry) -> Person:
+    """Owns packages."""
+    return registry.make_person("anna")
+
+
+@pytest.fixture(scope="session")
+def ben(registry: Registry) -> Person:
+    """Has packages shared with him."""
+    return registry.make_person("ben")
+
+
+@pytest.fixture(scope="session")
+def carl(registry: Registry) -> Person:
+    """A member whom nobody shares with."""
+    return registry.make_person("carl")
+
+
+@pytest.fixture(scope="session")
+def ada(registry: Registry) -> Person:
+    """An admin."""
+    return registry.make_person("ada", is_admin=True)
+
+
+@pytest.fixture(scope="session")
+def nobody(registry: Registry) -> Person:
+    """Not signed in."""
+    return registry.nobody()

@@ -1,0 +1,220 @@
+"""A real registry in a process of its own, and people who talk to it over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+from argon2 import PasswordHasher
+
+from tests import trees
+from tests.trees import Files, Json
+
+PASSWORD = "correct horse"
+_DIGEST = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
+_numbers = itertools.count(1)
+
+
+def new_name(prefix: str = "p") -> str:
+    """A package name that no other test uses."""
+    return f"{prefix}{next(_numbers)}"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def run_sql(url: str, query: str, *values: Any) -> list[Any]:
+    """Look into, or change, a database directly."""
+
+    async def run() -> list[Any]:
+        connection = await asyncpg.connect(url)
+        try:
+            return list(await connection.fetch(query, *values))
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+class Registry:
+    """`quilt-registry serve` on a free port. Without `database_url` it is embedded in `home`."""
+
+    def __init__(self, home: Path, database_url: str | None = None, workers: int = 1, **environment: str):
+        self.home, self.database_url, self.workers = home, database_url, workers
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "QUILT_", "S3_"))},
+            "QUILT_HOME": str(home),
+            "REGISTRY_URL": self.url,
+            "QUILT_SECRET_KEY": "a secret for tests",
+            **({"DATABASE_URL": database_url} if database_url else {}),
+            **environment,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = home / "serve.log"
+
+    @property
+    def objects(self) -> Path:
+        return self.home / "objects"
+
+    def command(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run another command of `quilt-registry` with the same settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "quilt_registry", *arguments],
+            env=self.environment, input=input, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    def start(self) -> Registry:
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "quilt_registry", "serve", "--port", str(self.port), "--workers", str(self.workers)],
+                env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        end = time.monotonic() + 60
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"The registry did not start:\n{self.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(self.url + "/healthcheck", timeout=5).text == "ok"
+        except httpx.HTTPError:
+            return False
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(with_signal)
+        return self.process.wait(90)
+
+    def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    def sql(self, query: str, *values: Any) -> list[Any]:
+        assert self.database_url is not None
+        return run_sql(self.database_url, query, *values)
+
+    def make_person(self, name: str, **columns: Any) -> Person:
+        """An account, and somebody signed in to it."""
+        columns = {"name": name, "email": f"{name}@example.com", "password": _DIGEST, **columns}
+        places = ", ".join(f"${i}" for i in range(1, len(columns) + 1))
+        self.sql(f"INSERT INTO account ({', '.join(columns)}) VALUES ({places})", *columns.values())
+        return self.sign_in(name) if columns.get("is_active", True) else Person(self, name, None)
+
+    def sign_in(self, name: str) -> Person:
+        answer = httpx.post(self.url + "/api/login", json={"username": name, "password": PASSWORD}, timeout=30)
+        return Person(self, name, answer.raise_for_status().json()["token"])
+
+    def nobody(self) -> Person:
+        """Somebody who is not signed in."""
+        return Person(self, "", None)
+
+    def events(self, owner: str, name: str) -> list[Json]:
+        rows = self.sql(
+            """SELECT kind, account, encode(top_hash, 'hex') AS hash, extra FROM event
+               WHERE owner = $1 AND package = $2 ORDER BY id""",
+            owner, name,
+        )  # fmt: skip
+        return [{**dict(row), "extra": row["extra"] and json.loads(row["extra"])} for row in rows]
+
+
+class Person:
+    """Somebody with a token, and what they do with packages."""
+
+    def __init__(self, registry: Registry, name: str, token: str | None):
+        self.registry, self.name, self.token = registry, name, token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.http = httpx.Client(base_url=registry.url, headers=headers, timeout=120)
+        self.get, self.put, self.post, self.delete = self.http.get, self.http.put, self.http.post, self.http.delete
+
+    def send_push(
+        self, owner: str, name: str, node: Json, dry_run: bool = False, top_hash: str | None = None,
+        sizes: dict[str, int] | None = None, path: str = "", **more: Any,
+    ) -> httpx.Response:  # fmt: skip
+        """One request of a push as the released client sends it: gzipped JSON."""
+        body = {"contents": node, "description": "", "sizes": sizes or {}, "dry_run": dry_run, **more}
+        data = gzip.compress(json.dumps(body).encode())
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        if path:
+            return self.post(f"/api/package_update/{owner}/{name}/{path}", content=data, headers=headers)
+        target = f"/api/package/{owner}/{name}/{top_hash or trees.top_hash(node)}"
+        return self.put(target, content=data, headers=headers)
+
+    def upload(self, owner: str, name: str, node: Json, data: list[bytes], path: str = "", **more: Any) -> dict[str, Any]:
+        """Dry run, then HEAD and PUT as the released client does; returns the upload URLs."""
+        answer = self.send_push(owner, name, node, dry_run=True, path=path, **more)
+        assert answer.status_code == 200, answer.text
+        urls: dict[str, Any] = answer.json()["upload_urls"]
+        for each in data:
+            url = urls[trees.sha(each)]
+            if httpx.head(url["head"]).status_code >= 400:
+                assert httpx.put(url["put"], content=each).status_code < 400
+        return urls
+
+    def push_tree(
+        self, name: str, node: Json, data: list[bytes], owner: str | None = None, tag: str = "latest", **more: Any
+    ) -> str:
+        """A whole push: dry run, uploads, real push, tag. Returns the top hash."""
+        owner = owner or self.name
+        self.upload(owner, name, node, data, **more)
+        answer = self.send_push(owner, name, node, sizes=trees.sizes(data), **more)
+        assert answer.status_code == 200, answer.text
+        top_hash: str = answer.json()["package_hash"]
+        if tag:
+            answer = self.put(f"/api/tag/{owner}/{name}/{tag}", json={"hash": top_hash})
+            assert answer.status_code == 200, answer.text
+        return top_hash
+
+    def push(self, name: str, files: Files, owner: str | None = None, **more: Any) -> str:
+        """Push nested dicts of bytes."""
+        return self.push_tree(name, trees.tree(files), trees.contents(files), owner, **more)
+
+    def push_part(self, name: str, path: str, node: Json, data: list[bytes], owner: str | None = None) -> httpx.Response:
+        """A push of a part, uploads included; the answer of the real one."""
+        self.upload(owner or self.name, name, node, data, path=path)
+        return self.send_push(owner or self.name, name, node, sizes=trees.sizes(data), path=path)
+
+    def install(self, owner: str, name: str, top_hash: str, **query: str) -> Json:
+        """The answer to an install, every object in it downloaded and checked."""
+        answer = self.get(f"/api/package/{owner}/{name}/{top_hash}", params=query)
+        assert answer.status_code == 200, answer.text
+        package: Json = answer.json()
+        assert trees.top_hash(package["contents"]) == top_hash
+        assert package["urls"].keys() == package["sizes"].keys()
+        for object_name, url in package["urls"].items():
+            data = download(url, package["sizes"][object_name])
+            assert trees.sha(data) == object_name
+        return package
+
+    def grant(self, name: str, grantee: str) -> None:
+        assert self.put(f"/api/access/{self.name}/{name}/{grantee}").status_code == 200
+
+
+def download(url: str, size: int) -> bytes:
+    """As the released client does: a range from 0, or plainly for an empty object."""
+    if size == 0:
+        answer = httpx.get(url)
+        assert answer.status_code < 400
+    else:
+        answer = httpx.get(url, headers={"Range": "bytes=0-"})
+        assert answer.status_code == 206, answer.text
+        assert answer.headers["content-range"] == f"bytes 0-{size - 1}/{size}"
+    return answer.content
