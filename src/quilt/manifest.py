@@ -37,6 +37,9 @@ class Bounds(Struct, frozen=True):
     name: int = 255
 
 
+DEFAULT_BOUNDS = Bounds()
+
+
 class File(Struct, tag_field="type", tag="FILE", forbid_unknown_fields=True, gc=False):
     """Some bytes. Usually one object; older clients wrote several fragments."""
 
@@ -101,7 +104,7 @@ class Checked(Struct):
     sources: list[Any]
 
 
-def check(node: Node, bounds: Bounds = Bounds()) -> Checked:
+def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
     """Hold a tree against the rules that its types cannot express.
 
     Raises ManifestError naming the first place that breaks one: names that are empty or hold `/`, NUL or half a

@@ -59,10 +59,17 @@ def build(settings: Settings) -> ASGIApp:
             offload.close()
             await db.close()
 
-    given = {"settings": settings, "db": db, "store": store, "offload": offload, "switches": switches, "services": services}
+    given = {
+        "settings": settings,
+        "db": db,
+        "store": store,
+        "offload": offload,
+        "switches": switches,
+        "services": services,
+    }
     return Cors(
         Litestar(
-            route_handlers=[wire.router(), catalog.router(settings)],
+            route_handlers=[wire.router(), catalog.router()],
             dependencies={name: _always(value) for name, value in given.items()},
             exception_handlers={Exception: _refuse},
             lifespan=[running],

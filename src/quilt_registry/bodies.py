@@ -20,7 +20,7 @@ MAX_MESSAGE = 300
 
 
 class Packed(Struct):
-    """A body as it came: `gzip` if it is compressed, `json` if its content type says so; it may unpack to `limit` bytes."""
+    """A body as it came: whether it is gzip, whether its content type is JSON, how many bytes it may unpack to."""
 
     data: bytes
     gzip: bool = False

@@ -84,7 +84,7 @@ class Database:
 
     async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
         async with self.connection() as connection:
-            return await connection.fetch(query, *values)  # type: ignore[no-any-return]
+            return await connection.fetch(query, *values)
 
     async def fetchrow(self, query: str, *values: Any) -> asyncpg.Record | None:
         async with self.connection() as connection:
@@ -107,7 +107,10 @@ def plain(url: str) -> str:
 
 async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
-        "jsonb", encoder=lambda value: msgspec.json.encode(value).decode(), decoder=msgspec.json.decode, schema="pg_catalog"
+        "jsonb",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+        schema="pg_catalog",
     )
 
 
@@ -171,5 +174,3 @@ async def revision(url: str) -> str | None:
             return await connection.fetchval("SELECT version_num FROM alembic_version")  # type: ignore[no-any-return]
         finally:
             await connection.close()
-
-

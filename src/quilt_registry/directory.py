@@ -93,7 +93,7 @@ class Directory:
 
     def open(self, key: str) -> BinaryIO:
         try:
-            return open(self.path(key), "rb")
+            return self.path(key).open("rb")
         except FileNotFoundError:
             raise NotFound("There is no such object.") from None
 
@@ -134,7 +134,7 @@ class _Upload:
 
     def write(self, data: bytes) -> None:
         if self.file is None:
-            self.file = open(self.path, "xb", buffering=0)
+            self.file = self.path.open("xb", buffering=0)
         self.hash.update(data)
         view = memoryview(data)
         while view:

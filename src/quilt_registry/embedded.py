@@ -52,7 +52,8 @@ def locked(home: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise EmbeddedError(
-                f"Another registry (process {lock.read().strip() or 'unknown'}) already runs with the data in {home.resolve()}. "
+                f"Another registry (process {lock.read().strip() or 'unknown'}) already runs with the data in "
+                f"{home.resolve()}. "
                 "Stop that one first, or set QUILT_HOME to another directory."
             ) from None
         lock.truncate(0)
@@ -158,7 +159,9 @@ class _Server:
         end = time.monotonic() + STOP
         while _alive(pid):
             if time.monotonic() > end:
-                raise EmbeddedError(f"An old database process ({pid}) on {self.data} does not end. Stop it, then start again.")
+                raise EmbeddedError(
+                    f"An old database process ({pid}) on {self.data} does not end. Stop it, then start again."
+                )
             time.sleep(0.05)
 
     def _leftover_pid(self) -> int | None:
@@ -191,7 +194,9 @@ class _Server:
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                raise EmbeddedError(f"The embedded database did not start. Its log, {log_path}, ends with:\n{_tail(log_path)}")
+                raise EmbeddedError(
+                    f"The embedded database did not start. Its log, {log_path}, ends with:\n{_tail(log_path)}"
+                )
             time.sleep(0.03)
 
     def _ready(self) -> bool:
@@ -200,10 +205,16 @@ class _Server:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) >= 8 and lines[7].strip() == "ready" and int(lines[0]) == (self.process.pid if self.process else 0)
+        return (
+            len(lines) >= 8
+            and lines[7].strip() == "ready"
+            and int(lines[0]) == (self.process.pid if self.process else 0)
+        )
 
     def ensure_database(self) -> None:
-        exists = self._run("psql", "-XAtqc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'", self.url("postgres"))
+        exists = self._run(
+            "psql", "-XAtqc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'", self.url("postgres")
+        )
         if not exists.strip():
             self._run("psql", "-Xqc", f"CREATE DATABASE {DATABASE}", self.url("postgres"))
 

@@ -197,7 +197,7 @@ async def _first_admin(db: Database) -> str | None:
 
 def _announce(settings: Settings, host: str, port: int, password: str | None) -> None:
     """Say that the registry is ready, once it answers."""
-    address = ("127.0.0.1" if host == "0.0.0.0" else host, port)
+    address = ("127.0.0.1" if host == "0.0.0.0" else host, port)  # noqa: S104
     for _ in range(600):
         with contextlib.suppress(OSError), socket.create_connection(address, timeout=5) as connection:
             connection.sendall(b"GET /healthcheck HTTP/1.0\r\n\r\n")
@@ -231,14 +231,14 @@ def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
         timeout_graceful_shutdown=DRAIN,
         backlog=2048,
     )
-    server = uvicorn.Server(config)
     if workers == 1:
+        server = uvicorn.Server(config)
         server.run(sockets=[listener])
         if not server.started:
             raise Stop("The registry could not start; the lines above say why.")
     else:
         listener.listen(2048)
-        Multiprocess(config, target=server.run, sockets=[listener]).run()
+        Multiprocess(config, sockets=[listener]).run()
 
 
 def _log_to_stderr(settings: Settings) -> None:
@@ -285,7 +285,9 @@ def check() -> None:
     except SettingsError as error:
         click.echo(f"settings  failed: {error}")
         sys.exit(1)
-    click.echo(f"settings  ok: {settings.registry_url}, {'team ' + settings.team_id if settings.team_id else 'open mode'}")
+    click.echo(
+        f"settings  ok: {settings.registry_url}, {'team ' + settings.team_id if settings.team_id else 'open mode'}"
+    )
     for part, work in (("database", _check_database), ("store", _check_store)):
         try:
             click.echo(f"{part:9} ok: {work()}")

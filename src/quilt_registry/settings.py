@@ -38,7 +38,9 @@ class Settings(BaseSettings):
 
     quilt_home: Path = Path("quilt-data")
     """Data directory of the embedded set-up: `postgres/`, `objects/`, `secret`."""
-    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_URL", "SQLALCHEMY_DATABASE_URI"))
+    database_url: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("DATABASE_URL", "SQLALCHEMY_DATABASE_URI")
+    )
     """PostgreSQL, as postgresql://…; absent: the embedded one."""
     database_pool: int = Field(10, ge=2, le=200)
     """Database connections of each worker, at most."""
@@ -118,9 +120,15 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, sources["env_settings"])
+        """The environment alone: no file that happens to lie in the working directory."""
+        return init_settings, env_settings
 
     @property
     def objects_directory(self) -> Path:
@@ -135,8 +143,14 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """Read the environment. NAME_FILE names a file to read a secret from. Raises SettingsError."""
-    secrets = {}
-    for name in ("DATABASE_URL", "SQLALCHEMY_DATABASE_URI", "AWS_SECRET_KEY", "AWS_SECRET_ACCESS_KEY", "QUILT_SECRET_KEY"):
+    secrets: dict[str, Any] = {}
+    for name in (
+        "DATABASE_URL",
+        "SQLALCHEMY_DATABASE_URI",
+        "AWS_SECRET_KEY",
+        "AWS_SECRET_ACCESS_KEY",
+        "QUILT_SECRET_KEY",
+    ):
         if file := os.environ.get(name + "_FILE"):
             try:
                 secrets[name] = Path(file).read_text().strip()

@@ -95,7 +95,7 @@ class S3Signer(Struct, frozen=True):
             virtual_hosted_style_request=address is None or address.endswith(".amazonaws.com"),
             client_options={"allow_http": True, "timeout": "60s", "connect_timeout": "5s"},
             retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
-            **({"endpoint": _endpoint(address, self.bucket)} if address else {}),
+            endpoint=_endpoint(address, self.bucket) if address else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""Passwords, hashed with argon2id. Hashing takes some 50 ms of a core and 64 MB, so it runs in a thread, few at once."""
+"""Passwords, hashed with argon2id. That takes some 50 ms of a core and 64 MB: it runs in threads, few at once."""
 
 from __future__ import annotations
 

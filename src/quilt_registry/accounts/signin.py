@@ -49,7 +49,7 @@ async def account_of(db: Database, token: str) -> Account | None:
 async def sign_in(db: Database, name: str, password: str) -> Token:
     """Check a password and issue a token. Raises SignInNeeded, the same for every reason."""
     row = await db.fetchrow("SELECT id, password, is_active FROM account WHERE name = $1", name.replace("\0", " "))
-    matches = await passwords.verify(password, row and row["password"])
+    matches = await passwords.verify(password, row["password"] if row else None)
     if row is None or not matches or not row["is_active"]:
         raise SignInNeeded("Login attempt failed")
     async with db.transaction() as connection:
@@ -85,7 +85,10 @@ async def new_code(db: Database, account: Account) -> str:
     async with db.transaction() as connection:
         await connection.execute("DELETE FROM code WHERE expires_at < now() - $1::interval", CODE_LIFE)
         await connection.execute(
-            "INSERT INTO code (digest, account_id, expires_at) VALUES ($1, $2, now() + $3)", _digest(code), account.id, CODE_LIFE
+            "INSERT INTO code (digest, account_id, expires_at) VALUES ($1, $2, now() + $3)",
+            _digest(code),
+            account.id,
+            CODE_LIFE,
         )
     return code
 
@@ -99,7 +102,9 @@ async def exchange(db: Database, secret: str) -> Token:
         if row and not row["alive"]:
             raise SignInNeeded("Code invalid")
         account_id = row["account_id"] if row else await _renew(connection, secret)
-        if account_id is None or not await connection.fetchval("SELECT is_active FROM account WHERE id = $1", account_id):
+        if account_id is None or not await connection.fetchval(
+            "SELECT is_active FROM account WHERE id = $1", account_id
+        ):
             raise SignInNeeded("Token invalid.")
         return await _issue(connection, account_id)
 

@@ -40,7 +40,11 @@ async def create(db: Database, name: str, email: str, password: str, is_admin: b
     digest = await passwords.hash(password)
     try:
         await db.execute(
-            "INSERT INTO account (name, email, password, is_admin) VALUES ($1, $2, $3, $4)", name, email, digest, is_admin
+            "INSERT INTO account (name, email, password, is_admin) VALUES ($1, $2, $3, $4)",
+            name,
+            email,
+            digest,
+            is_admin,
         )
     except asyncpg.UniqueViolationError as error:
         taken = "Username" if error.constraint_name == "account_name" else "Email"

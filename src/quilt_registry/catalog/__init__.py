@@ -14,7 +14,6 @@ from litestar.static_files import create_static_files_router
 from quilt_registry.catalog import account, browse, reading
 from quilt_registry.catalog.rendering import render
 from quilt_registry.errors import SignInNeeded
-from quilt_registry.settings import Settings
 
 
 def _page(methods: str, path: str, function: Callable[..., Any]) -> HTTPRouteHandler:
@@ -22,7 +21,7 @@ def _page(methods: str, path: str, function: Callable[..., Any]) -> HTTPRouteHan
     return HTTPRouteHandler(path, http_method=[HttpMethod(name) for name in names], status_code=200)(function)
 
 
-def router(settings: Settings) -> Router:
+def router() -> Router:
     """All pages."""
     return Router(
         "/",

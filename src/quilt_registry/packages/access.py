@@ -2,12 +2,10 @@
 
 A package that somebody may not see does not exist for them: the same refusal, the same words.
 
-| right  | who has it |
-|--------|------------|
-| read   | names in the access list; every member if `team` is in it and team access is on; anyone if `public` is in it and anonymous access is on. The owner is always in it |
-| push   | the owner; every member if `team` is in the list and team access is on. Only the owner creates |
-| tag    | as push |
-| own    | the owner: versions, removing tags, access, deletion |
+* *read*: names in the access list; every member if `team` is in it and team access is on; anyone if `public` is in it
+  and anonymous access is on. The owner is always in it.
+* *push* and *tag*: the owner; every member if `team` is in the list and team access is on. Only the owner creates.
+* *own*: the owner: versions, removing tags, access, deletion.
 
 Admins get no extra right to packages.
 """

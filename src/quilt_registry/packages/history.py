@@ -164,7 +164,9 @@ async def log(db: Database, caller: Caller, owner: str, name: str) -> list[Entry
         """,
         package.id,
     )
-    return [Entry(top_hash, _seconds(created), author, tags, versions) for top_hash, created, author, tags, versions in rows]
+    return [
+        Entry(top_hash, _seconds(created), author, tags, versions) for top_hash, created, author, tags, versions in rows
+    ]
 
 
 def _seconds(time: datetime) -> float:

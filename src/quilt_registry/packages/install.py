@@ -1,4 +1,4 @@
-"""Installing: the whole tree, and signed URLs to the objects that are asked for. The answers are written as they are made."""
+"""Installing: the whole tree, and signed URLs to the objects that are asked for, sent while they are made."""
 
 from __future__ import annotations
 
@@ -51,7 +51,13 @@ async def _span(offload: Offload, bodies: list[bytes], instance: Instance, subpa
 
 
 async def _write(
-    store: Store, offload: Offload, package: Package, instance: Instance, bodies: list[bytes], span: Span, meta_only: bool
+    store: Store,
+    offload: Offload,
+    package: Package,
+    instance: Instance,
+    bodies: list[bytes],
+    span: Span,
+    meta_only: bool,
 ) -> AsyncIterator[bytes]:
     yield b'{"contents":'
     depth, first, start = 0, True, 0

@@ -49,7 +49,9 @@ async def by_hash(db: Database | Connection, package: Package | None, top_hash: 
     return Instance(*row)
 
 
-async def to_read(db: Database | Connection, caller: Caller, owner: str, name: str, top_hash: str) -> tuple[Package, Instance]:
+async def to_read(
+    db: Database | Connection, caller: Caller, owner: str, name: str, top_hash: str
+) -> tuple[Package, Instance]:
     """The instance and its package, for reading. Raises NotFound."""
     package = await access.find(db, caller, owner, name)
     instance = await by_hash(db, package, top_hash)

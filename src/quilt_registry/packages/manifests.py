@@ -140,14 +140,12 @@ def _check_sizes(sizes: dict[str, int], names: set[str]) -> None:
         lacking, more = names - sizes.keys(), sizes.keys() - names
         which = f"no size for {min(lacking)}" if lacking else f"{min(more)!r:.80} is not in the contents"
         raise Invalid(f"Sizes don't match the hashes: {which}")
-    if sizes and not (0 <= min(sizes.values()) and max(sizes.values()) <= LARGEST_SIZE):
+    if sizes and (min(sizes.values()) < 0 or max(sizes.values()) > LARGEST_SIZE):
         wrong = next(name for name, size in sizes.items() if not 0 <= size <= LARGEST_SIZE)
         raise Invalid(f"The size of {wrong} is not between 0 and {LARGEST_SIZE}.")
 
 
-def _manifest(
-    root: Root, checked: Checked, top_hash: str, sizes: dict[str, int], known: frozenset[bytes]
-) -> Manifest:
+def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int], known: frozenset[bytes]) -> Manifest:
     readme = _readme(root)
     cut = pages.cut(pages.entries_of(root, sizes))
     names, fresh, objects = [], [], []

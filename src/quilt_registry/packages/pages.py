@@ -19,7 +19,7 @@ from json.encoder import encode_basestring
 
 import msgspec
 import zstandard
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from quilt.manifest import GROUPS, Child, File, Group, Node, Root, Table
 
@@ -93,7 +93,7 @@ def split(digests: bytes) -> list[bytes]:
     return [digests[i : i + 32] for i in range(0, len(digests), 32)]
 
 
-# ------------------------------------------------------------------------------------------------ tree → entries → pages
+# ------------------------------------------------------------------------------------ tree → entries → pages
 
 
 def entries_of(root: Root, sizes: dict[str, int]) -> list[Entry]:
@@ -217,10 +217,10 @@ def tree_of(bodies: Sequence[bytes]) -> tuple[Root, dict[str, int]]:
     sizes: dict[str, int] = {}
     open_groups: list[Root | Group] = []
     for entry in chain.from_iterable(map(read, bodies)):
-        meta = UNSET
+        meta: str | UnsetType = UNSET
         if entry.meta is not None:
             meta = entry.meta.hex()
-            sizes[meta] = entry.meta_size
+            sizes[entry.meta.hex()] = entry.meta_size
         if not open_groups:
             root.metadata_hash = meta
             open_groups.append(root)
@@ -378,5 +378,3 @@ def same_outside_metadata(ours: Sequence[bytes], theirs: Sequence[bytes]) -> boo
 
     ours_left = bare(ours)
     return all(mine == next(ours_left, None) for mine in bare(theirs)) and next(ours_left, None) is None
-
-

@@ -28,7 +28,9 @@ async def grant(db: Database, member: Member, owner: str, name: str, grantee: st
     package = await access.to_read(db, member, owner, name)
     access.check_grantable(member.switches, grantee)
     _check_name(grantee)
-    if grantee not in PSEUDO_USERS and not await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE name = $1)", grantee):
+    if grantee not in PSEUDO_USERS and not await db.fetchval(
+        "SELECT EXISTS (SELECT FROM account WHERE name = $1)", grantee
+    ):
         raise NotFound(f"User {grantee} does not exist")
     try:
         await db.execute("INSERT INTO access (package_id, grantee) VALUES ($1, $2)", package.id, grantee)

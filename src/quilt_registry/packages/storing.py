@@ -92,7 +92,10 @@ async def store(
     await _store_pages(connection, package, manifest)
     if manifest.readme and readme_text is not None:
         await connection.execute(
-            "INSERT INTO readme VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", package.owner_id, manifest.readme, readme_text
+            "INSERT INTO readme VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            package.owner_id,
+            manifest.readme,
+            readme_text,
         )
     instance_id = await _store_instance(connection, offload, member, package, manifest)
     await connection.execute(
@@ -170,7 +173,9 @@ async def _store_instance(
                 "UPDATE instance SET pages = $2, counts = $3, size = $4, file_types = $5 WHERE id = $1",
                 instance.id, b"".join(manifest.pages), manifest.counts, manifest.size, manifest.file_types,
             )  # fmt: skip
-    await connection.execute("UPDATE instance SET updated_by = $2, updated_at = now() WHERE id = $1", instance.id, member.name)
+    await connection.execute(
+        "UPDATE instance SET updated_by = $2, updated_at = now() WHERE id = $1", instance.id, member.name
+    )
     return instance.id
 
 

@@ -7,6 +7,7 @@ read, by pushing and installing, what belongs to others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from array import array
 
@@ -32,7 +33,10 @@ class Known(Struct, frozen=True):
 
 
 # Digests travel joined in one value each way: a hundred thousand cost milliseconds so.
-UNPACKED = "SELECT substr($2::bytea, i * 32 - 31, 32) AS digest, ($3::bigint[])[i] AS size FROM generate_series(1, length($2::bytea) / 32) i"
+UNPACKED = """
+    SELECT substr($2::bytea, i * 32 - 31, 32) AS digest, ($3::bigint[])[i] AS size
+    FROM generate_series(1, length($2::bytea) / 32) i
+"""
 
 
 async def known(db: Database | Connection, member: Member, owner: str, objects: Objects) -> Known:
@@ -56,7 +60,13 @@ async def known(db: Database | Connection, member: Member, owner: str, objects: 
 
 
 async def verify(
-    db: Database | Connection, store: Store, offload: Offload, member: Member, owner: str, objects: Objects, readme: bytes | None
+    db: Database | Connection,
+    store: Store,
+    offload: Offload,
+    member: Member,
+    owner: str,
+    objects: Objects,
+    readme: bytes | None,
 ) -> list[str]:
     """Make sure that every object of a push is known or was uploaded, and durable; returns the names of staged ones.
 
@@ -136,8 +146,6 @@ async def readme_text(db: Database | Connection, store: Store, owner_id: int, ow
     if data is None:
         raise Forbidden("Failed to download the README: File does not exist")
     if data[:2] == b"\x1f\x8b":  # stored by an old client, which compressed
-        try:
+        with contextlib.suppress(zlib.error):
             data = zlib.decompressobj(wbits=31).decompress(data, README_BYTES)
-        except zlib.error:
-            pass
     return data.decode("utf-8", "ignore").replace("\0", "")

@@ -20,7 +20,7 @@ def _call(methods: str, path: str, function: Callable[..., Any]) -> HTTPRouteHan
         path,
         http_method=[HttpMethod(name) for name in names],
         status_code=200,
-        opt={"slash": path.endswith("/") or path.endswith(":path}")},
+        opt={"slash": path.endswith(("/", ":path}"))},
     )(function)
 
 

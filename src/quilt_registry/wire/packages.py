@@ -1,4 +1,4 @@
-"""Push, install, lists, preview, deletion (protocol §9–12)."""
+"""Push, install, lists, preview, deletion (protocol §9 to §12)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,27 @@ Store = Annotated[Objects, Given]
 Helpers = Annotated[Offload, Given]
 PushServices = Annotated[Services, Given]
 
-_BOOLEANS = {"": False, "false": False, "0": False, "no": False, "off": False, "true": True, "1": True, "yes": True, "on": True}
+_BOOLEANS = {
+    "": False,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+}
 
 
 async def push(
-    request: AnyRequest, member: SignedIn, services: PushServices, settings: Config, owner: str, name: str, top_hash: str
+    request: AnyRequest,
+    member: SignedIn,
+    services: PushServices,
+    settings: Config,
+    owner: str,
+    name: str,
+    top_hash: str,
 ) -> Response[Any]:
     return await _push(request, member, services, settings, Target(owner, name, top_hash=top_hash))
 

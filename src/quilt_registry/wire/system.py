@@ -20,7 +20,7 @@ async def client_log(request: AnyRequest, caller: AnyCaller) -> Response[Any]:
 
 
 async def healthcheck() -> Response[str]:
-    """Whether this process answers; touches neither database nor store, whose outage must not make a balancer drop it."""
+    """Whether this process answers. An outage of database or store must not make a balancer drop it: asks neither."""
     return Response("ok", media_type="text/plain")
 
 
