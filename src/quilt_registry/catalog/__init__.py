@@ -35,7 +35,7 @@ def router() -> Router:
             _page("POST", "/signout", account.sign_out),
             create_static_files_router("/static", directories=[Path(__file__).parent / "static"], name="static"),
         ],
-        before_request=reading.check_origin,
+        before_request=reading.check,
         dependencies={"account": Provide(reading.account), "reader": Provide(reading.reader)},
     )
 

@@ -13,7 +13,7 @@ from quilt_registry.accounts import signin
 from quilt_registry.accounts.signin import TOKEN_LIFE, Token
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Database
-from quilt_registry.errors import Forbidden
+from quilt_registry.errors import Forbidden, Invalid
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member, Switches
 from quilt_registry.settings import Settings
@@ -41,8 +41,10 @@ async def reader(account: SignedIn, switches: Annotated[Switches, Given]) -> Cal
     return Member(account, switches) if account else Caller(None, switches)
 
 
-async def check_origin(request: AnyRequest) -> None:
-    """Refuse forms sent from other sites: browsers name the origin of every POST."""
+async def check(request: AnyRequest) -> None:
+    """Refuse forms sent from other sites (browsers name the origin of every POST), and NUL, which no name can hold."""
+    if "\0" in request.scope["path"]:
+        raise Invalid("The address holds a NUL character.")
     origin = request.headers.get("origin")
     if request.method == "POST" and origin and urlsplit(origin).netloc != request.headers.get("host"):
         raise Forbidden("This form was sent from another site.")
