@@ -20,6 +20,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 NO_METADATA = Raw(b"{}")
 
+MOST_NAMES = 20_000  # that a check collects
+
 _FORBIDDEN = re.compile(r"[/\0\ud800-\udfff]")
 _HEX = re.compile(r"[0-9a-f]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -94,12 +96,14 @@ def encode(node: Node) -> bytes:
 
 
 class Checked(Struct):
-    """What a check found on its way: every object named, the number of leaves, and their source paths.
+    """What a check found on its way: every object named, node names, the number of leaves, and their source paths.
 
-    `sources` has the `q_path` of each leaf that has metadata, whatever its type; None where there is none.
+    `names` are distinct, and at most some MOST_NAMES of them; `sources` has the `q_path` of each leaf that has
+    metadata, whatever its type; None where there is none.
     """
 
     objects: set[str]
+    names: set[str]
     leaves: int
     sources: list[Any]
 
@@ -112,6 +116,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
     key `type` at any depth (old clients would take that object for a node); the bounds.
     """
     count, leaves = 1, 0
+    names: set[str] = set()
     hashes: list[str] = []
     metadata: list[Raw] = []
 
@@ -129,6 +134,8 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
         if count > bounds.nodes:
             raise ManifestError(f"The tree has more than {bounds.nodes:,} nodes, the most this registry takes.")
         _check_names(children, path, bounds)
+        if len(names) < MOST_NAMES:
+            names.update(children)
         for name, child in children.items():
             if child.metadata_hash is not UNSET:
                 hashes.append(child.metadata_hash)
@@ -157,7 +164,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
     if set(map(len, hashes)) - {64} or not _HEX.fullmatch("".join(hashes)):
         wrong = next(name for name in hashes if not is_object_name(name))
         raise ManifestError(f"{_short(wrong)} is not an object name: 64 lower-case hex digits are.")
-    return Checked(set(hashes), leaves, sources)
+    return Checked(set(hashes), names, leaves, sources)
 
 
 def is_object_name(text: str) -> bool:

@@ -10,9 +10,9 @@ from packaging.version import InvalidVersion, Version
 
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, Invalid, NotFound
-from quilt_registry.packages import access, instances
+from quilt_registry.packages import access, instances, search
 from quilt_registry.packages.access import Caller, Member, Package
-from quilt_registry.packages.instances import Instance
+from quilt_registry.packages.instances import LATEST, Instance
 
 LONGEST = 64  # characters of a tag or version, before and after normalising
 
@@ -52,7 +52,10 @@ async def put_tag(db: Database, member: Member, owner: str, name: str, tag: str,
     package, instance = await instances.to_read(db, member, owner, name, top_hash)
     access.check_tag(member, package)
     try:
-        await instances.tag(db, package.id, tag, instance.id)
+        async with db.transaction() as connection:
+            await instances.tag(connection, package.id, tag, instance.id)
+            if tag == LATEST:
+                await search.index(connection, package.id, owner, name)
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
         raise access.no_instance() from None
 
@@ -83,7 +86,10 @@ async def delete_tag(db: Database, member: Member, owner: str, name: str, tag: s
     """Remove a tag. Raises Forbidden, NotFound."""
     access.check_owner(member, owner, "delete tags")
     package = await access.to_read(db, member, owner, name)
-    done = await db.execute("DELETE FROM tag WHERE package_id = $1 AND name = $2", package.id, tag)
+    async with db.transaction() as connection:
+        done = await connection.execute("DELETE FROM tag WHERE package_id = $1 AND name = $2", package.id, tag)
+        if tag == LATEST:
+            await connection.execute("DELETE FROM package_search WHERE package_id = $1", package.id)
     if done == "DELETE 0":
         raise NotFound(f"Package {owner}/{name} tag {tag!r} does not exist")
 

@@ -19,6 +19,7 @@ from quilt_registry.packages.pages import Objects, Page
 
 LARGEST_SIZE = 2**63 - 1
 README = "README"
+SEARCHED = 100_000  # characters of node names, and of a README, that search looks at
 
 # What the preview shows of a tree: names on a level, levels.
 PREVIEW_NAMES, PREVIEW_LEVELS = 10, 4
@@ -58,6 +59,7 @@ class Manifest(Struct):
     preview: bytes
     file_types: bytes
     readme: bytes | None
+    names: str
 
 
 _body = msgspec.json.Decoder(PushBody)
@@ -167,7 +169,13 @@ def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int]
         preview=msgspec.json.encode(preview(root, PREVIEW_LEVELS)),
         file_types=msgspec.json.encode(file_types(checked)),
         readme=readme,
+        names=_names(checked),
     )
+
+
+def _names(checked: Checked) -> str:
+    """Distinct node names for search, as many as it looks at; always the same ones of a tree."""
+    return " ".join(sorted(checked.names))[:SEARCHED]
 
 
 def _readme(root: Root) -> bytes | None:

@@ -19,7 +19,7 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Unavailable
 from quilt_registry.objects import Objects as Store, final_key, staging_key
 from quilt_registry.offload import Offload
-from quilt_registry.packages import access, instances, manifests, pages, storing, uploads
+from quilt_registry.packages import access, instances, manifests, pages, search, storing, uploads
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.instances import LATEST
 from quilt_registry.packages.manifests import Asked, Manifest
@@ -141,6 +141,7 @@ async def _store_part(
             connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), text, asked.is_public
         )
         await instances.tag(connection, claimed.id, LATEST, instance_id)
+        await search.index(connection, claimed.id, claimed.owner, claimed.name)
     await _clear(to.store, target.owner, member.name, staged)
     return Pushed(manifest.top_hash.hex())
 

@@ -159,11 +159,11 @@ async def _store_instance(
         return await connection.fetchval(  # type: ignore[no-any-return]
             """
             INSERT INTO instance (package_id, top_hash, pages, counts, entries, size, preview, file_types, readme,
-                                  created_by, updated_by)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) RETURNING id
+                                  names, created_by, updated_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING id
             """,
             package.id, manifest.top_hash, b"".join(manifest.pages), manifest.counts, manifest.entries, manifest.size,
-            manifest.preview, manifest.file_types, manifest.readme, member.name,
+            manifest.preview, manifest.file_types, manifest.readme, manifest.names, member.name,
         )  # fmt: skip
     instance = Instance(*row)
     if instance.pages != b"".join(manifest.pages):

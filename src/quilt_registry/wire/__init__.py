@@ -41,6 +41,7 @@ def _calls() -> list[HTTPRouteHandler]:
         _call("GET", "/api/package/{owner:str}/{name:str}/", packages.list_hashes),
         _call("DELETE", "/api/package/{owner:str}/{name:str}/", packages.delete),
         _call("GET", "/api/package_preview/{owner:str}/{name:str}/{top_hash:str}", packages.preview),
+        _call("GET", "/api/search/", packages.search),
         _call("GET", "/api/tag/{owner:str}/{name:str}/", history.list_tags),
         _call("GET", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.get_tag),
         _call("PUT", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.put_tag),

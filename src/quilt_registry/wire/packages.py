@@ -11,7 +11,7 @@ from quilt_registry import bodies
 from quilt_registry.errors import Invalid
 from quilt_registry.objects import Objects
 from quilt_registry.offload import Offload
-from quilt_registry.packages import install as installing, instances, listing, push as pushing
+from quilt_registry.packages import install as installing, instances, listing, push as pushing, search as searching
 from quilt_registry.packages.push import Pushed, Services, Target
 from quilt_registry.settings import Settings
 from quilt_registry.wire.calling import AnyCaller, AnyRequest, Db, Given, SignedIn
@@ -103,6 +103,10 @@ async def list_owner(caller: AnyCaller, db: Db, owner: str) -> Response[Any]:
 
 async def list_hashes(caller: AnyCaller, db: Db, owner: str, name: str) -> Response[Any]:
     return json({"hashes": await listing.hashes(db, caller, owner, name)})
+
+
+async def search(request: AnyRequest, caller: AnyCaller, db: Db) -> Response[Any]:
+    return json({"packages": await searching.search(db, caller, request.query_params.get("q", ""))})
 
 
 async def delete(member: SignedIn, db: Db, owner: str, name: str) -> Response[Any]:

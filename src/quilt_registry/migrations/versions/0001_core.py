@@ -88,6 +88,7 @@ CREATE TABLE instance (
     preview     bytea NOT NULL,       -- JSON, as package_preview sends it
     file_types  bytea NOT NULL,       -- JSON, likewise
     readme      bytea,                -- object of the FILE named README at the top
+    names       text NOT NULL,        -- distinct names of its nodes, as many as search looks at
     created_by  text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_by  text NOT NULL,
@@ -123,6 +124,13 @@ CREATE TABLE readme (
     text        text NOT NULL,
     PRIMARY KEY (owner_id, digest)
 );
+
+-- What search looks at, of the instance that the tag latest points at. Bounded: a tsvector ends at 1 MB.
+CREATE TABLE package_search (
+    package_id  bigint PRIMARY KEY REFERENCES package ON DELETE CASCADE,
+    words       tsvector NOT NULL
+);
+CREATE INDEX package_search_words ON package_search USING gin (words);
 
 CREATE TABLE tag (
     package_id  bigint NOT NULL REFERENCES package ON DELETE CASCADE,
