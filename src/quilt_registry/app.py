@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from quilt_registry.objects import Objects
 from quilt_registry.offload import Offload, end_with_parent
 from quilt_registry.packages.access import Switches
 from quilt_registry.packages.push import Services
+from quilt_registry.packages.verifying import keep_verifying
 from quilt_registry.settings import Settings
 from quilt_registry.wire import messages
 from quilt_registry.wire.cors import Cors
@@ -53,9 +55,11 @@ def build(settings: Settings) -> ASGIApp:
         await db.open()
         store.prepare()
         await offload.warm_up()
+        verifier = asyncio.create_task(keep_verifying(db, store, settings.package_url_expiration))
         try:
             yield
         finally:
+            verifier.cancel()
             offload.close()
             await db.close()
 

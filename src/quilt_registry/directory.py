@@ -7,6 +7,7 @@ is bounded by BLOCK whatever an object's size.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -21,6 +22,7 @@ from typing import BinaryIO
 from quilt_registry.errors import Invalid, NotFound, RangeNotSatisfiable, StoreFull, Unavailable
 
 BLOCK = 1 << 20
+LEFTOVER_AGE = 8 * 86_400  # seconds; longer than any signed URL lives
 _KEY = re.compile(r"(objs/[a-z0-9_]+|staging/[a-z0-9_]+/[a-z0-9_]+)/([0-9a-f]{64})")
 
 
@@ -31,13 +33,14 @@ class Directory:
         self.root = root.absolute()
 
     def prepare(self) -> None:
-        """Make the directory, and remove what uploads that were cut off left behind."""
+        """Make the directory, and remove what uploads that were cut off, and pushes that never came, left behind."""
         uploads = self.root / "uploads"
         uploads.mkdir(parents=True, exist_ok=True)
-        yesterday = time.time() - 86_400
-        for leftover in uploads.iterdir():
-            if leftover.stat().st_mtime < yesterday:
-                leftover.unlink(missing_ok=True)
+        old = time.time() - LEFTOVER_AGE
+        for leftover in [*uploads.iterdir(), *self.root.glob("staging/*/*/*")]:
+            with contextlib.suppress(FileNotFoundError):
+                if leftover.stat().st_mtime < old:
+                    leftover.unlink()
 
     def path(self, key: str) -> Path:
         """The file of a key. Raises NotFound for anything that is not a key."""

@@ -175,6 +175,14 @@ class Objects:
             await asyncio.to_thread(digest.update, memoryview(chunk))
         return digest.hexdigest()
 
+    async def is_intact(self, key: str, name: str) -> bool:
+        """Whether an object in a bucket is there and has the SHA-256 that it is named by."""
+        async with _answering():
+            try:
+                return await self._sha256(key) == name
+            except FileNotFoundError:
+                return False
+
     async def settle(self, owner: str) -> None:
         """Make sure that what was found under an owner's final names survives a power cut. A bucket always does."""
         if self.directory:

@@ -62,8 +62,9 @@ async def put_tag(db: Database, member: Member, owner: str, name: str, tag: str,
 
 async def get_tag(db: Database, caller: Caller, owner: str, name: str, tag: str) -> tuple[Package, Instance]:
     """What a tag points at. Raises NotFound."""
-    package = await access.to_read(db, caller, owner, name)
-    instance = await instances.tagged(db, package.id, tag)
+    async with db.connection() as connection:
+        package = await access.to_read(connection, caller, owner, name)
+        instance = await instances.tagged(connection, package.id, tag)
     if instance is None:
         raise NotFound(f"Tag {tag!r} does not exist")
     return package, instance

@@ -13,7 +13,7 @@ from quilt_registry.database import Database
 from quilt_registry.errors import NotFound
 from quilt_registry.objects import DAMAGED, Objects as Store, final_key
 from quilt_registry.offload import Offload
-from quilt_registry.packages import instances, pages
+from quilt_registry.packages import instances, pages, verifying
 from quilt_registry.packages.access import READABLE, Caller, Package
 from quilt_registry.packages.instances import Instance
 from quilt_registry.packages.pages import Objects, PathMissing, Span
@@ -31,10 +31,11 @@ async def install(
     """The answer to an install, as JSON text: contents (always the whole tree, since the client checks its hash), and
     URLs and sizes of the objects below `subpath`, or of metadata objects only.
 
-    `record` adds the event INSTALL. Raises NotFound for a subpath that leads nowhere.
+    `record` adds the event INSTALL. Raises NotFound for a subpath that leads nowhere, Conflict for damaged objects.
     """
     bodies = await instances.bodies(db, instance)
     span = await _span(offload, bodies, instance, subpath)
+    await verifying.check_undamaged(db, offload, package, bodies, instance.entries, span, meta_only)
     if record:
         extra = {"subpath": subpath or None}
         await events.record(db, "INSTALL", caller.name, package, instance.top_hash, extra)

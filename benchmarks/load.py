@@ -1,0 +1,61 @@
+"""A small load generator: the same request over and over on a few kept-alive connections, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from typing import cast
+
+import uvloop
+
+CONNECTIONS = 16
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, request: bytes, seconds: list[float]):
+        self.request, self.seconds = request, seconds
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.ask()
+
+    def ask(self) -> None:
+        self.began = time.perf_counter()
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        # The answers are small: each comes in one piece, or its end does.
+        if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(data.decode())
+        if data.endswith(b"}"):
+            self.seconds.append(time.perf_counter() - self.began)
+            self.ask()
+
+
+async def _run(port: int, request: bytes, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    samples: list[float] = []
+    began = time.perf_counter()
+    for _ in range(CONNECTIONS):
+        await loop.create_connection(lambda: _Connection(request, samples), "127.0.0.1", port)
+    await asyncio.sleep(seconds)
+    taken = time.perf_counter() - began
+    samples.sort()
+    print(json.dumps([len(samples) / taken, samples[int(len(samples) * 0.99)]]))
+
+
+def measure(port: int, path: str, headers: dict[str, str], seconds: float) -> tuple[float, float]:
+    """Requests a second, and the time in seconds that 99 of 100 stay under."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
+    command = [sys.executable, "-m", "benchmarks.load", str(port), str(seconds)]
+    done = subprocess.run(command, input=request.encode(), stdout=subprocess.PIPE, check=True)
+    rate, p99 = json.loads(done.stdout)
+    return rate, p99
+
+
+if __name__ == "__main__":
+    uvloop.run(_run(int(sys.argv[1]), sys.stdin.buffer.read(), float(sys.argv[2])))
