@@ -25,6 +25,7 @@ from quilt_registry.offload import Offload, end_with_parent
 from quilt_registry.packages.access import Switches
 from quilt_registry.packages.push import Services
 from quilt_registry.packages.verifying import keep_verifying
+from quilt_registry.parts import Parts
 from quilt_registry.settings import Settings
 from quilt_registry.wire import messages
 from quilt_registry.wire.cors import Cors
@@ -63,18 +64,11 @@ def build(settings: Settings) -> ASGIApp:
             offload.close()
             await db.close()
 
-    given = {
-        "settings": settings,
-        "db": db,
-        "store": store,
-        "offload": offload,
-        "switches": switches,
-        "services": services,
-    }
+    parts = Parts(settings, db, store, offload, switches, services)
     return Cors(
         Litestar(
             route_handlers=[wire.router(), catalog.router()],
-            dependencies={name: _always(value) for name, value in given.items()},
+            dependencies={"parts": Provide(lambda: parts, sync_to_thread=False)},
             exception_handlers={Exception: _refuse},
             lifespan=[running],
             openapi_config=None,
@@ -88,10 +82,6 @@ def _plain(config: AppConfig) -> AppConfig:
     """No framework logging set-up: the process that serves decides where the log goes."""
     config.logging_config = None
     return config
-
-
-def _always(value: Any) -> Provide:
-    return Provide(lambda: value, sync_to_thread=False)
 
 
 def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar import Response
 
-from quilt_registry.catalog.reading import AnyRequest, Db, Reader
+from quilt_registry.catalog.reading import AnyRequest, Reader, Registry
 from quilt_registry.catalog.rendering import render
 from quilt_registry.packages import access, listing
 from quilt_registry.packages.instances import LATEST
@@ -14,14 +14,14 @@ from quilt_registry.packages.instances import LATEST
 RECENT = 50
 
 
-async def home(request: AnyRequest, reader: Reader, db: Db) -> Response[Any]:
-    packages = await listing.readable(db, reader, RECENT)
+async def home(request: AnyRequest, reader: Reader, parts: Registry) -> Response[Any]:
+    packages = await listing.readable(parts.db, reader, RECENT)
     return render(request, "home.html", account=reader.account, packages=packages)
 
 
-async def package(request: AnyRequest, reader: Reader, db: Db, owner: str, name: str) -> Response[Any]:
+async def package(request: AnyRequest, reader: Reader, parts: Registry, owner: str, name: str) -> Response[Any]:
     """What `quilt push` prints the address of."""
-    overview = await listing.overview(db, reader, owner, name, LATEST, record=request.method == "GET")
+    overview = await listing.overview(parts.db, reader, owner, name, LATEST, record=request.method == "GET")
     return render(
         request,
         "package.html",

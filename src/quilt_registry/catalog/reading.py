@@ -12,33 +12,32 @@ from litestar.response import Redirect
 from quilt_registry.accounts import signin
 from quilt_registry.accounts.signin import TOKEN_LIFE, Token
 from quilt_registry.accounts.users import Account
-from quilt_registry.database import Database
 from quilt_registry.errors import Forbidden, Invalid
 from quilt_registry.packages import access
-from quilt_registry.packages.access import Caller, Member, Switches
+from quilt_registry.packages.access import Caller, Member
+from quilt_registry.parts import Parts
 from quilt_registry.settings import Settings
 
 COOKIE = "quilt_session"
 
-Given = Dependency(skip_validation=True)
-Db = Annotated[Database, Given]
-Config = Annotated[Settings, Given]
-Reader = Annotated[Caller, Given]
-SignedIn = Annotated[Account | None, Given]
+_given = Dependency(skip_validation=True)
+Registry = Annotated[Parts, _given]
+Reader = Annotated[Caller, _given]
+SignedIn = Annotated[Account | None, _given]
 AnyRequest = Request[Any, Any, Any]
 
 
-async def account(request: AnyRequest, db: Db) -> Account | None:
+async def account(request: AnyRequest, parts: Registry) -> Account | None:
     """Who is signed in in this browser; None if nobody is."""
     token = request.cookies.get(COOKIE)
-    found = await signin.account_of(db, token) if token else None
+    found = await signin.account_of(parts.db, token) if token else None
     return found if found and found.is_active else None
 
 
-async def reader(account: SignedIn, switches: Annotated[Switches, Given]) -> Caller:
+async def reader(account: SignedIn, parts: Registry) -> Caller:
     """Somebody who may look at this registry. Raises SignInNeeded."""
-    access.check_signed_in(account, switches)
-    return Member(account, switches) if account else Caller(None, switches)
+    access.check_signed_in(account, parts.switches)
+    return Member(account, parts.switches) if account else Caller(None, parts.switches)
 
 
 async def check(request: AnyRequest) -> None:

@@ -69,7 +69,6 @@ def router() -> Router:
         route_handlers=_calls(),
         before_request=_check_path,
         dependencies={
-            "token": Provide(calling.token),
             "visitor": Provide(calling.visitor),
             "caller": Provide(calling.caller),
             "member": Provide(calling.member),

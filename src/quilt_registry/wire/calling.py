@@ -13,46 +13,46 @@ from litestar.params import Dependency
 
 from quilt_registry.accounts import signin
 from quilt_registry.accounts.users import Account
-from quilt_registry.database import Database
 from quilt_registry.errors import SignInNeeded
 from quilt_registry.packages import access
-from quilt_registry.packages.access import Caller, Member, Switches
+from quilt_registry.packages.access import Caller, Member
+from quilt_registry.parts import Parts
 
-# What handlers write as the type of an argument that comes from here or from app.py.
-Given = Dependency(skip_validation=True)
-Visitor = Annotated[Account | None, Given]
-AnyCaller = Annotated[Caller, Given]
-SignedIn = Annotated[Member, Given]
-Token = Annotated[str, Given]
-Db = Annotated[Database, Given]
-Modes = Annotated[Switches, Given]
+# What handlers write as the type of an argument that comes from here or from app.py. Each dependency takes the one
+# before it, so that they are awaited in turn: beside each other they would cost a task group a request.
+_given = Dependency(skip_validation=True)
+Registry = Annotated[Parts, _given]
+Visitor = Annotated[Account | None, _given]
+AnyCaller = Annotated[Caller, _given]
+SignedIn = Annotated[Member, _given]
 AnyRequest = Request[Any, Any, Any]
 
 
-async def token(request: AnyRequest) -> str:
+def token(request: AnyRequest) -> str:
     """The token sent; empty if none was."""
     return request.headers.get("authorization", "").removeprefix("Bearer ")
 
 
-async def visitor(token: Token, db: Db) -> Account | None:
+async def visitor(request: AnyRequest, parts: Registry) -> Account | None:
     """The account of the token sent; None if none was sent. Raises SignInNeeded, Forbidden."""
-    if not token:
+    sent = token(request)
+    if not sent:
         return None
-    account = await signin.account_of(db, token)
+    account = await signin.account_of(parts.db, sent)
     if account is None:
         raise SignInNeeded("Token invalid.")
     access.check_active(account)
     return account
 
 
-async def caller(visitor: Visitor, switches: Modes) -> Caller:
+async def caller(visitor: Visitor, parts: Registry) -> Caller:
     """Somebody who may look at this registry. Raises SignInNeeded where that takes a token."""
-    access.check_signed_in(visitor, switches)
-    return Member(visitor, switches) if visitor else Caller(None, switches)
+    access.check_signed_in(visitor, parts.switches)
+    return Member(visitor, parts.switches) if visitor else Caller(None, parts.switches)
 
 
-async def member(visitor: Visitor, switches: Modes) -> Member:
+async def member(visitor: Visitor, parts: Registry) -> Member:
     """Somebody signed in. Raises SignInNeeded."""
     if visitor is None:
         raise SignInNeeded("Not logged in")
-    return Member(visitor, switches)
+    return Member(visitor, parts.switches)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Response
 from litestar.response import Stream
@@ -11,9 +11,7 @@ from quilt_registry.directory import Directory, byte_range
 from quilt_registry.errors import Forbidden, Invalid, NotFound
 from quilt_registry.objects import Objects
 from quilt_registry.signing import LocalSigner
-from quilt_registry.wire.calling import AnyRequest, Given
-
-Store = Annotated[Objects, Given]
+from quilt_registry.wire.calling import AnyRequest, Registry
 
 # Objects are whatever people pushed, and come from the registry's own host: browsers must not run them.
 _HEADERS = {
@@ -36,9 +34,9 @@ def _permitted(request: AnyRequest, store: Objects) -> tuple[Directory, str]:
     return store.directory, key
 
 
-async def get(request: AnyRequest, store: Store) -> Response[Any]:
-    directory, key = _permitted(request, store)
-    sizes = await store.sizes([key])
+async def get(request: AnyRequest, parts: Registry) -> Response[Any]:
+    directory, key = _permitted(request, parts.store)
+    sizes = await parts.store.sizes([key])
     if key not in sizes:
         raise NotFound("There is no such object.")
     size = sizes[key]
@@ -55,8 +53,8 @@ async def get(request: AnyRequest, store: Store) -> Response[Any]:
     return Stream(body, status_code=206 if part else 200, headers=headers, media_type=media_type)
 
 
-async def put(request: AnyRequest, store: Store) -> Response[Any]:
-    directory, key = _permitted(request, store)
+async def put(request: AnyRequest, parts: Registry) -> Response[Any]:
+    directory, key = _permitted(request, parts.store)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Invalid("Objects are stored as they are: send them without Content-Encoding.")
     length = request.headers.get("content-length")

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Response
 
 from quilt.manifest import is_object_name
 from quilt_registry import bodies
 from quilt_registry.errors import Invalid
-from quilt_registry.objects import Objects
-from quilt_registry.offload import Offload
 from quilt_registry.packages import install as installing, instances, listing, push as pushing, search as searching
-from quilt_registry.packages.push import Pushed, Services, Target
-from quilt_registry.settings import Settings
-from quilt_registry.wire.calling import AnyCaller, AnyRequest, Db, Given, SignedIn
+from quilt_registry.packages.push import Pushed, Target
+from quilt_registry.parts import Parts
+from quilt_registry.wire.calling import AnyCaller, AnyRequest, Registry, SignedIn
 from quilt_registry.wire.messages import json, read_large, stream
-
-Config = Annotated[Settings, Given]
-Store = Annotated[Objects, Given]
-Helpers = Annotated[Offload, Given]
-PushServices = Annotated[Services, Given]
 
 _BOOLEANS = {
     "": False,
@@ -38,44 +31,47 @@ _BOOLEANS = {
 async def push(
     request: AnyRequest,
     member: SignedIn,
-    services: PushServices,
-    settings: Config,
+    parts: Registry,
     owner: str,
     name: str,
     top_hash: str,
 ) -> Response[Any]:
-    return await _push(request, member, services, settings, Target(owner, name, top_hash=top_hash))
+    return await _push(request, member, parts, Target(owner, name, top_hash=top_hash))
 
 
-async def push_part(
-    request: AnyRequest, member: SignedIn, services: PushServices, settings: Config, owner: str, name: str
-) -> Response[Any]:
+async def push_part(request: AnyRequest, member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
     # From the address as it came: the router folds double slashes, which stand for a node without a name.
     path = request.scope["path"].split("/")[5:]
     if "" in path:
         raise Invalid("The path holds an empty name.")
-    return await _push(request, member, services, settings, Target(owner, name, path=path))
+    return await _push(request, member, parts, Target(owner, name, path=path))
 
 
-async def _push(
-    request: AnyRequest, member: SignedIn, services: Services, settings: Settings, target: Target
-) -> Response[Any]:
-    body = await read_large(request, settings)
-    answer = await pushing.push(services, member, target, body)
+async def _push(request: AnyRequest, member: SignedIn, parts: Parts, target: Target) -> Response[Any]:
+    body = await read_large(request, parts.settings)
+    answer = await pushing.push(parts.pushing, member, target, body)
     if isinstance(answer, Pushed):
-        url = f"{settings.catalog_url}/package/{target.owner}/{target.name}"
+        url = f"{parts.settings.catalog_url}/package/{target.owner}/{target.name}"
         return json({"package_url": url, "package_hash": answer.top_hash})
     return await stream(request, answer)
 
 
 async def install(
-    request: AnyRequest, caller: AnyCaller, db: Db, store: Store, offload: Helpers, owner: str, name: str, top_hash: str
+    request: AnyRequest, caller: AnyCaller, parts: Registry, owner: str, name: str, top_hash: str
 ) -> Response[Any]:
-    package, instance = await instances.to_read(db, caller, owner, name, top_hash)
+    package, instance = await instances.to_read(parts.db, caller, owner, name, top_hash)
     subpath = request.query_params.get("subpath", "")
     meta_only = _boolean(request, "meta_only")
     answer = await installing.install(
-        db, store, offload, caller, package, instance, subpath, meta_only, record=request.method == "GET"
+        parts.db,
+        parts.store,
+        parts.offload,
+        caller,
+        package,
+        instance,
+        subpath,
+        meta_only,
+        record=request.method == "GET",
     )
     if request.method == "HEAD":
         return json({})
@@ -89,33 +85,33 @@ def _boolean(request: AnyRequest, name: str) -> bool:
     return _BOOLEANS[text]
 
 
-async def get_objects(request: AnyRequest, caller: AnyCaller, db: Db, store: Store, settings: Config) -> Response[Any]:
-    names = bodies.decode(await read_large(request, settings), list[str])
+async def get_objects(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
+    names = bodies.decode(await read_large(request, parts.settings), list[str])
     for name in names:
         if not is_object_name(name):
             raise Invalid(f"{name!r:.80} is not an object name: 64 lower-case hex digits are.")
-    return json(await installing.get_objects(db, store, caller, names))
+    return json(await installing.get_objects(parts.db, parts.store, caller, names))
 
 
-async def list_owner(caller: AnyCaller, db: Db, owner: str) -> Response[Any]:
-    return json({"packages": await listing.of_owner(db, caller, owner)})
+async def list_owner(caller: AnyCaller, parts: Registry, owner: str) -> Response[Any]:
+    return json({"packages": await listing.of_owner(parts.db, caller, owner)})
 
 
-async def list_hashes(caller: AnyCaller, db: Db, owner: str, name: str) -> Response[Any]:
-    return json({"hashes": await listing.hashes(db, caller, owner, name)})
+async def list_hashes(caller: AnyCaller, parts: Registry, owner: str, name: str) -> Response[Any]:
+    return json({"hashes": await listing.hashes(parts.db, caller, owner, name)})
 
 
-async def search(request: AnyRequest, caller: AnyCaller, db: Db) -> Response[Any]:
-    return json({"packages": await searching.search(db, caller, request.query_params.get("q", ""))})
+async def search(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
+    return json({"packages": await searching.search(parts.db, caller, request.query_params.get("q", ""))})
 
 
-async def delete(member: SignedIn, db: Db, owner: str, name: str) -> Response[Any]:
-    await listing.delete(db, member, owner, name)
+async def delete(member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
+    await listing.delete(parts.db, member, owner, name)
     return json({})
 
 
 async def preview(
-    request: AnyRequest, caller: AnyCaller, db: Db, store: Store, owner: str, name: str, top_hash: str
+    request: AnyRequest, caller: AnyCaller, parts: Registry, owner: str, name: str, top_hash: str
 ) -> Response[Any]:
     record = request.method == "GET"
-    return json(await listing.preview(db, store, caller, owner, name, top_hash, record))
+    return json(await listing.preview(parts.db, parts.store, caller, owner, name, top_hash, record))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Response
 from litestar.response import Redirect
 from msgspec import Struct
 
 from quilt_registry.accounts import signin
-from quilt_registry.settings import Settings
-from quilt_registry.wire.calling import AnyRequest, Db, Given, SignedIn, Token, Visitor
+from quilt_registry.wire import calling
+from quilt_registry.wire.calling import AnyRequest, Registry, SignedIn, Visitor
 from quilt_registry.wire.messages import json, read, read_form
-
-Config = Annotated[Settings, Given]
 
 
 class Credentials(Struct, forbid_unknown_fields=True):
@@ -21,30 +19,30 @@ class Credentials(Struct, forbid_unknown_fields=True):
     password: str
 
 
-async def login_page(settings: Config) -> Redirect:
+async def login_page(parts: Registry) -> Redirect:
     """Where `quilt login` sends the browser."""
-    return Redirect(f"{settings.catalog_url}/code", status_code=302)
+    return Redirect(f"{parts.settings.catalog_url}/code", status_code=302)
 
 
-async def login(request: AnyRequest, visitor: Visitor, db: Db) -> Response[Any]:
+async def login(request: AnyRequest, visitor: Visitor, parts: Registry) -> Response[Any]:
     asked = await read(request, Credentials)
-    token = await signin.sign_in(db, asked.username, asked.password)
+    token = await signin.sign_in(parts.db, asked.username, asked.password)
     return json({"token": token.text})
 
 
-async def token(request: AnyRequest, visitor: Visitor, db: Db) -> Response[Any]:
+async def token(request: AnyRequest, visitor: Visitor, parts: Registry) -> Response[Any]:
     """A code or a token for a new token; the client keeps it under both names."""
-    token = await signin.exchange(db, await read_form(request, "refresh_token"))
+    token = await signin.exchange(parts.db, await read_form(request, "refresh_token"))
     seconds = int(token.expires_at.timestamp())
     return json({"refresh_token": token.text, "access_token": token.text, "expires_at": seconds})
 
 
-async def refresh(member: SignedIn, token: Token, db: Db) -> Response[Any]:
-    return json({"token": (await signin.refresh(db, member.account, token)).text})
+async def refresh(request: AnyRequest, member: SignedIn, parts: Registry) -> Response[Any]:
+    return json({"token": (await signin.refresh(parts.db, member.account, calling.token(request))).text})
 
 
-async def logout(member: SignedIn, token: Token, db: Db) -> Response[Any]:
-    await signin.sign_out(db, token)
+async def logout(request: AnyRequest, member: SignedIn, parts: Registry) -> Response[Any]:
+    await signin.sign_out(parts.db, calling.token(request))
     return json({})
 
 
@@ -60,5 +58,5 @@ async def me(member: SignedIn) -> Response[Any]:
     )
 
 
-async def code(member: SignedIn, db: Db) -> Response[Any]:
-    return json({"code": await signin.new_code(db, member.account)})
+async def code(member: SignedIn, parts: Registry) -> Response[Any]:
+    return json({"code": await signin.new_code(parts.db, member.account)})
