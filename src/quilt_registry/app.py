@@ -22,6 +22,7 @@ from quilt_registry.database import Database
 from quilt_registry.errors import Refusal
 from quilt_registry.objects import Objects
 from quilt_registry.offload import Offload, end_with_parent
+from quilt_registry.packages import install as installing, push as pushing
 from quilt_registry.packages.access import Switches
 from quilt_registry.packages.push import Services
 from quilt_registry.packages.verifying import keep_verifying
@@ -55,7 +56,7 @@ def build(settings: Settings) -> ASGIApp:
     async def running(_: Litestar) -> AsyncIterator[None]:
         await db.open()
         store.prepare()
-        await offload.warm_up()
+        await offload.warm_up(pushing.push, installing.install)
         verifier = asyncio.create_task(keep_verifying(db, store, settings.package_url_expiration))
         try:
             yield

@@ -54,9 +54,9 @@ class Offload:
         )
         return self._pool
 
-    async def warm_up(self) -> None:
-        """Start the helpers before the first request needs one."""
-        await asyncio.gather(*(self.run(SMALL + 1, _nothing) for _ in range(self.processes)))
+    async def warm_up(self, *functions: Callable[..., Any]) -> None:
+        """Start the helpers, and have them import the modules of some functions, before the first request needs one."""
+        await asyncio.gather(*(self.run(SMALL + 1, _imported, *functions) for _ in range(self.processes)))
 
     def close(self) -> None:
         if self._pool is not None:
@@ -86,5 +86,5 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         gc.enable()
 
 
-def _nothing() -> None:
-    pass
+def _imported(*functions: Callable[..., Any]) -> None:
+    """To be given functions is to have imported their modules."""

@@ -16,7 +16,7 @@ from quilt_registry.offload import Offload
 from quilt_registry.packages import instances, pages, verifying
 from quilt_registry.packages.access import READABLE, Caller, Package
 from quilt_registry.packages.instances import Instance
-from quilt_registry.packages.pages import Objects, PathMissing, Span
+from quilt_registry.packages.pages import Objects, PathMissing, Span, Stored
 from quilt_registry.packages.uploads import UNPACKED
 from quilt_registry.signing import Signer
 
@@ -33,20 +33,20 @@ async def install(
 
     `record` adds the event INSTALL. Raises NotFound for a subpath that leads nowhere, Conflict for damaged objects.
     """
-    bodies = await instances.bodies(db, instance)
-    span = await _span(offload, bodies, instance, subpath)
-    await verifying.check_undamaged(db, offload, package, bodies, instance.entries, span, meta_only)
+    stored = await instances.read_pages(db, instance)
+    span = await _span(offload, stored, instance, subpath)
+    await verifying.check_undamaged(db, offload, package, stored.bodies, instance.entries, span, meta_only)
     if record:
         extra = {"subpath": subpath or None}
         await events.record(db, "INSTALL", caller.name, package, instance.top_hash, extra)
-    return _write(store, offload, package, instance, bodies, span, meta_only)
+    return _write(store, offload, package, instance, stored, span, meta_only)
 
 
-async def _span(offload: Offload, bodies: list[bytes], instance: Instance, subpath: str) -> Span:
+async def _span(offload: Offload, stored: Stored, instance: Instance, subpath: str) -> Span:
     if not subpath:
         return 0, instance.entries
     try:
-        return await offload.run(instance.entries, pages.find, bodies, instance.counts, subpath.split("/"))
+        return await offload.run(instance.entries, pages.find, stored, subpath.split("/"))
     except PathMissing as error:
         raise NotFound(f"Invalid subpath: {error.name!r}") from None
 
@@ -56,18 +56,18 @@ async def _write(
     offload: Offload,
     package: Package,
     instance: Instance,
-    bodies: list[bytes],
+    stored: Stored,
     span: Span,
     meta_only: bool,
 ) -> AsyncIterator[bytes]:
     yield b'{"contents":'
     depth, first, start = 0, True, 0
     found: list[Objects] = []
-    for i in range(0, len(bodies), PAGES_AT_ONCE):
+    for i in range(0, len(stored.bodies), PAGES_AT_ONCE):
         some = slice(i, i + PAGES_AT_ONCE)
-        count = sum(instance.counts[some])
+        count = sum(stored.counts[some])
         here = span[0] - start, span[1] - start
-        rendered = await offload.run(count, pages.render, bodies[some], depth, first, here, meta_only)
+        rendered = await offload.run(count, pages.render, stored.bodies[some], depth, first, here, meta_only)
         yield rendered.json
         depth, first, start = rendered.depth, rendered.first, start + count
         found.append(rendered.objects)

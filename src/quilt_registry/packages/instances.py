@@ -9,17 +9,16 @@ from msgspec import Struct
 from quilt_registry.database import Connection, Database
 from quilt_registry.packages import access, pages
 from quilt_registry.packages.access import Caller, Package
+from quilt_registry.packages.pages import Stored
 
 LATEST = "latest"  # the tag that pushes move, and that search and pages look at
 
 
 class Instance(Struct, frozen=True):
-    """One state of a package. `pages` are the joined names of its pages, `counts` their numbers of entries."""
+    """One state of a package."""
 
     id: int
     top_hash: bytes
-    pages: bytes
-    counts: list[int]
     entries: int
     created_by: str
     created_at: datetime
@@ -27,7 +26,7 @@ class Instance(Struct, frozen=True):
     updated_at: datetime
 
 
-COLUMNS = "i.id, i.top_hash, i.pages, i.counts, i.entries, i.created_by, i.created_at, i.updated_by, i.updated_at"
+COLUMNS = "i.id, i.top_hash, i.entries, i.created_by, i.created_at, i.updated_by, i.updated_at"
 
 
 def digest(top_hash: str) -> bytes | None:
@@ -69,16 +68,21 @@ async def tagged(db: Database | Connection, package_id: int, tag: str) -> Instan
     return Instance(*row) if row else None
 
 
-async def bodies(db: Database | Connection, instance: Instance) -> list[bytes]:
-    """The bodies of an instance's pages, in order."""
-    return await bodies_of(db, pages.split(instance.pages))
+async def read_pages(db: Database | Connection, instance: Instance) -> Stored:
+    """The pages of an instance."""
+    return await read_named(db, await page_names(db, instance))
 
 
-async def bodies_of(db: Database | Connection, names: list[bytes]) -> list[bytes]:
-    """The bodies of some pages, in the order asked for."""
-    rows = await db.fetch("SELECT name, body FROM page WHERE name = ANY($1::bytea[])", names)
-    found = {row["name"]: row["body"] for row in rows}
-    return [found[name] for name in names]
+async def page_names(db: Database | Connection, instance: Instance) -> list[bytes]:
+    """The names of an instance's pages, in order."""
+    return pages.split(await db.fetchval("SELECT pages FROM instance WHERE id = $1", instance.id) or b"")
+
+
+async def read_named(db: Database | Connection, names: list[bytes]) -> Stored:
+    """Pages, in the order asked for."""
+    rows = await db.fetch("SELECT name, entries, body FROM page WHERE name = ANY($1::bytea[])", names)
+    found = {row["name"]: row for row in rows}
+    return Stored([found[name]["body"] for name in names], [found[name]["entries"] for name in names])
 
 
 async def tag(db: Database | Connection, package_id: int, name: str, instance_id: int) -> None:

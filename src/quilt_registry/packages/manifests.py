@@ -51,7 +51,6 @@ class Manifest(Struct):
 
     top_hash: bytes
     pages: list[bytes]
-    counts: list[int]
     fresh_pages: list[Page]
     fresh_objects: Objects
     entries: int
@@ -161,7 +160,6 @@ def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int]
     return Manifest(
         top_hash=bytes.fromhex(top_hash),
         pages=names,
-        counts=[len(entries) for entries in cut],
         fresh_pages=fresh,
         fresh_objects=pages.distinct(objects),
         entries=sum(map(len, cut)),

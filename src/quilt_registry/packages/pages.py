@@ -88,6 +88,13 @@ class Page(Struct, gc=False):
     body: bytes
 
 
+class Stored(Struct, gc=False):
+    """The pages of a manifest, as they are stored: their bodies and numbers of entries, in order."""
+
+    bodies: list[bytes]
+    counts: list[int]
+
+
 def split(digests: bytes) -> list[bytes]:
     """Joined 32-byte digests, apart."""
     return [digests[i : i + 32] for i in range(0, len(digests), 32)]
@@ -249,12 +256,12 @@ class PathMissing(LookupError):
         self.name = name
 
 
-def find(bodies: Sequence[bytes], counts: Sequence[int], path: Sequence[str]) -> Span:
+def find(stored: Stored, path: Sequence[str]) -> Span:
     """The span of entries of the node at a path and everything below it.
 
     Steps over siblings by their counts: reads the pages on the way, never the tree. Raises PathMissing.
     """
-    at = _Cursor(bodies, counts)
+    at = _Cursor(stored)
     entry = at[0]
     index = 0
     for depth, name in enumerate(path, 1):
@@ -268,14 +275,12 @@ def find(bodies: Sequence[bytes], counts: Sequence[int], path: Sequence[str]) ->
     return index, index + 1 + _below(entry)
 
 
-def check_way(
-    bodies: Sequence[bytes], counts: Sequence[int], path: Sequence[str], refuse: Callable[[str], Exception]
-) -> None:
+def check_way(stored: Stored, path: Sequence[str], refuse: Callable[[str], Exception]) -> None:
     """Raises `refuse(name)` if a leaf stands in the way of something that is to go to `path`."""
-    at = _Cursor(bodies, counts)
+    at = _Cursor(stored)
     for length in range(1, len(path)):
         try:
-            start, _ = find(bodies, counts, path[:length])
+            start, _ = find(stored, path[:length])
         except PathMissing:
             return
         if not isinstance(at[start], GroupEntry):
@@ -289,8 +294,8 @@ def _below(entry: Entry) -> int:
 class _Cursor:
     """Entries by their number, reading a page when it is needed first."""
 
-    def __init__(self, bodies: Sequence[bytes], counts: Sequence[int]):
-        self.bodies, self.counts = bodies, counts
+    def __init__(self, stored: Stored):
+        self.bodies, self.counts = stored.bodies, stored.counts
         self.page, self.start, self.entries = -1, 0, list[Entry]()
 
     def __getitem__(self, index: int) -> Entry:

@@ -23,7 +23,7 @@ from quilt_registry.packages import access, instances, manifests, pages, search,
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.instances import LATEST
 from quilt_registry.packages.manifests import Asked, Manifest
-from quilt_registry.packages.pages import Objects
+from quilt_registry.packages.pages import Objects, Stored
 from quilt_registry.packages.storing import PackageReplaced
 from quilt_registry.signing import Signer
 
@@ -129,10 +129,10 @@ async def _store_part(
     async with to.db.transaction() as connection:
         claimed = await storing.claim(connection, member, package, target.name, asked.is_public, asked.is_team)
         base = await instances.tagged(connection, claimed.id, LATEST)
-        base_bodies = await instances.bodies(connection, base) if base else []
+        stored = await instances.read_pages(connection, base) if base else Stored([], [])
         known = await _known_pages(connection, claimed.id)
         weight = len(body.data) // 100 + (base.entries if base else 0)
-        manifest = await to.offload.run(weight, manifests.merge, body, to.bounds, base_bodies, target.path, known)
+        manifest = await to.offload.run(weight, manifests.merge, body, to.bounds, stored.bodies, target.path, known)
         staged = await uploads.verify(
             connection, to.store, to.offload, member, target.owner, manifest.fresh_objects, manifest.readme
         )
@@ -167,8 +167,8 @@ async def _check_way(to: Services, target: Target, package: Package | None) -> N
     """In a dry run of a part, raises NotFound if a leaf stands in its way."""
     base = package and target.path and await instances.tagged(to.db, package.id, LATEST)
     if base:
-        bodies = await instances.bodies(to.db, base)
-        await to.offload.run(base.entries, pages.check_way, bodies, base.counts, target.path, manifests.not_a_group)
+        stored = await instances.read_pages(to.db, base)
+        await to.offload.run(base.entries, pages.check_way, stored, target.path, manifests.not_a_group)
 
 
 async def _upload_urls(to: Services, member: Member, target: Target, objects: Objects) -> AsyncIterator[bytes]:

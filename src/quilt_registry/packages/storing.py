@@ -158,20 +158,21 @@ async def _store_instance(
     if row is None:
         return await connection.fetchval(  # type: ignore[no-any-return]
             """
-            INSERT INTO instance (package_id, top_hash, pages, counts, entries, size, preview, file_types, readme,
-                                  names, created_by, updated_by)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING id
+            INSERT INTO instance (package_id, top_hash, pages, entries, size, preview, file_types, readme, names,
+                                  created_by, updated_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) RETURNING id
             """,
-            package.id, manifest.top_hash, b"".join(manifest.pages), manifest.counts, manifest.entries, manifest.size,
+            package.id, manifest.top_hash, b"".join(manifest.pages), manifest.entries, manifest.size,
             manifest.preview, manifest.file_types, manifest.readme, manifest.names, member.name,
         )  # fmt: skip
     instance = Instance(*row)
-    if instance.pages != b"".join(manifest.pages):
-        await _check_same_tree(connection, offload, instance, manifest)
+    names = await instances.page_names(connection, instance)
+    if names != manifest.pages:
+        await _check_same_tree(connection, offload, names, manifest)
         if await _may_replace(connection, member, package, instance):
             await connection.execute(
-                "UPDATE instance SET pages = $2, counts = $3, size = $4, file_types = $5 WHERE id = $1",
-                instance.id, b"".join(manifest.pages), manifest.counts, manifest.size, manifest.file_types,
+                "UPDATE instance SET pages = $2, size = $3, file_types = $4 WHERE id = $1",
+                instance.id, b"".join(manifest.pages), manifest.size, manifest.file_types,
             )  # fmt: skip
     await connection.execute(
         "UPDATE instance SET updated_by = $2, updated_at = now() WHERE id = $1", instance.id, member.name
@@ -187,11 +188,11 @@ async def _may_replace(connection: Connection, member: Member, package: Claimed,
     return not versioned
 
 
-async def _check_same_tree(connection: Connection, offload: Offload, instance: Instance, manifest: Manifest) -> None:
+async def _check_same_tree(connection: Connection, offload: Offload, names: list[bytes], manifest: Manifest) -> None:
     """One top hash can name two trees: it has no mark for whose metadata hash it holds."""
-    ours = await instances.bodies(connection, instance)
-    theirs = await instances.bodies_of(connection, manifest.pages)
-    if not await offload.run(2 * manifest.entries, pages.same_outside_metadata, ours, theirs):
+    ours = await instances.read_named(connection, names)
+    theirs = await instances.read_named(connection, manifest.pages)
+    if not await offload.run(2 * manifest.entries, pages.same_outside_metadata, ours.bodies, theirs.bodies):
         raise Conflict(
             "This top hash is in use for another tree of this package, with the same metadata on another node. "
             "Change any metadata value and push again."

@@ -82,7 +82,6 @@ CREATE TABLE instance (
     package_id  bigint NOT NULL REFERENCES package ON DELETE CASCADE,
     top_hash    bytea NOT NULL,
     pages       bytea NOT NULL,       -- names of its pages in order, 32 bytes each
-    counts      integer[] NOT NULL,   -- their numbers of entries
     entries     integer NOT NULL,
     size        bigint NOT NULL,      -- bytes of its distinct objects, metadata objects included
     preview     bytea NOT NULL,       -- JSON, as package_preview sends it
