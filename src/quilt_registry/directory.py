@@ -67,10 +67,10 @@ class Directory:
         Raises Invalid if their SHA-256 is another, StoreFull if there is no room.
         """
         target = self.path(key)
-        if length is not None and length > shutil.disk_usage(self.root).free:
-            raise StoreFull("The registry has no room left for this object.")
         upload = _Upload(self.root / "uploads" / secrets.token_hex(16))
         try:
+            if length is not None and length > shutil.disk_usage(self.root).free:
+                raise StoreFull("The registry has no room left for this object.")
             buffer = bytearray()
             async for chunk in chunks:
                 buffer += chunk

@@ -247,6 +247,7 @@ def _log_to_stderr(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr, format=line)
     for noisy in ("uvicorn.error", "alembic", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # a traceback each time it misses the database
 
 
 # ------------------------------------------------------------------------------------------------ the rest

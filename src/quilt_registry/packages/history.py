@@ -53,6 +53,8 @@ async def put_tag(db: Database, member: Member, owner: str, name: str, tag: str,
     access.check_tag(member, package)
     try:
         async with db.transaction() as connection:
+            # The package first, as in pushes and deletions: otherwise they and this could block each other.
+            await connection.execute("SELECT FROM package WHERE id = $1 FOR NO KEY UPDATE", package.id)
             await instances.tag(connection, package.id, tag, instance.id)
             if tag == LATEST:
                 await search.index(connection, package.id, owner, name)

@@ -62,7 +62,7 @@ async def claim(
     package_id = await connection.fetchval(
         """
         INSERT INTO package (owner_id, owner, name) VALUES ($1, $2, $3)
-        ON CONFLICT (owner_id, lower(name)) DO NOTHING RETURNING id
+        ON CONFLICT DO NOTHING RETURNING id
         """,
         owner_id, owner, name,
     )  # fmt: skip
