@@ -73,7 +73,6 @@ def build(settings: Settings) -> ASGIApp:
             exception_handlers={Exception: _refuse},
             lifespan=[running],
             openapi_config=None,
-            request_max_body_size=None,  # bounded where bodies are read: wire/messages.py, catalog/account.py
             on_app_init=[_plain],
             request_max_body_size=None,  # each call has its own bound; objects have none
             state=State({"settings": settings}),
