@@ -60,7 +60,7 @@ def _make() -> None:
     pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     steps = [[interpreter, "-m", "venv", str(ENVIRONMENT)]]
     if minor == 6:
-        steps.append([*pip, "--upgrade", "pip"])  # the one that comes along knows no present-day wheels
+        steps.append([*pip, "pip==21.3.1"])  # the one that comes along knows no present-day wheels
     for step in [*steps, [*pip, RELEASE]]:
         done = subprocess.run(step, capture_output=True, text=True, timeout=280)
         if done.returncode:
