@@ -83,6 +83,8 @@ _decoder: msgspec.json.Decoder[Node] = msgspec.json.Decoder(Node)
 def decode(data: bytes) -> Node:
     """Read a tree from JSON. Raises ManifestError if it is not one; `check` does the rest."""
     try:
+        if not data.isascii():
+            data.decode()  # the decoder does not look into texts that it passes over
         return _decoder.decode(data)
     except RecursionError:
         raise ManifestError("The tree is nested too deeply.") from None
@@ -152,15 +154,11 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
         group(node, None, 0)
     else:
         leaf(node)
-    # One look at all metadata joined, and one at all object names, is several times as fast as one each.
-    joined = b"[" + b",".join(metadata) + b"]"
     try:
-        sources = [each.q_path for each in _metadata.decode(joined)]
-        suspicious = b'"type"' in joined or b"\\" in joined  # nothing else can hold or spell that key
-    except msgspec.ValidationError:
-        sources, suspicious = [], True
-    if suspicious:
-        _check_metadata(node, None)
+        sources = _sources(node, metadata)
+    except RecursionError:
+        raise ManifestError("Metadata is nested too deeply.") from None
+    # One look at all object names joined is several times as fast as one each.
     if set(map(len, hashes)) - {64} or not _HEX.fullmatch("".join(hashes)):
         wrong = next(name for name in hashes if not is_object_name(name))
         raise ManifestError(f"{_short(wrong)} is not an object name: 64 lower-case hex digits are.")
@@ -214,6 +212,20 @@ class _Metadata(Struct, gc=False):
 _metadata = msgspec.json.Decoder(list[_Metadata])
 
 
+def _sources(node: Node, metadata: list[Raw]) -> list[Any]:
+    """The source paths in all metadata of a tree, held against the rules. Raises ManifestError, RecursionError."""
+    # One look at all metadata joined is several times as fast as one each.
+    joined = b"[" + b",".join(metadata) + b"]"
+    try:
+        sources = [each.q_path for each in _metadata.decode(joined)]
+        suspicious = b'"type"' in joined or b"\\" in joined  # nothing else can hold or spell that key
+    except msgspec.ValidationError:
+        sources, suspicious = [], True
+    if suspicious:
+        _check_metadata(node, None)
+    return sources
+
+
 def _check_metadata(node: Node, path: Path) -> None:
     """Look at each node's metadata by itself, and raise ManifestError for the first that is wrong."""
     if isinstance(node, GROUPS):
@@ -228,9 +240,16 @@ def _check_metadata(node: Node, path: Path) -> None:
 
 
 def _has_type_key(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "type" in value or any(map(_has_type_key, value.values()))
-    return isinstance(value, list) and any(map(_has_type_key, value))
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "type" in value:
+                return True
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
 
 
 def top_hash(node: Node) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from typing import Any
 
@@ -132,8 +131,8 @@ def _decode(packed: Packed, bounds: Bounds) -> tuple[PushBody, Checked]:
 
 def _asked(body: PushBody, names: set[str]) -> Asked:
     public = body.public if body.is_public is UNSET else body.is_public
-    sizes = array("q", (0 if body.dry_run else body.sizes[name] for name in names))
-    return Asked(body.dry_run, public, body.is_team, Objects(bytes.fromhex("".join(names)), sizes.tobytes()))
+    sizes = pages.pack_sizes(0 if body.dry_run else body.sizes[name] for name in names)
+    return Asked(body.dry_run, public, body.is_team, Objects(bytes.fromhex("".join(names)), sizes))
 
 
 def _check_sizes(sizes: dict[str, int], names: set[str]) -> None:
@@ -147,8 +146,10 @@ def _check_sizes(sizes: dict[str, int], names: set[str]) -> None:
 
 
 def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int], known: frozenset[bytes]) -> Manifest:
-    readme = _readme(root)
-    cut = pages.cut(pages.entries_of(root, sizes))
+    readme, shown = _readme(root), msgspec.json.encode(preview(root, PREVIEW_LEVELS))
+    entries = pages.entries_of(root, sizes)
+    root.children.clear()  # a million nodes: what follows needs the room
+    cut = pages.cut(entries)
     names, fresh, objects = [], [], []
     for entries in cut:
         data = pages.pack(entries)
@@ -164,7 +165,7 @@ def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int]
         fresh_objects=pages.distinct(objects),
         entries=sum(map(len, cut)),
         size=min(sum(sizes.values()), LARGEST_SIZE),
-        preview=msgspec.json.encode(preview(root, PREVIEW_LEVELS)),
+        preview=shown,
         file_types=msgspec.json.encode(file_types(checked)),
         readme=readme,
         names=_names(checked),

@@ -11,8 +11,9 @@ Everything here is pure and may run in a helper process (`offload.py`).
 from __future__ import annotations
 
 import hashlib
+import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from json.encoder import encode_basestring
@@ -63,7 +64,10 @@ _decoder: msgspec.msgpack.Decoder[list[Entry]] = msgspec.msgpack.Decoder(list[En
 
 
 class Objects(Struct, gc=False):
-    """Objects with their sizes, packed so that a million of them travel between processes in 40 MB."""
+    """Objects with their sizes, packed so that a million of them travel between processes in 40 MB.
+
+    Digests are joined, 32 bytes each; so are the sizes, 8 bytes each, big-endian, as PostgreSQL takes them apart.
+    """
 
     digests: bytes = b""
     sizes: bytes = b""
@@ -72,12 +76,27 @@ class Objects(Struct, gc=False):
         return len(self.digests) // 32
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
-        return zip(split(self.digests), array("q", self.sizes), strict=True)
+        return zip(split(self.digests), _unpack_sizes(self.sizes), strict=True)
 
     def batches(self, count: int) -> Iterator[Objects]:
         for start in range(0, len(self), count):
             stop = start + count
             yield Objects(self.digests[start * 32 : stop * 32], self.sizes[start * 8 : stop * 8])
+
+
+def pack_sizes(sizes: Iterable[int]) -> bytes:
+    """Sizes in bytes, joined."""
+    numbers = array("q", sizes)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _unpack_sizes(sizes: bytes) -> array[int]:
+    numbers = array("q", sizes)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
 
 
 class Page(Struct, gc=False):
@@ -196,7 +215,7 @@ def objects_of(entries: list[Entry]) -> Objects:
         if entry.meta is not None:
             digests.append(entry.meta)
             sizes.append(entry.meta_size)
-    return Objects(b"".join(digests), array("q", sizes).tobytes())
+    return Objects(b"".join(digests), pack_sizes(sizes))
 
 
 def without(objects: Objects, digests: bytes) -> Objects:
@@ -206,13 +225,13 @@ def without(objects: Objects, digests: bytes) -> Objects:
     left = dict(objects)
     for digest in split(digests):
         left.pop(digest, None)
-    return Objects(b"".join(left), array("q", left.values()).tobytes())
+    return Objects(b"".join(left), pack_sizes(left.values()))
 
 
 def distinct(parts: Sequence[Objects]) -> Objects:
     """The objects of all parts, each once."""
     sizes = dict(chain.from_iterable(parts))
-    return Objects(b"".join(sizes), array("q", sizes.values()).tobytes())
+    return Objects(b"".join(sizes), pack_sizes(sizes.values()))
 
 
 # ------------------------------------------------------------------------------------------------ pages → tree
@@ -360,7 +379,7 @@ def render(
 
 def _meta_objects(entries: list[Entry]) -> Objects:
     named = [entry for entry in entries if entry.meta is not None]
-    return Objects(b"".join(entry.meta or b"" for entry in named), array("q", [e.meta_size for e in named]).tobytes())
+    return Objects(b"".join(entry.meta or b"" for entry in named), pack_sizes([e.meta_size for e in named]))
 
 
 def close(depth: int) -> bytes:

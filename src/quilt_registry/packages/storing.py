@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from array import array
 
 from msgspec import Struct
 
@@ -111,7 +110,6 @@ async def _store_objects(connection: Connection, package: Claimed, objects: Obje
 
     In the order of their digests, so that two pushes with the same new objects wait for, and do not block, each other.
     """
-    sizes = array("q", objects.sizes)
     await connection.execute(
         f"""
         INSERT INTO object (owner_id, digest, size, state)
@@ -119,7 +117,7 @@ async def _store_objects(connection: Connection, package: Claimed, objects: Obje
         ON CONFLICT (digest, owner_id) DO UPDATE SET size = excluded.size, state = excluded.state
         WHERE object.state = {DAMAGED}
         """,
-        package.owner_id, objects.digests, sizes, state,
+        package.owner_id, objects.digests, objects.sizes, state,
     )  # fmt: skip
     await connection.execute(
         f"""
@@ -127,7 +125,7 @@ async def _store_objects(connection: Connection, package: Claimed, objects: Obje
         SELECT $4, o.id FROM ({UNPACKED}) n JOIN object o ON o.digest = n.digest AND o.owner_id = $1
         ORDER BY o.id ON CONFLICT DO NOTHING
         """,
-        package.owner_id, objects.digests, sizes, package.id,
+        package.owner_id, objects.digests, objects.sizes, package.id,
     )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from array import array
 
 from msgspec import Struct
 
@@ -34,7 +33,8 @@ class Known(Struct, frozen=True):
 
 # Digests travel joined in one value each way: a hundred thousand cost milliseconds so.
 UNPACKED = """
-    SELECT substr($2::bytea, i * 32 - 31, 32) AS digest, ($3::bigint[])[i] AS size
+    SELECT substr($2::bytea, i * 32 - 31, 32) AS digest,
+           ('x' || encode(substr($3::bytea, i * 8 - 7, 8), 'hex'))::bit(64)::bigint AS size
     FROM generate_series(1, length($2::bytea) / 32) i
 """
 
@@ -53,7 +53,7 @@ async def known(db: Database | Connection, member: Member, owner: str, objects: 
             SELECT FROM package_object po JOIN package p ON p.id = po.package_id
             WHERE po.object_id = o.id AND {READABLE}))
         """,
-        member.grants, objects.digests, array("q", objects.sizes), owner, member.name == owner,
+        member.grants, objects.digests, objects.sizes, owner, member.name == owner,
     )  # fmt: skip
     assert row is not None
     return Known(*row)

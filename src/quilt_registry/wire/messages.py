@@ -34,17 +34,16 @@ async def read_packed(request: AnyRequest, plain_limit: int = SMALL, unpacked_li
     return Packed(data, encoding == "gzip", kind == "application/json", unpacked_limit)
 
 
-async def _read(request: AnyRequest, limit: int) -> bytes:
+async def _read(request: AnyRequest, limit: int) -> bytearray:
     refusal = TooLarge(f"The request body is larger than this call takes ({limit:,} bytes).")
     if int(request.headers.get("content-length") or 0) > limit:
         raise refusal
-    chunks, total = [], 0
+    data = bytearray()  # one growing buffer: pieces and their join would take twice the room
     async for chunk in request.stream():
-        total += len(chunk)
-        if total > limit:
+        data += chunk
+        if len(data) > limit:
             raise refusal
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return data
 
 
 async def read_large(request: AnyRequest, settings: Settings) -> Packed:
