@@ -7,10 +7,16 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from quilt_registry import database, embedded
 from tests.registry import Person, Registry, run_sql
+
+# Runs on busy machines: slowness proves nothing.
+_slow = hypothesis.HealthCheck.too_slow
+hypothesis.settings.register_profile("busy", deadline=None, max_examples=60, suppress_health_check=[_slow])
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ Everything here is pure: no files, no network, no settings.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Collection
 from typing import Any, Literal
@@ -218,7 +219,7 @@ def _sources(node: Node, metadata: list[Raw]) -> list[Any]:
     joined = b"[" + b",".join(metadata) + b"]"
     try:
         sources = [each.q_path for each in _metadata.decode(joined)]
-        suspicious = b'"type"' in joined or b"\\" in joined  # nothing else can hold or spell that key
+        suspicious = b'"type"' in joined or b"\\u" in joined  # nothing else can hold or spell that key
     except msgspec.ValidationError:
         sources, suspicious = [], True
     if suspicious:
@@ -232,24 +233,25 @@ def _check_metadata(node: Node, path: Path) -> None:
         for name, child in node.children.items():
             _check_metadata(child, (path, name))
         return
-    value = msgspec.json.decode(node.metadata)
+    try:
+        value = json.loads(bytes(node.metadata), object_pairs_hook=_without_type, parse_int=str)
+    except _TypeKey:
+        raise ManifestError(
+            f"The metadata of {_text(path)} has a key 'type'; no object inside metadata may have one."
+        ) from None
     if not isinstance(value, dict):
         raise ManifestError(f"The metadata of {_text(path)} is not a JSON object.")
-    if _has_type_key(value):
-        raise ManifestError(f"The metadata of {_text(path)} has a key 'type'; no object inside metadata may have one.")
 
 
-def _has_type_key(value: Any) -> bool:
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if "type" in value:
-                return True
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return False
+class _TypeKey(Exception):
+    pass
+
+
+def _without_type(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Look at every pair: of equal keys a decoder keeps the last, but old clients meet each object on the way."""
+    if any(name == "type" for name, _ in pairs):
+        raise _TypeKey
+    return dict(pairs)
 
 
 def top_hash(node: Node) -> str:
