@@ -142,13 +142,17 @@ def test_who_is_not_logged_in_is_asked_to(another: Terminal, example: Example) -
     assert another.refused("install", example.handle) == sentence
 
 
-def test_a_token_about_to_end_is_renewed(another: Terminal, registry: Registry, example: Example) -> None:
-    kept = another.settings("auth")
+def test_a_token_about_to_end_is_renewed(
+    new_terminal: NewTerminal, registry: Registry, anna: Person, example: Example
+) -> None:
+    terminal = new_terminal()
+    terminal.sign_in(anna)  # with a token of its own: the old one ends soon after
+    kept = terminal.settings("auth")
     token = kept[registry.url]["access_token"]
     kept[registry.url]["expires_at"] = int(time.time()) + 30
-    (another.data / "auth.json").write_text(json.dumps(kept))
-    another("tag", "list", example.handle)
-    renewed = another.settings("auth")[registry.url]
+    (terminal.data / "auth.json").write_text(json.dumps(kept))
+    terminal("tag", "list", example.handle)
+    renewed = terminal.settings("auth")[registry.url]
     assert renewed["access_token"] != token
     assert renewed["expires_at"] > time.time() + 24 * 3600
 
