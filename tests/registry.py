@@ -83,8 +83,9 @@ class Registry:
     def start(self) -> Registry:
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
+            command = [sys.executable, "-m", "quilt_registry", "serve", "--port", str(self.port)]
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "quilt_registry", "serve", "--port", str(self.port), "--workers", str(self.workers)],
+                [*command, "--workers", str(self.workers)],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         end = time.monotonic() + 60
@@ -158,11 +159,11 @@ class Person:
         target = f"/api/package/{owner}/{name}/{top_hash or trees.top_hash(node)}"
         return self.put(target, content=data, headers=headers)
 
-    def upload(self, owner: str, name: str, node: Json, data: list[bytes], path: str = "", **more: Any) -> dict[str, Any]:
+    def upload(self, owner: str, name: str, node: Json, data: list[bytes], path: str = "", **more: Any) -> Json:
         """Dry run, then HEAD and PUT as the released client does; returns the upload URLs."""
         answer = self.send_push(owner, name, node, dry_run=True, path=path, **more)
         assert answer.status_code == 200, answer.text
-        urls: dict[str, Any] = answer.json()["upload_urls"]
+        urls: Json = answer.json()["upload_urls"]
         for each in data:
             url = urls[trees.sha(each)]
             if httpx.head(url["head"]).status_code >= 400:
@@ -187,7 +188,9 @@ class Person:
         """Push nested dicts of bytes."""
         return self.push_tree(name, trees.tree(files), trees.contents(files), owner, **more)
 
-    def push_part(self, name: str, path: str, node: Json, data: list[bytes], owner: str | None = None) -> httpx.Response:
+    def push_part(
+        self, name: str, path: str, node: Json, data: list[bytes], owner: str | None = None
+    ) -> httpx.Response:
         """A push of a part, uploads included; the answer of the real one."""
         self.upload(owner or self.name, name, node, data, path=path)
         return self.send_push(owner or self.name, name, node, sizes=trees.sizes(data), path=path)

@@ -77,8 +77,8 @@ def router() -> Router:
 
 
 async def _check_path(request: Request[Any, Any, Any]) -> None:
-    path = request.scope["path"]
-    if "\0" in path:
+    path = calling.address(request)
+    if "%00" in path:
         raise Invalid("The address holds a NUL character.")
     if path.endswith("/") and not request.route_handler.opt["slash"]:
         raise NotFound("There is nothing at this address.")

@@ -28,6 +28,12 @@ SignedIn = Annotated[Member, _given]
 AnyRequest = Request[Any, Any, Any]
 
 
+def address(request: AnyRequest) -> str:
+    """The path as it was sent, still percent-encoded; the router folds slashes in its own copy."""
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("ascii", "replace")
+
+
 def token(request: AnyRequest) -> str:
     """The token sent; empty if none was."""
     return request.headers.get("authorization", "").removeprefix("Bearer ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from litestar import Response
 
@@ -12,7 +13,7 @@ from quilt_registry.errors import Invalid
 from quilt_registry.packages import install as installing, instances, listing, push as pushing, search as searching
 from quilt_registry.packages.push import Pushed, Target
 from quilt_registry.parts import Parts
-from quilt_registry.wire.calling import AnyCaller, AnyRequest, Registry, SignedIn
+from quilt_registry.wire.calling import AnyCaller, AnyRequest, Registry, SignedIn, address
 from quilt_registry.wire.messages import json, read_large, stream
 
 _BOOLEANS = {
@@ -41,7 +42,7 @@ async def push(
 
 async def push_part(request: AnyRequest, member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
     # From the address as it came: the router folds double slashes, which stand for a node without a name.
-    path = request.scope["path"].split("/")[5:]
+    path = [unquote(name) for name in address(request).split("/")[5:]]
     if "" in path:
         raise Invalid("The path holds an empty name.")
     return await _push(request, member, parts, Target(owner, name, path=path))
