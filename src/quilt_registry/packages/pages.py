@@ -358,7 +358,7 @@ def render(
         below = entry.depth
         if below < depth:
             add("}}" * (depth - below))
-            depth = below
+            depth, first = below, False
         lead = "" if first else ","
         if below:
             lead += quote(entry.name) + ":"

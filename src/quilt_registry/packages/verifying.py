@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from quilt_registry.database import Database
+from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Unavailable
 from quilt_registry.objects import DAMAGED, PRESENT, VERIFIED, Objects as Store, final_key
 from quilt_registry.offload import Offload
@@ -51,15 +51,32 @@ async def verify_some(db: Database, store: Store, lifetime: int) -> int:
             )
             for row in rows:
                 name = row["digest"].hex()
-                state = VERIFIED if await store.is_intact(final_key(row["name"], name), name) else DAMAGED
-                if state == DAMAGED:
+                key = final_key(row["name"], name)
+                if await store.is_intact(key, name):
+                    await connection.execute("UPDATE object SET state = $2 WHERE id = $1", row["id"], VERIFIED)
+                else:
                     log.error("The object %s of %s is damaged in the store.", name, row["name"])
-                await connection.execute(
-                    f"UPDATE object SET state = $2 WHERE id = $1 AND state = {PRESENT}", row["id"], state
-                )
+                    await _condemn(connection, row["id"])
+                    await store.remove([key])
             return len(rows)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+
+async def _condemn(connection: Connection, object_id: int) -> None:
+    """Let the next push of an object upload it anew: no page vouches for it, and it is not known any more.
+
+    Its bytes are removed afterwards, so that a client that asks whether it is there is told no.
+    """
+    async with connection.transaction():
+        await connection.execute("UPDATE object SET state = $2 WHERE id = $1", object_id, DAMAGED)
+        await connection.execute(
+            """
+            DELETE FROM package_page g USING package_object o
+            WHERE o.object_id = $1 AND g.package_id = o.package_id
+            """,
+            object_id,
+        )
 
 
 async def check_undamaged(
