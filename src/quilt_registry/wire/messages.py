@@ -58,8 +58,11 @@ async def read(request: AnyRequest, type: type[T]) -> T:
 
 async def read_form(request: AnyRequest, field: str) -> str:
     """A field of a form, from the body only: addresses end up in logs. Raises Invalid if it is missing."""
-    body = await _read(request, SMALL)
-    values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20).get(field)
+    body = bodies.unpack(await read_packed(request))
+    try:
+        values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20).get(field)
+    except ValueError:
+        raise Invalid("The form has more fields than any call takes.") from None
     if not values:
         raise Invalid(f"The form field {field!r} is missing.")
     return values[0]
