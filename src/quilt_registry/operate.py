@@ -28,6 +28,7 @@ from quilt_registry.errors import Refusal
 from quilt_registry.objects import Objects
 from quilt_registry.settings import Settings, SettingsError
 
+log = logging.getLogger("quilt_registry")
 T = TypeVar("T")
 
 DRAIN = 60  # seconds that running requests get when the registry stops
@@ -150,6 +151,8 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
         os.environ.setdefault("REGISTRY_URL", f"http://localhost:{port}")
     own = settings_module.load().database_url is None
     _log_to_stderr(settings_module.load())
+    for doubt in settings_module.doubts():
+        log.warning("%s", doubt)
     with contextlib.suppress(_Stopped), _listening(host, port) as listener, _database() as settings:
         if own or migrate:
             database.migrate(_url(settings))
@@ -289,6 +292,8 @@ def check() -> None:
     click.echo(
         f"settings  ok: {settings.registry_url}, {'team ' + settings.team_id if settings.team_id else 'open mode'}"
     )
+    for doubt in settings_module.doubts():
+        click.echo(f"settings  warning: {doubt}")
     for part, work in (("database", _check_database), ("store", _check_store)):
         try:
             click.echo(f"{part:9} ok: {work()}")

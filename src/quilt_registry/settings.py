@@ -143,7 +143,26 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """Read the environment. NAME_FILE names a file to read a secret from. Raises SettingsError."""
-    secrets: dict[str, Any] = {}
+    secrets = _secrets_in_files()
+    if winner := os.environ.get("AWS_SECRET_KEY"):  # over a file with the other name, too
+        secrets.setdefault("AWS_SECRET_KEY", winner)
+    try:
+        return Settings(**secrets)
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_sentence, error.errors(include_input=False, include_url=False)))) from None
+
+
+def doubts() -> list[str]:
+    """What is set and probably not meant, a sentence each. Raises SettingsError."""
+    given = {**os.environ, **_secrets_in_files()}
+    old, new = given.get("AWS_SECRET_KEY"), given.get("AWS_SECRET_ACCESS_KEY")
+    if old and new and old != new:
+        return ["AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ; AWS_SECRET_KEY is used. Unset one of them."]
+    return []
+
+
+def _secrets_in_files() -> dict[str, Any]:
+    secrets = {}
     for name in (
         "DATABASE_URL",
         "SQLALCHEMY_DATABASE_URI",
@@ -156,10 +175,9 @@ def load() -> Settings:
                 secrets[name] = Path(file).read_text().strip()
             except OSError as error:
                 raise SettingsError(f"{name}_FILE: cannot read {file}: {error.strerror}") from None
-    try:
-        return Settings(**secrets)
-    except ValidationError as error:
-        raise SettingsError("\n".join(map(_sentence, error.errors(include_input=False, include_url=False)))) from None
+            except UnicodeDecodeError:
+                raise SettingsError(f"{name}_FILE: cannot read {file}: it is not text in UTF-8") from None
+    return secrets
 
 
 def _sentence(error: Any) -> str:
