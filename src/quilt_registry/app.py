@@ -90,7 +90,7 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Say no in the way of whoever asked: JSON on the wire, a page in the catalog."""
     headers: dict[str, str] | None = None
     if isinstance(error, Refusal):
-        status, message = error.status, error.message
+        status, message, headers = error.status, error.message, error.headers
         if status >= 500:
             log.warning("%s %s: %s (%r)", request.method, request.scope["path"], message, error.__cause__)
     elif isinstance(error, HTTPException):

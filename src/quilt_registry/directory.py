@@ -182,5 +182,5 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
         if last and int(last) < int(first):
             return None
     if start >= stop:
-        raise RangeNotSatisfiable(f"The object has {size} bytes.")
+        raise RangeNotSatisfiable(size)
     return start, stop

@@ -8,6 +8,7 @@ class Refusal(Exception):
     """Base of all refusals. `status` is the HTTP status it is answered with."""
 
     status = 500
+    headers: dict[str, str] | None = None  # that go with the answer
 
     def __init__(self, message: str):
         super().__init__(message)
@@ -51,9 +52,13 @@ class TooLarge(Refusal):
 
 
 class RangeNotSatisfiable(Refusal):
-    """A byte range beyond the object's end."""
+    """A byte range beyond the end of an object of `size` bytes."""
 
     status = 416
+
+    def __init__(self, size: int):
+        super().__init__(f"The object has {size} bytes.")
+        self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class NotOffered(Refusal):

@@ -31,6 +31,7 @@ def _permitted(request: AnyRequest, store: Objects) -> tuple[Directory, str]:
     use, until, signature = (request.query_params.get(name, "") for name in ("for", "until", "signature"))
     if not store.signer.permits(request.method, key, use, until, signature):
         raise Forbidden("This URL is not valid, or no longer. Ask the registry for a new one.")
+    store.directory.path(key)
     return store.directory, key
 
 
