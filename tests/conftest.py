@@ -12,6 +12,7 @@ import pytest
 
 from quilt_registry import database, embedded
 from tests.registry import Person, Registry, run_sql
+from tests.s3server import NotToBeHadError, S3Server
 
 # Runs on busy machines: slowness proves nothing.
 _slow = hypothesis.HealthCheck.too_slow
@@ -98,6 +99,20 @@ def own_registry(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Ca
     for each in started:
         if each.process and each.process.poll() is None:
             each.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3-compatible store. Where it cannot be had, the tests that need it are skipped, but not in CI."""
+    try:
+        server = S3Server(tmp_path_factory.mktemp("s3"))
+        server.start()
+    except NotToBeHadError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,11 @@ class S3Signer(Struct, frozen=True):
             # Path style wherever the address is not AWS's own: other stores seldom have a name for each bucket.
             virtual_hosted_style_request=address is None or address.endswith(".amazonaws.com"),
             client_options={"allow_http": True, "timeout": "60s", "connect_timeout": "5s"},
-            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=15)},
+            retry_config={
+                "max_retries": 3,
+                "retry_timeout": timedelta(seconds=15),
+                "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
+            },
             endpoint=_endpoint(address, self.bucket) if address else None,
         )
 

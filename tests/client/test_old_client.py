@@ -187,7 +187,8 @@ def test_an_export_gives_the_files_back(annas: Terminal, another: Terminal, exam
 
 def test_the_second_push_uploads_what_changed(example: Example) -> None:
     """The two notes were one object before; now all files, the Parquet one included, are objects of their own."""
-    assert "already uploaded" not in example.first_output
+    # The empty file may be known from another package of Anna's.
+    assert example.first_output.count("already uploaded; skipping") <= 1
     assert example.second_output.count("already uploaded; skipping") == len(FILES)
 
 

@@ -89,11 +89,14 @@ def read_whole(packed: Packed, bounds: Bounds, top_hash: str, known: frozenset[b
     return Reading(_asked(body, set()), _manifest(body.contents, checked, found, body.sizes, known))
 
 
-def read_part(packed: Packed, bounds: Bounds) -> Reading:
-    """Read the push of a part. Raises Invalid."""
-    body, checked = _decode(packed, bounds)
+def read_part(packed: Packed, bounds: Bounds, path: list[str]) -> Reading:
+    """Read the push of a part that goes to a path. Raises Invalid, also for a path that no tree can have."""
+    body = bodies.decode(packed, _body)
     if isinstance(body.contents, Root):
         raise Invalid("Unexpected node type")
+    alone = Root({})
+    manifest.graft(alone, path, body.contents, not_a_group)
+    checked = _check(alone, bounds)
     if not body.dry_run:
         _check_sizes(body.sizes, checked.objects)
     return Reading(_asked(body, checked.objects))
@@ -108,10 +111,7 @@ def merge(packed: Packed, bounds: Bounds, base: list[bytes], path: list[str], kn
     assert isinstance(body.contents, Child)
     root, sizes = pages.tree_of(base)
     manifest.graft(root, path, body.contents, not_a_group)
-    try:
-        checked = manifest.check(root, bounds)
-    except ManifestError as error:
-        raise Invalid(str(error)) from None
+    checked = _check(root, bounds)
     sizes = {name: body.sizes[name] if name in body.sizes else sizes[name] for name in checked.objects}
     return _manifest(root, checked, manifest.top_hash(root), sizes, known)
 
@@ -123,8 +123,12 @@ def not_a_group(name: str) -> NotFound:
 
 def _decode(packed: Packed, bounds: Bounds) -> tuple[PushBody, Checked]:
     body = bodies.decode(packed, _body)
+    return body, _check(body.contents, bounds)
+
+
+def _check(node: Node, bounds: Bounds) -> Checked:
     try:
-        return body, manifest.check(body.contents, bounds)
+        return manifest.check(node, bounds)
     except ManifestError as error:
         raise Invalid(str(error)) from None
 

@@ -85,7 +85,7 @@ async def _known_pages(db: Database | Connection, package_id: int) -> frozenset[
 async def _read(to: Services, target: Target, package: Package | None, body: Packed) -> tuple[Asked, Manifest | None]:
     weight = len(body.data) // 100
     if target.path:
-        reading = await to.offload.run(weight, manifests.read_part, body, to.bounds)
+        reading = await to.offload.run(weight, manifests.read_part, body, to.bounds, target.path)
     else:
         known = await _known_pages(to.db, package.id) if package else frozenset()
         reading = await to.offload.run(weight, manifests.read_whole, body, to.bounds, target.top_hash, known)

@@ -1,0 +1,194 @@
+"""The command `quilt-registry`, as operators run it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.registry import Person, Registry, free_port, new_name, run_sql
+
+READY = re.compile(r"user name  (\w+)\n\s+password   (\S+)")
+
+
+@pytest.fixture
+def embedded() -> Iterator[Registry]:
+    """A registry with nothing configured but where its data are."""
+    home = Path(tempfile.mkdtemp(prefix="quilt-test-"))
+    registry = Registry(home)
+    yield registry
+    if registry.process and registry.process.poll() is None:
+        registry.stop()
+    shutil.rmtree(home)
+
+
+def first_admin(registry: Registry) -> Person:
+    """Sign in with what the first start shows."""
+    end = time.monotonic() + 20
+    while not (shown := READY.search(registry.log.read_text())):
+        assert time.monotonic() < end, registry.log.read_text()
+        time.sleep(0.05)
+    login = {"username": shown[1], "password": shown[2]}
+    token = httpx.post(registry.url + "/api/login", json=login).raise_for_status().json()["token"]
+    return Person(registry, shown[1], token)
+
+
+def processes_below(home: Path) -> list[str]:
+    """Command lines of the processes that use a data directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if f"{home}/postgres" in command:
+                found.append(command)
+    return found
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
+def test_an_embedded_registry_keeps_its_data_and_stops_with_its_database(embedded: Registry, with_signal: int) -> None:
+    admin = first_admin(embedded.start())
+    assert admin.get("/api/me").json()["is_staff"] is True
+    top_hash = admin.push("kept", {"x": b"1", "README": b"# Kept"})
+    assert processes_below(embedded.home)
+    assert embedded.stop(with_signal) == 0
+    assert processes_below(embedded.home) == []
+    embedded.start()
+    assert embedded.log.read_text().count("password") == 2, "the password is shown once, with its one sentence"
+    admin.install("admin", "kept", top_hash)
+
+
+def test_a_second_start_says_what_to_do(embedded: Registry) -> None:
+    embedded.start()
+    again = embedded.command("serve", "--port", str(embedded.port))
+    assert again.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{embedded.port}" in again.stderr
+    assert "--port" in again.stderr
+    elsewhere = embedded.command("serve", "--port", str(free_port()))
+    assert elsewhere.returncode == 1
+    assert f"Another registry (process {embedded.process and embedded.process.pid})" in elsewhere.stderr
+    assert "QUILT_HOME" in elsewhere.stderr
+    assert "Traceback" not in again.stderr + elsewhere.stderr
+
+
+def test_a_new_start_takes_over_what_a_killed_one_left(embedded: Registry) -> None:
+    admin = first_admin(embedded.start())
+    top_hash = admin.push("kept", {"x": b"1"})
+    embedded.kill()
+    embedded.start()
+    admin.install("admin", "kept", top_hash)
+    assert embedded.stop() == 0
+    assert processes_below(embedded.home) == []
+
+
+def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
+    embedded.start()
+    new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
+    made = embedded.command(*new, input="long enough\n")
+    assert (made.returncode, made.stdout) == (0, "Made the admin ada.\n")
+    again = embedded.command(*new, input="long enough\n")
+    assert (again.returncode, again.stderr) == (1, "quilt-registry: Username already taken.\n")
+    short = embedded.command(
+        "create-admin", "--username", "bob", "--email", "b@example.com", "--password-stdin", input="x\n"
+    )
+    assert "at least 8 characters" in short.stderr
+    checked = embedded.command("check")
+    assert checked.returncode == 0, checked.stdout
+    assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a registry as somebody else")
+def test_a_normal_user_can_run_it(embedded: Registry) -> None:
+    nobody = pwd.getpwnam("nobody")
+    os.chown(embedded.home, nobody.pw_uid, nobody.pw_gid)
+    try:
+        subprocess.run([sys.executable, "-c", "import quilt_registry"], user="nobody", cwd="/", check=True)
+    except (PermissionError, subprocess.CalledProcessError):
+        pytest.skip("the user nobody cannot reach this Python or this checkout")
+    serve = [sys.executable, "-m", "quilt_registry", "serve", "--port", str(embedded.port)]
+    environment = {**embedded.environment, "HOME": str(embedded.home)}
+    with open(embedded.log, "wb") as log:
+        embedded.process = subprocess.Popen(
+            serve, env=environment, cwd="/", user="nobody", group=nobody.pw_gid, extra_groups=[], stdout=log, stderr=log
+        )
+    first_admin(embedded).push("mine", {"x": b"1"})
+    assert embedded.stop() == 0
+    assert processes_below(embedded.home) == []
+
+
+def test_an_unmigrated_database_is_refused_until_it_is_migrated(postgres: str, tmp_path: Path) -> None:
+    name = new_name("bare")
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
+    registry = Registry(tmp_path, postgres.format(name))
+    refused = registry.command("serve", "--port", str(registry.port))
+    assert refused.returncode == 1
+    assert "quilt-registry migrate" in refused.stderr
+    assert registry.command("check").returncode == 1
+    command = [sys.executable, "-m", "quilt_registry", "migrate"]
+    both = [subprocess.Popen(command, env=registry.environment) for _ in range(2)]
+    assert [each.wait(60) for each in both] == [0, 0]
+    registry.start()
+    assert registry.stop() == 0
+
+
+def test_serve_can_migrate(postgres: str, tmp_path: Path) -> None:
+    name = new_name("bare")
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
+    registry = Registry(tmp_path, postgres.format(name))
+    command = [sys.executable, "-m", "quilt_registry", "serve", "--migrate", "--port", str(registry.port)]
+    with subprocess.Popen(command, env=registry.environment, stderr=subprocess.DEVNULL) as registry.process:
+        end = time.monotonic() + 30
+        while not registry.answers():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        registry.make_person("anna").push("x", {"x": b"1"})
+        assert registry.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "part", "says"),
+    [
+        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "database", "does not answer"),
+        ({"QUILT_HOME": "/proc/nowhere"}, "store", "rights"),
+        ({"REGISTRY_URL": "nonsense"}, "settings", "REGISTRY_URL"),
+    ],
+)
+def test_check_names_the_part_that_fails(
+    new_database: Callable[[], str], tmp_path: Path, setting: dict[str, str], part: str, says: str
+) -> None:
+    registry = Registry(tmp_path, new_database())
+    registry.environment.update(setting)
+    checked = registry.command("check")
+    assert checked.returncode == 1
+    assert any(line.startswith(f"{part:9} failed:") and says in line for line in checked.stdout.splitlines())
+    assert "Traceback" not in checked.stderr
+
+
+def test_a_wrong_setting_stops_the_start_with_its_name(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, TEAM_ID="Not Valid", PACKAGE_URL_EXPIRATION="soon")
+    done = registry.command("serve")
+    assert done.returncode == 1
+    assert "TEAM_ID" in done.stderr
+    assert "PACKAGE_URL_EXPIRATION" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    assert "quilt-registry, version" in registry.command("--version").stdout
+    shown = registry.command("--help").stdout
+    assert all(name in shown for name in ("serve", "migrate", "create-admin", "check"))
+    assert registry.command("nonsense").returncode == 2

@@ -1,0 +1,176 @@
+"""The object store as a bucket, against a real S3-compatible server; and the whole registry on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import httpx
+import obstore
+import pytest
+
+from quilt_registry.errors import Unavailable
+from quilt_registry.objects import Damaged, Objects, final_key, staging_key
+from quilt_registry.settings import Settings
+from tests import trees
+from tests.registry import Person, Registry, download, new_name
+from tests.s3server import S3Server
+
+pytestmark = pytest.mark.s3
+
+
+def store_of(s3: S3Server, **other: str) -> Objects:
+    return Objects(Settings(**{name.lower(): value for name, value in {**s3.settings, **other}.items()}))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def registry(
+    s3: S3Server, new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    running = Registry(tmp_path_factory.mktemp("s3-registry"), new_database(), **s3.settings).start()
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def anna(registry: Registry) -> Person:
+    return registry.make_person("anna")
+
+
+@pytest.fixture(scope="module")
+def carl(registry: Registry) -> Person:
+    return registry.make_person("carl")
+
+
+# ------------------------------------------------------------------------------------------------ the store
+
+
+@pytest.mark.parametrize("count", [50, 3000], ids=["asked for one by one", "listed"])
+def test_uploaded_objects_are_found_with_their_sizes(s3: S3Server, count: int) -> None:
+    owner = f"sizes{count}"
+    keys = [final_key(owner, trees.sha(b"%d" % i)) for i in range(count)]
+    there = {key: i % 5 for i, key in enumerate(keys) if i % 3}
+
+    async def run() -> dict[str, int]:
+        await asyncio.gather(*(obstore.put_async(s3.bucket, key, b"x" * size) for key, size in there.items()))
+        await obstore.put_async(s3.bucket, final_key(owner + "other", trees.sha(b"0")), b"x")
+        return await store_of(s3).sizes(keys)
+
+    assert asyncio.run(run()) == there
+
+
+def test_the_beginning_of_an_object(s3: S3Server) -> None:
+    async def run() -> list[bytes | None]:
+        await obstore.put_async(s3.bucket, "objs/a/long", b"0123456789")
+        await obstore.put_async(s3.bucket, "objs/a/empty", b"")
+        return [await store_of(s3).beginning(f"objs/a/{name}", 4) for name in ("long", "empty", "none")]
+
+    assert asyncio.run(run()) == [b"0123", b"", None]
+
+
+def test_staged_objects_count_only_with_the_right_bytes(s3: S3Server) -> None:
+    good, bad, known = trees.sha(b"good"), trees.sha(b"bad"), trees.sha(b"known")
+    store = store_of(s3)
+
+    async def run() -> list[str]:
+        for name, data in ((good, b"good"), (bad, b"evil"), (known, b"known")):
+            await obstore.put_async(s3.bucket, staging_key("olga", "carl", name), data)
+        await store.adopt("olga", "carl", [good, known], {known})
+        with pytest.raises(Damaged) as refused:
+            await store.adopt("olga", "carl", [bad], set())
+        assert refused.value.names == [bad]
+        return list(await store.sizes([final_key("olga", name) for name in (good, bad, known)]))
+
+    assert asyncio.run(run()) == [final_key("olga", good)]
+    assert not [page for page in obstore.list(s3.bucket, "adopting") if page]
+
+
+def test_signed_urls_do_what_old_clients_need(s3: S3Server) -> None:
+    key = final_key("urls", trees.sha(b"data"))
+    signer = store_of(s3).signer
+    (head,), (put,) = signer.upload_urls([key], [key])
+    (get,) = signer.urls([key])
+    assert httpx.head(head).status_code == 404
+    assert httpx.put(put, content=b"data").status_code == 200
+    assert httpx.head(head).status_code == 200
+    assert download(get, 4) == b"data"
+    assert httpx.get(put).status_code == 403
+    assert httpx.get(get.replace(key, final_key("urls", trees.sha(b"more")))).status_code == 403
+
+
+@pytest.mark.parametrize("other", [{"AWS_SECRET_ACCESS_KEY": "wrong"}, {"S3_ENDPOINT": "http://127.0.0.1:9"}])
+def test_a_store_that_refuses_or_is_away_is_said_to_be(s3: S3Server, other: dict[str, str]) -> None:
+    with pytest.raises(Unavailable, match="object store does not answer"):
+        asyncio.run(store_of(s3, **other).sizes([final_key("a", trees.sha(b"1"))]))
+
+
+# ------------------------------------------------------------------------------------------------ the registry on it
+
+
+def test_a_push_goes_to_the_bucket_and_comes_back(s3: S3Server, anna: Person) -> None:
+    name, files = new_name(), {"README": b"on S3", "empty": b"", "g": {f"f{i}": b"%d" % i for i in range(200)}}
+    top_hash = anna.push(name, files)
+    package = anna.install("anna", name, top_hash)
+    assert len(package["urls"]) == 202
+    assert all(url.startswith(s3.endpoint) for url in package["urls"].values())
+    assert anna.get(f"/api/package_preview/anna/{name}/{top_hash}").json()["readme_preview"] == "on S3"
+    anna.push(name, {**files, "g": {**files["g"], "f7": b"changed"}})  # type: ignore[dict-item]
+
+
+def test_a_known_objects_upload_url_reaches_nothing_that_counts(anna: Person) -> None:
+    name, data = new_name(), b"must stay"
+    top_hash = anna.push(name, {"x": data})
+    urls = anna.send_push("anna", name, trees.tree({"x": data}), dry_run=True).json()["upload_urls"][trees.sha(data)]
+    assert httpx.head(urls["head"]).status_code == 200
+    assert httpx.put(urls["put"], content=b"evil").status_code == 200
+    anna.install("anna", name, top_hash)
+
+
+def test_a_member_pushes_what_they_uploaded_and_nothing_else(anna: Person, carl: Person) -> None:
+    name, secret = new_name(), b"only anna's"
+    anna.push(new_name(), {"x": secret})
+    anna.push(name, {"x": b"shared"}, is_team=True)
+    node = trees.tree({"y": secret})
+    urls = carl.send_push("anna", name, node, dry_run=True).json()["upload_urls"][trees.sha(secret)]
+    assert httpx.head(urls["head"]).status_code == 404
+    refused = carl.send_push("anna", name, node, sizes=trees.sizes([secret]))
+    assert (refused.status_code, trees.sha(secret) in refused.text) == (400, True)
+    httpx.put(urls["put"], content=b"only evil's")  # as long as the secret
+    refused = carl.send_push("anna", name, node, sizes=trees.sizes([secret]))
+    assert (refused.status_code, trees.sha(secret) in refused.text) == (400, True)
+    top_hash = carl.push(name, {"new": b"by carl"}, owner="anna")
+    carl.install("anna", name, top_hash)
+    httpx.put(urls["put"], content=secret)
+    assert carl.send_push("anna", name, node, sizes=trees.sizes([secret])).status_code == 200
+
+
+def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
+    s3: S3Server, own_registry: Callable[..., Registry]
+) -> None:
+    registry = own_registry(**s3.settings)
+    dora = registry.make_person("dora")
+    data = b"will be damaged"
+    top_hash = dora.push("fragile", {"x": data, "y": b"fine"})
+    obstore.put(s3.bucket, final_key("dora", trees.sha(data)), b"something else!")
+    registry.sql("UPDATE object SET created_at = now() - interval '2 days'")
+    registry.stop()
+    registry.start()  # a round of verifying begins with the start
+    path = f"/api/package/dora/fragile/{top_hash}"
+    for _ in range(100):
+        answer = dora.get(path)
+        if answer.status_code != 200:
+            break
+    assert (answer.status_code, trees.sha(data) in answer.json()["message"]) == (409, True)
+    assert dora.get(path, params={"subpath": "y"}).status_code == 200
+    dora.push("fragile", {"x": data, "y": b"fine"})
+    dora.install("dora", "fragile", top_hash)
+
+
+def test_a_registry_says_that_the_store_is_away(own_registry: Callable[..., Registry], s3: S3Server) -> None:
+    registry = own_registry(**{**s3.settings, "S3_INTERNAL_ENDPOINT": "http://127.0.0.1:9"})
+    person = registry.make_person("zoe")
+    answer = person.send_push("zoe", "x", trees.tree({"x": b"1"}), sizes=trees.sizes([b"1"]))
+    assert answer.status_code == 503
+    assert "object store does not answer" in answer.json()["message"]
+    assert person.get("/api/package/zoe/").json() == {"packages": []}
