@@ -336,3 +336,66 @@ def test_a_refused_push_leaves_the_package_as_it_was(anna: Person) -> None:
     assert real(anna, "anna", name, trees.tree({"a": b"lost"}), [b"lost"]).status_code == 400
     assert anna.get(f"/api/package/anna/{name}/").json()["hashes"] == [top_hash]
     assert len(anna.get(f"/api/log/anna/{name}/").json()["logs"]) == 1
+
+
+# ------------------------------------------------------------------------------------------------ what crashed it
+
+HEX = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("child", "reason"),
+    [
+        ('{"hashes":[]}', "type"),
+        ('{"type":"OTHER"}', "OTHER"),
+        ('{"type":"ROOT","children":{}}', "ROOT"),
+        ('{"type":"GROUP"}', "children"),
+        ('{"type":"GROUP","children":{},"hashes":[]}', "hashes"),
+        ('{"type":"GROUP","children":{},"metadata":{}}', "metadata"),
+        ('{"type":"FILE"}', "hashes"),
+        ('{"type":"FILE","hashes":[],"format":"PARQUET"}', "format"),
+        ('{"type":"TABLE","hashes":[]}', "format"),
+        ('{"type":"TABLE","hashes":[],"format":"HDF5"}', "HDF5"),
+        ('{"type":"FILE","hashes":[],"metadata":null}', "metadata"),
+        ('{"type":"FILE","hashes":[],"metadata":{"a":{"type":1}}}', "key 'type'"),
+        ('{"type":"FILE","hashes":[],"metadata":{"a":NaN}}', "not valid JSON"),
+        ('{"type":"FILE","hashes":[],"metadata_hash":null}', "metadata_hash"),
+        ('{"type":"FILE","hashes":[],"metadata_hash":"x"}', "not an object name"),
+        (f'{{"type":"FILE","hashes":["{HEX}0"]}}', "not an object name"),
+        (f'{{"type":"FILE","hashes":["{HEX[1:]}"]}}', "not an object name"),
+        ('{"type":"FILE","hashes":[null]}', "hashes"),
+    ],
+)
+def test_d_a_node_that_breaks_a_rule_is_refused_for_that_rule(anna: Person, child: str, reason: str) -> None:
+    """Not for its top hash, which is wrong here as well: what is sent is looked at first."""
+    body = f'{{"contents":{{"type":"ROOT","children":{{"x":{child}}}}},"description":"","sizes":{{}}}}'
+    answer = anna.put(
+        f"/api/package/anna/{new_name()}/{HEX}", content=body.encode(), headers={"Content-Type": "application/json"}
+    )
+    status, message = refused(answer)
+    assert status == 400
+    assert reason in message
+    assert "Wrong contents hash" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("", "empty name"), ("a/b", "not allowed"), ("\\u0000", "not allowed"), ("\\ud800", "surrogate")],
+)
+def test_d_a_node_name_that_is_none_is_refused_for_that(anna: Person, name: str, reason: str) -> None:
+    body = f'{{"contents":{{"type":"ROOT","children":{{"{name}":{{"type":"GROUP","children":{{}}}}}}}},'
+    body += '"description":"","sizes":{}}'
+    answer = anna.put(
+        f"/api/package/anna/{new_name()}/{HEX}", content=body.encode(), headers={"Content-Type": "application/json"}
+    )
+    status, message = refused(answer)
+    assert status == 400
+    assert reason in message
+
+
+@pytest.mark.parametrize("hashes", [[], [b"1", b"2"]], ids=["none", "two"])
+def test_d_a_readme_with_its_right_top_hash_still_needs_one_object(anna: Person, hashes: list[bytes]) -> None:
+    name, node = new_name(), trees.root({"README": trees.file(*hashes)})
+    anna.upload("anna", name, node, hashes)
+    status, message = refused(real(anna, "anna", name, node, hashes))
+    assert (status, message) == (400, f"README must have exactly one object, not {len(hashes)}.")
