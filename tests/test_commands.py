@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -9,14 +10,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+import quilt_registry
 from tests.registry import Person, Registry, free_port, new_name, run_sql
 
 READY = re.compile(r"user name  (\w+)\n\s+password   (\S+)")
@@ -94,6 +98,80 @@ def test_a_new_start_takes_over_what_a_killed_one_left(embedded: Registry) -> No
     assert processes_below(embedded.home) == []
 
 
+def test_several_workers_stop_together(new_database: Callable[[], str], tmp_path: Path) -> None:
+    registry = Registry(tmp_path, new_database(), workers=2).start()
+    assert registry.stop(signal.SIGINT) == 0
+    assert not _with_port(registry.port)
+
+
+def test_the_workers_of_a_killed_registry_end(new_database: Callable[[], str], tmp_path: Path) -> None:
+    registry = Registry(tmp_path, new_database(), workers=2).start()
+    below = _descendants(registry.process.pid)  # type: ignore[union-attr]
+    assert len(below) >= 2
+    registry.kill()
+    end = time.monotonic() + 20
+    while left := [pid for pid in below if _runs(pid)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+    registry.start()  # the port is free again
+    assert registry.stop() == 0
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def _descendants(pid: int) -> list[int]:
+    below = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return below + [each for child in below for each in _descendants(child)]
+
+
+def _with_port(port: int) -> list[str]:
+    """Command lines of the processes that were started with a port."""
+    lines = [path.read_text().split("\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    return [" ".join(line) for line in lines if str(port) in line]
+
+
+def test_an_admin_is_made_before_the_first_start(embedded: Registry) -> None:
+    """The database is there only for the command then; the first start makes no second admin."""
+    new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
+    assert embedded.command("migrate").returncode == 0
+    made = embedded.command(*new, input="long enough\n")
+    assert made.returncode == 0, made.stderr
+    assert processes_below(embedded.home) == []
+    embedded.start()
+    assert (
+        httpx.post(embedded.url + "/api/login", json={"username": "ada", "password": "long enough"}).status_code == 200
+    )
+    assert embedded.stop() == 0
+    assert "password" not in embedded.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "password", "says"),
+    [
+        ("Ada", "a@example.com", "long enough", "Invalid username."),
+        ("team", "a@example.com", "long enough", "Invalid username."),
+        ("ada\n", "a@example.com", "long enough", "Invalid username."),
+        ("ada", "nonsense", "long enough", "Invalid email."),
+        ("ada", "a@example.com", "", "at least 8 characters"),
+        ("taken", "a@example.com", "long enough", "Username already taken."),
+        ("ada", "Taken@example.com", "long enough", "Email already taken."),
+    ],
+)
+def test_a_wrong_admin_is_refused(registry: Registry, username: str, email: str, password: str, says: str) -> None:
+    if not registry.sql("SELECT FROM account WHERE name = 'taken'"):
+        registry.make_person("taken")
+    options = ("--username", username, "--email", email, "--password-stdin")
+    done = registry.command("create-admin", *options, input=password + "\n")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
     embedded.start()
     new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
@@ -114,19 +192,28 @@ def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
 def test_a_normal_user_can_run_it(embedded: Registry) -> None:
     nobody = pwd.getpwnam("nobody")
     os.chown(embedded.home, nobody.pw_uid, nobody.pw_gid)
-    try:
-        subprocess.run([sys.executable, "-c", "import quilt_registry"], user="nobody", cwd="/", check=True)
-    except (PermissionError, subprocess.CalledProcessError):
-        pytest.skip("the user nobody cannot reach this Python or this checkout")
-    serve = [sys.executable, "-m", "quilt_registry", "serve", "--port", str(embedded.port)]
-    environment = {**embedded.environment, "HOME": str(embedded.home)}
+    path = [str(Path(quilt_registry.__file__).parent.parent), sysconfig.get_paths()["purelib"]]
+    environment = {**embedded.environment, "HOME": str(embedded.home), "PYTHONPATH": os.pathsep.join(path)}
+    identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [], "env": environment, "cwd": "/"}
+    serve = ["-m", "quilt_registry", "serve", "--port", str(embedded.port)]
     with open(embedded.log, "wb") as log:
-        embedded.process = subprocess.Popen(
-            serve, env=environment, cwd="/", user="nobody", group=nobody.pw_gid, extra_groups=[], stdout=log, stderr=log
-        )
+        embedded.process = subprocess.Popen([_python_for(identity), *serve], stdout=log, stderr=log, **identity)
     first_admin(embedded).push("mine", {"x": b"1"})
+    assert {path.stat().st_uid for path in embedded.home.iterdir() if path != embedded.log} == {nobody.pw_uid}
     assert embedded.stop() == 0
     assert processes_below(embedded.home) == []
+
+
+def _python_for(identity: dict[str, Any]) -> str:
+    """A Python that somebody else can run too: this one, or the system's of the same version."""
+    of_system = shutil.which("python{}.{}".format(*sys.version_info), path="/usr/local/bin:/usr/bin")
+    for python in filter(None, (sys.executable, of_system)):
+        with contextlib.suppress(PermissionError):
+            if not subprocess.run(
+                [python, "-c", "import quilt_registry.app"], capture_output=True, **identity
+            ).returncode:
+                return python
+    pytest.skip("a normal user can reach neither this Python nor one of the system with the same version")
 
 
 def test_an_unmigrated_database_is_refused_until_it_is_migrated(postgres: str, tmp_path: Path) -> None:
@@ -184,6 +271,24 @@ def test_a_wrong_setting_stops_the_start_with_its_name(tmp_path: Path) -> None:
     assert "TEAM_ID" in done.stderr
     assert "PACKAGE_URL_EXPIRATION" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_two_aws_secrets_that_differ_are_warned_of(new_database: Callable[[], str], tmp_path: Path) -> None:
+    secrets = {"AWS_SECRET_KEY": "old-hunter2", "AWS_SECRET_ACCESS_KEY": "new-hunter2"}
+    registry = Registry(tmp_path, new_database(), **secrets).start()
+    assert registry.stop() == 0
+    shown = registry.log.read_text() + registry.command("check").stdout
+    assert shown.count("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ") == 2, "once at the start, once in the check"
+    assert "hunter2" not in shown
+
+
+def test_each_command_has_help(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    for name in ("serve", "migrate", "create-admin", "check"):
+        shown = registry.command(name, "-h")
+        assert shown.returncode == 0
+        assert shown.stdout.startswith(f"Usage: quilt-registry {name} ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_and_version(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Stop(Exception):
 def main() -> None:
     """Entry point of the `quilt-registry` command."""
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, prog_name="quilt-registry")
     except (Stop, SettingsError, EmbeddedError, Refusal) as error:
         _fail(str(error))
     except click.exceptions.Abort:
