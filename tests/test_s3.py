@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -60,6 +61,19 @@ def test_uploaded_objects_are_found_with_their_sizes(s3: S3Server, count: int) -
     assert asyncio.run(run()) == there
 
 
+def test_objects_below_several_prefixes_are_listed_together(s3: S3Server) -> None:
+    owners = [new_name("owner") for _ in range(3)]
+    names = [trees.sha(b"%d" % i) for i in range(300)]
+    keys = [*(final_key(owner, name) for owner in owners for name in names), staging_key(owners[0], "ben", names[0])]
+    there = dict.fromkeys(keys[::7], 1)
+
+    async def run() -> dict[str, int]:
+        await asyncio.gather(*(obstore.put_async(s3.bucket, key, b"x") for key in there))
+        return await store_of(s3).sizes(keys)
+
+    assert asyncio.run(run()) == there
+
+
 def test_the_beginning_of_an_object(s3: S3Server) -> None:
     async def run() -> list[bytes | None]:
         await obstore.put_async(s3.bucket, "objs/a/long", b"0123456789")
@@ -95,8 +109,18 @@ def test_signed_urls_do_what_old_clients_need(s3: S3Server) -> None:
     assert httpx.put(put, content=b"data").status_code == 200
     assert httpx.head(head).status_code == 200
     assert download(get, 4) == b"data"
+    answer = httpx.get(get, headers={"Range": "bytes=3-"})
+    assert (answer.status_code, answer.headers["content-range"], answer.content) == (206, "bytes 3-3/4", b"a")
     assert httpx.get(put).status_code == 403
     assert httpx.get(get.replace(key, final_key("urls", trees.sha(b"more")))).status_code == 403
+
+
+def test_empty_objects_go_up_and_down(s3: S3Server) -> None:
+    key = final_key("urls", trees.sha(b""))
+    (head,), (put,) = store_of(s3).signer.upload_urls([key], [key])
+    assert httpx.put(put, content=b"", headers={"Content-Length": "0"}).status_code == 200
+    assert httpx.head(head).status_code == 200
+    assert download(store_of(s3).signer.urls([key])[0], 0) == b""
 
 
 @pytest.mark.parametrize("other", [{"AWS_SECRET_ACCESS_KEY": "wrong"}, {"S3_ENDPOINT": "http://127.0.0.1:9"}])
@@ -116,6 +140,38 @@ def test_a_push_goes_to_the_bucket_and_comes_back(s3: S3Server, anna: Person) ->
     assert all(url.startswith(s3.endpoint) for url in package["urls"].values())
     assert anna.get(f"/api/package_preview/anna/{name}/{top_hash}").json()["readme_preview"] == "on S3"
     anna.push(name, {**files, "g": {**files["g"], "f7": b"changed"}})  # type: ignore[dict-item]
+
+
+def test_a_push_whose_objects_are_not_in_the_bucket_is_refused(anna: Person) -> None:
+    name, node, data = new_name(), trees.tree({"x": b"never sent", "README": b"nor this"}), [b"never sent", b"nor this"]
+    refused = anna.send_push("anna", name, node, sizes=trees.sizes(data))
+    assert (refused.status_code, "README" in refused.text) == (403, True)
+    anna.upload("anna", name, node, data[1:])
+    refused = anna.send_push("anna", name, node, sizes=trees.sizes(data))
+    assert (refused.status_code, trees.sha(data[0]) in refused.text) == (400, True)
+    anna.upload("anna", name, node, data[:1])
+    wrong = {**trees.sizes(data), trees.sha(data[0]): 1}
+    assert anna.send_push("anna", name, node, sizes=wrong).status_code == 400
+    assert anna.send_push("anna", name, node, sizes=trees.sizes(data)).status_code == 200
+
+
+def test_a_readme_that_an_old_client_compressed_is_read(s3: S3Server, anna: Person) -> None:
+    name, readme = new_name(), b"# Long ago"
+    obstore.put(s3.bucket, final_key("anna", trees.sha(readme)), gzip.compress(readme))
+    size = {trees.sha(readme): len(gzip.compress(readme))}  # what the store says; an import keeps the plain size
+    assert anna.send_push("anna", name, trees.tree({"README": readme}), sizes=size).status_code == 200
+    top_hash = trees.top_hash(trees.tree({"README": readme}))
+    shown = anna.get(f"/api/package_preview/anna/{name}/{top_hash}").json()
+    assert shown["readme_preview"] == readme.decode()
+
+
+def test_a_parts_push_goes_to_the_bucket_too(anna: Person, carl: Person) -> None:
+    name = new_name()
+    anna.push(name, {"a": {"old": b"old"}}, is_team=True)
+    data = b"by carl, in part"
+    answer = carl.push_part(name, "a/new", trees.file(data), [data], owner="anna")
+    assert answer.status_code == 200, answer.text
+    assert len(anna.install("anna", name, answer.json()["package_hash"])["urls"]) == 2
 
 
 def test_a_known_objects_upload_url_reaches_nothing_that_counts(anna: Person) -> None:
@@ -167,10 +223,28 @@ def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
     dora.install("dora", "fragile", top_hash)
 
 
-def test_a_registry_says_that_the_store_is_away(own_registry: Callable[..., Registry], s3: S3Server) -> None:
-    registry = own_registry(**{**s3.settings, "S3_INTERNAL_ENDPOINT": "http://127.0.0.1:9"})
+@pytest.mark.parametrize(
+    "wrong",
+    [{"S3_INTERNAL_ENDPOINT": "http://127.0.0.1:9"}, {"AWS_SECRET_ACCESS_KEY": "wrong"}],
+    ids=["away", "refuses"],
+)
+def test_a_registry_says_that_the_store_does_not_answer(
+    own_registry: Callable[..., Registry], s3: S3Server, wrong: dict[str, str]
+) -> None:
+    registry = own_registry(**{**s3.settings, **wrong})
     person = registry.make_person("zoe")
     answer = person.send_push("zoe", "x", trees.tree({"x": b"1"}), sizes=trees.sizes([b"1"]))
     assert answer.status_code == 503
     assert "object store does not answer" in answer.json()["message"]
     assert person.get("/api/package/zoe/").json() == {"packages": []}
+    checked = registry.command("check")
+    assert checked.returncode == 1
+    assert "store     failed: The object store does not answer" in checked.stdout
+    assert "S3_ENDPOINT" in checked.stdout
+    assert all(secret not in checked.stdout + answer.text for secret in (s3.secret_key, "X-Amz-Signature"))
+
+
+def test_check_finds_the_bucket_in_order(registry: Registry) -> None:
+    checked = registry.command("check")
+    assert checked.returncode == 0, checked.stdout
+    assert "store     ok: bucket packages" in checked.stdout
