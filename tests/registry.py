@@ -25,8 +25,6 @@ from tests.trees import Files, Json
 PASSWORD = "correct horse"
 _DIGEST = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
 _numbers = itertools.count(1)
-# Objects travel over kept connections, without anybody's token.
-transfers = httpx.Client(timeout=120)
 
 
 def new_name(prefix: str = "p") -> str:
@@ -146,6 +144,8 @@ class Person:
         self.registry, self.name, self.token = registry, name, token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.http = httpx.Client(base_url=registry.url, headers=headers, timeout=120)
+        # Objects travel without the token.
+        self.transfers = httpx.Client(timeout=120)
         self.get, self.put, self.post, self.delete = self.http.get, self.http.put, self.http.post, self.http.delete
 
     def send_push(
@@ -168,8 +168,8 @@ class Person:
         urls: Json = answer.json()["upload_urls"]
         for each in data:
             url = urls[trees.sha(each)]
-            if transfers.head(url["head"]).status_code >= 400:
-                assert transfers.put(url["put"], content=each).status_code < 400
+            if self.transfers.head(url["head"]).status_code >= 400:
+                assert self.transfers.put(url["put"], content=each).status_code < 400
         return urls
 
     def push_tree(
@@ -205,7 +205,7 @@ class Person:
         assert trees.top_hash(package["contents"]) == top_hash
         assert package["urls"].keys() == package["sizes"].keys()
         for object_name, url in package["urls"].items():
-            data = download(url, package["sizes"][object_name])
+            data = download(url, package["sizes"][object_name], self.transfers)
             assert trees.sha(data) == object_name
         return package
 
@@ -213,13 +213,14 @@ class Person:
         assert self.put(f"/api/access/{self.name}/{name}/{grantee}").status_code == 200
 
 
-def download(url: str, size: int) -> bytes:
+def download(url: str, size: int, client: httpx.Client | None = None) -> bytes:
     """As the released client does: a range from 0, or plainly for an empty object."""
+    client = client or httpx.Client(timeout=120)
     if size == 0:
-        answer = transfers.get(url)
+        answer = client.get(url)
         assert answer.status_code < 400
     else:
-        answer = transfers.get(url, headers={"Range": "bytes=0-"})
+        answer = client.get(url, headers={"Range": "bytes=0-"})
         assert answer.status_code == 206, answer.text
         assert answer.headers["content-range"] == f"bytes 0-{size - 1}/{size}"
     return answer.content

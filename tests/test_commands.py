@@ -159,7 +159,7 @@ def test_an_admin_is_made_before_the_first_start(embedded: Registry) -> None:
         ("ada", "nonsense", "long enough", "Invalid email."),
         ("ada", "a@example.com", "", "at least 8 characters"),
         ("taken", "a@example.com", "long enough", "Username already taken."),
-        ("ada", "Taken@example.com", "long enough", "Email already taken."),
+        ("not_taken", "Taken@example.com", "long enough", "Email already taken."),
     ],
 )
 def test_a_wrong_admin_is_refused(registry: Registry, username: str, email: str, password: str, says: str) -> None:

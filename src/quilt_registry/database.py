@@ -143,8 +143,13 @@ class _Held:
         return self.connection  # type: ignore[no-any-return]
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, asyncpg.InternalClientError):  # lost in the middle of a statement: of no more use
+            self.connection.terminate()
         try:
             await self.pool.release(self.connection)
+        except Exception as lost:
+            _translate(lost)
+            raise
         finally:
             if error is not None:
                 _translate(error)
@@ -154,7 +159,8 @@ def _translate(error: BaseException) -> None:
     """Raises Unavailable for what a lost or overloaded database looks like."""
     if isinstance(error, asyncpg.QueryCanceledError):
         raise Unavailable("The database took too long. Try again in a moment.") from error
-    if isinstance(error, asyncpg.InterfaceError) and "closed" in str(error):
+    lost = isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
+    if lost or isinstance(error, asyncpg.InternalClientError):
         raise Unavailable("The connection to the database was lost. Try again in a moment.") from error
     if isinstance(error, (*_GONE, TimeoutError)):
         raise Unavailable("The database does not answer. Try again in a moment.") from error
