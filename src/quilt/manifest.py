@@ -155,6 +155,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
         group(node, None, 0)
     else:
         leaf(node)
+    group = None  # type: ignore[assignment]  # it refers to itself, and would keep all it sees until a collection
     try:
         sources = _sources(node, metadata)
     except RecursionError:
@@ -295,6 +296,7 @@ def top_hash(node: Node) -> str:
         leaf(node)
     if node.metadata_hash is not UNSET:
         add(_NAME + node.metadata_hash)
+    group = None  # type: ignore[assignment]  # as in check
     flush()
     return digest.hexdigest()
 

@@ -151,11 +151,12 @@ def _check_sizes(sizes: dict[str, int], names: set[str]) -> None:
 
 def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int], known: frozenset[bytes]) -> Manifest:
     readme, shown = _readme(root), msgspec.json.encode(preview(root, PREVIEW_LEVELS))
-    entries = pages.entries_of(root, sizes)
-    root.children.clear()  # a million nodes: what follows needs the room
-    cut = pages.cut(entries)
+    cut = pages.cut(pages.entries_of(root, sizes))
+    root.children.clear()  # a million nodes need the room; so do their entries, let go page by page
+    total = sum(map(len, cut))
     names, fresh, objects = [], [], []
-    for entries in cut:
+    while cut:
+        entries = cut.pop(0)
         data = pages.pack(entries)
         name = pages.name(data)
         names.append(name)
@@ -167,7 +168,7 @@ def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int]
         pages=names,
         fresh_pages=fresh,
         fresh_objects=pages.distinct(objects),
-        entries=sum(map(len, cut)),
+        entries=total,
         size=min(sum(sizes.values()), LARGEST_SIZE),
         preview=shown,
         file_types=msgspec.json.encode(file_types(checked)),

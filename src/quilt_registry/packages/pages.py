@@ -163,6 +163,7 @@ def entries_of(root: Root, sizes: dict[str, int]) -> list[Entry]:
         return entry
 
     group("", root, 0)
+    group = None  # type: ignore[assignment]  # it refers to itself, and would keep all it sees until a collection
     return entries
 
 
