@@ -32,6 +32,8 @@ async def keep_verifying(db: Database, store: Store, lifetime: int) -> None:
                 pass
         except Unavailable as error:
             log.warning("Objects could not be verified: %s", error)
+        except Exception:  # nobody waits for this task: without a word it would be gone for good
+            log.exception("Verifying objects failed; the next round tries again.")
         await asyncio.sleep(EVERY)
 
 
