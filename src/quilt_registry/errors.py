@@ -61,6 +61,16 @@ class RangeNotSatisfiable(Refusal):
         self.headers = {"Content-Range": f"bytes */{size}"}
 
 
+class TooMany(Refusal):
+    """More often than is allowed; the same request may work after `wait` seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, wait: int):
+        super().__init__(message)
+        self.headers = {"Retry-After": str(max(1, wait))}
+
+
 class NotOffered(Refusal):
     """Switched off on this registry."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from email import policy
+from email.errors import HeaderParseError
+from email.parser import Parser
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -22,9 +25,34 @@ def _address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _signup(disabled: Any, team_mode: bool) -> str:
+    """SIGNUP where it is absent, from the original's DISABLE_SIGNUP."""
+    if disabled is None:
+        return "invited" if team_mode else "open"
+    return "closed" if str(disabled).lower() in ("1", "true", "yes", "on", "t", "y") else "open"
+
+
 def _team_id(value: str) -> str:
     if value and not (value.isascii() and value.isalpha() and value.islower() and len(value) <= 24):
         raise ValueError("must be 1 to 24 lower-case letters (old clients take nothing else), or empty for open mode")
+    return value
+
+
+def _domains(value: str) -> str:
+    names = [name.strip().lower() for name in value.split(",") if name.strip()]
+    if any("@" in name or not name.isascii() or " " in name for name in names):
+        raise ValueError("must be mail domains separated by commas, such as acme.org,acme.example")
+    return ",".join(names)
+
+
+def _mail_address(value: str) -> str:
+    try:
+        parsed = Parser(policy=policy.default).parsestr(f"From: {value}").get("From")
+        fine = parsed is not None and len(parsed.addresses) == 1 and not parsed.defects and "@" in value
+    except (ValueError, HeaderParseError):
+        fine = False
+    if not fine or not value.isprintable():
+        raise ValueError("must be one mail address, such as quilt@acme.org or Quilt <quilt@acme.org>")
     return value
 
 
@@ -76,6 +104,32 @@ class Settings(BaseSettings):
     allow_anonymous_access: bool = False
     """People who are not signed in may read public packages. Default: on in open mode."""
 
+    enable_user_endpoints: bool = True
+    """Admins may manage accounts through the API. Default: on in team mode."""
+    signup: Literal["open", "invited", "closed"] = "invited"
+    """Who may make an account: anybody; invited addresses and those of SIGNUP_DOMAINS; nobody. Default: `invited` in
+    team mode, where every member reads and pushes team packages, `open` in open mode."""
+    disable_signup: bool | None = None
+    """The original's name: true is SIGNUP=closed, false is SIGNUP=open. Not looked at when SIGNUP is set."""
+    signup_domains: Annotated[str, AfterValidator(_domains)] = ""
+    """Mail domains whose people may sign up by themselves, separated by commas."""
+    rate_limits: bool = True
+    """Sign-ins, sign-ups, resets, invitations and comments are limited in number. Off only for tests."""
+
+    smtp_host: str | None = None
+    """Mail server. Absent: letters are printed to the log."""
+    smtp_port: int = Field(587, ge=1, le=65_535)
+    """Its port; on 465 and 2465 TLS begins with the first byte."""
+    smtp_username: str | None = None
+    """Name to sign in to the mail server with."""
+    smtp_password: SecretStr | None = None
+    """Its password."""
+    smtp_use_tls: bool | None = None
+    """Whether the connection to the mail server is encrypted: must be, must not be, or, by default, is if the server
+    offers it, and must be when there is a user name."""
+    quilt_default_sender: Annotated[str, AfterValidator(_mail_address)] = "quilt@localhost"
+    """Sender of letters. Default: quilt@ the host of REGISTRY_URL."""
+
     quilt_secret_key: SecretStr | None = None
     """Signs cookies and local URLs. Embedded: made once and kept in QUILT_HOME/secret."""
 
@@ -89,6 +143,9 @@ class Settings(BaseSettings):
     """Most groups below each other in a package."""
     max_name_length: int = Field(255, ge=1, le=4_096)
     """Most characters in a node's name."""
+
+    metrics_token: SecretStr | None = None
+    """Bearer token that /metrics asks for. Absent: there is no /metrics."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
@@ -105,7 +162,11 @@ class Settings(BaseSettings):
         team_mode = values.get("team_id", "local") != ""
         values.setdefault("allow_team_access", team_mode)
         values.setdefault("allow_anonymous_access", not team_mode)
-        values.setdefault("catalog_url", values.get("registry_url", "http://localhost:5000"))
+        values.setdefault("enable_user_endpoints", team_mode)
+        values.setdefault("signup", _signup(values.get("disable_signup"), team_mode))
+        registry_url = values.get("registry_url", "http://localhost:5000")
+        values.setdefault("catalog_url", registry_url)
+        values.setdefault("quilt_default_sender", f"quilt@{urlsplit(registry_url).hostname or 'localhost'}")
         return values
 
     @model_validator(mode="after")
@@ -129,6 +190,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment alone: no file that happens to lie in the working directory."""
         return init_settings, env_settings
+
+    @property
+    def signup_domain_list(self) -> list[str]:
+        """The mail domains whose people may sign up."""
+        return [name for name in self.signup_domains.split(",") if name]
 
     @property
     def objects_directory(self) -> Path:
@@ -169,6 +235,8 @@ def _secrets_in_files() -> dict[str, Any]:
         "AWS_SECRET_KEY",
         "AWS_SECRET_ACCESS_KEY",
         "QUILT_SECRET_KEY",
+        "SMTP_PASSWORD",
+        "METRICS_TOKEN",
     ):
         if file := os.environ.get(name + "_FILE"):
             try:

@@ -1,0 +1,72 @@
+"""How often somebody may do what costs others: counted in the database, so that it holds for all workers and hosts."""
+
+from __future__ import annotations
+
+import hashlib
+
+from msgspec import Struct
+
+from quilt_registry.database import Database
+from quilt_registry.errors import TooMany
+
+
+class Rule(Struct, frozen=True):
+    """`most` times within `seconds`, counted from the first time."""
+
+    name: str
+    most: int
+    seconds: int
+    what: str  # for the refusal: "Too many {what}."
+
+
+# A password is guessed at from one address, or from many. Whoever mistypes from elsewhere is not locked out by that.
+SIGN_IN_PAIR = Rule("sign-in, account and address", 10, 900, "failed sign-ins")
+SIGN_IN_ACCOUNT = Rule("sign-in, account", 100, 900, "failed sign-ins")
+SIGN_IN_ADDRESS = Rule("sign-in, address", 100, 900, "failed sign-ins")
+CODE = Rule("code, address", 100, 900, "wrong codes or links")
+SIGN_UP = Rule("sign-up, address", 5, 3600, "sign-ups")
+RESET = Rule("reset, address", 5, 3600, "requests for a new password")
+RESET_LETTER = Rule("reset, account", 5, 3600, "requests for a new password")
+INVITE = Rule("invite, account", 20, 3600, "invitations")
+COMMENT = Rule("comment, account", 10, 60, "comments")
+
+
+class Limits:
+    """The limits of one registry; none where they are switched off."""
+
+    def __init__(self, db: Database, on: bool):
+        self.db, self.on = db, on
+
+    async def take(self, rule: Rule, *subject: str) -> None:
+        """Count once more for a subject. Raises TooMany."""
+        if not self.on:
+            return
+        row = await self.db.fetchrow(
+            """
+            INSERT INTO allowance AS a (subject, used, ends_at) VALUES ($1, 1, now() + make_interval(secs => $2))
+            ON CONFLICT (subject) DO UPDATE SET
+                used = CASE WHEN a.ends_at > now() THEN a.used + 1 ELSE 1 END,
+                ends_at = CASE WHEN a.ends_at > now() THEN a.ends_at ELSE excluded.ends_at END
+            RETURNING used, ceil(extract(epoch FROM ends_at - now()))::int AS wait
+            """,
+            _key(rule, subject), float(rule.seconds),
+        )  # fmt: skip
+        assert row is not None
+        if row["used"] > rule.most:
+            raise TooMany(f"Too many {rule.what}. Try again in {_time(row['wait'])}.", row["wait"])
+
+    async def give_back(self, rule: Rule, *subject: str) -> None:
+        """Forget what was counted: it was well meant."""
+        if self.on:
+            await self.db.execute("DELETE FROM allowance WHERE subject = $1", _key(rule, subject))
+
+
+def _key(rule: Rule, subject: tuple[str, ...]) -> bytes:
+    text = "\0".join((rule.name, *subject))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _time(seconds: int) -> str:
+    if seconds < 90:
+        return f"{max(1, seconds)} seconds"
+    return f"{-(-seconds // 60)} minutes"
