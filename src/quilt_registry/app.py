@@ -20,6 +20,9 @@ from quilt.manifest import Bounds
 from quilt_registry import catalog, settings as settings_module, wire
 from quilt_registry.database import Database
 from quilt_registry.errors import Refusal
+from quilt_registry.letters import Site
+from quilt_registry.limits import Limits
+from quilt_registry.mail import Post, keep_sending
 from quilt_registry.objects import Objects
 from quilt_registry.offload import Offload, end_with_parent
 from quilt_registry.packages import install as installing, push as pushing
@@ -57,15 +60,21 @@ def build(settings: Settings) -> ASGIApp:
         await db.open()
         store.prepare()
         await offload.warm_up(pushing.push, installing.install)
-        verifier = asyncio.create_task(keep_verifying(db, store, settings.package_url_expiration))
+        tasks = [
+            asyncio.create_task(keep_verifying(db, store, settings.package_url_expiration)),
+            asyncio.create_task(keep_sending(db, Post(settings))),
+        ]
         try:
             yield
         finally:
-            verifier.cancel()
+            for task in tasks:
+                task.cancel()
             offload.close()
             await db.close()
 
-    parts = Parts(settings, db, store, offload, switches, services)
+    site = Site(settings.team_title, settings.team_id, settings.registry_url, settings.catalog_url)
+    limits = Limits(db, settings.rate_limits)
+    parts = Parts(settings, db, store, offload, switches, services, limits, site)
     return Cors(
         Litestar(
             route_handlers=[wire.router(), catalog.router()],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from quilt_registry.database import Database
+from quilt_registry.letters import Site
+from quilt_registry.limits import Limits
 from quilt_registry.objects import Objects
 from quilt_registry.offload import Offload
 from quilt_registry.packages.access import Switches
@@ -21,3 +23,5 @@ class Parts(Struct, frozen=True):
     offload: Offload
     switches: Switches
     pushing: Services
+    limits: Limits
+    site: Site
