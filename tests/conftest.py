@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from quilt_registry import database, embedded
+from tests.mailbox import Mailbox
 from tests.registry import Person, Registry, run_sql
 from tests.s3server import NotToBeHadError, S3Server
 
@@ -68,18 +69,32 @@ def new_database(postgres: str, template: str) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def registry(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def mailbox() -> Iterator[Mailbox]:
+    """A mail server, and the letters of the registries below."""
+    server = Mailbox().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox
+) -> Iterator[Registry]:
     """A registry in team mode that most tests share; each uses packages of its own (`new_name`)."""
-    running = Registry(tmp_path_factory.mktemp("registry"), new_database()).start()
+    given = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port), "RATE_LIMITS": "off"}
+    running = Registry(tmp_path_factory.mktemp("registry"), new_database(), **given).start()
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log.read_text()
 
 
 @pytest.fixture(scope="session")
-def open_registry(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry in open mode: anonymous people read public packages, there is no team."""
-    running = Registry(tmp_path_factory.mktemp("open"), new_database(), TEAM_ID="").start()
+def open_registry(
+    new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox
+) -> Iterator[Registry]:
+    """A registry in open mode: anonymous people read public packages, there is no team, and anybody may sign up."""
+    given = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port), "RATE_LIMITS": "off"}
+    running = Registry(tmp_path_factory.mktemp("open"), new_database(), TEAM_ID="", **given).start()
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.log.read_text()

@@ -23,7 +23,6 @@ class Rule(Struct, frozen=True):
 SIGN_IN_PAIR = Rule("sign-in, account and address", 10, 900, "failed sign-ins")
 SIGN_IN_ACCOUNT = Rule("sign-in, account", 100, 900, "failed sign-ins")
 SIGN_IN_ADDRESS = Rule("sign-in, address", 100, 900, "failed sign-ins")
-CODE = Rule("code, address", 100, 900, "wrong codes or links")
 SIGN_UP = Rule("sign-up, address", 5, 3600, "sign-ups")
 RESET = Rule("reset, address", 5, 3600, "requests for a new password")
 RESET_LETTER = Rule("reset, account", 5, 3600, "requests for a new password")
@@ -56,9 +55,9 @@ class Limits:
             raise TooMany(f"Too many {rule.what}. Try again in {_time(row['wait'])}.", row["wait"])
 
     async def give_back(self, rule: Rule, *subject: str) -> None:
-        """Forget what was counted: it was well meant."""
+        """Take back what was counted once: it was well meant."""
         if self.on:
-            await self.db.execute("DELETE FROM allowance WHERE subject = $1", _key(rule, subject))
+            await self.db.execute("UPDATE allowance SET used = used - 1 WHERE subject = $1", _key(rule, subject))
 
 
 def _key(rule: Rule, subject: tuple[str, ...]) -> bytes:

@@ -17,12 +17,17 @@ _nobody = _hasher.hash("nobody has this password")
 _few_at_once = asyncio.Semaphore(4)
 
 
-async def hash(password: str) -> str:
-    """A password as it is kept. Raises Invalid if it is too short or too long."""
+def check(password: str) -> None:
+    """Raises Invalid for a password that is too short or too long."""
     if len(password) < SHORTEST:
         raise Invalid(f"Password must be at least {SHORTEST} characters long.")
     if len(password) > LONGEST:
         raise Invalid(f"Password must be at most {LONGEST} characters long.")
+
+
+async def hash(password: str) -> str:
+    """A password as it is kept. Raises Invalid if it is too short or too long."""
+    check(password)
     async with _few_at_once:
         return await asyncio.to_thread(_hasher.hash, password)
 

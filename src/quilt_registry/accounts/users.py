@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from email.errors import MessageError
+from email.headerregistry import Address
 
 import asyncpg
 from msgspec import Struct
 
 from quilt_registry.accounts import passwords
-from quilt_registry.database import Database
+from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Invalid
 
 RESERVED = {"team", "public", "anonymous", "quilt"}
+LONGEST_EMAIL = 320  # characters
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _EMAIL = re.compile(r"[^\s@\0]+@[^\s@\0]+")
 
@@ -31,26 +34,67 @@ def is_user_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-async def create(db: Database, name: str, email: str, password: str, is_admin: bool = False) -> None:
-    """Make an active account. Raises Invalid or Conflict, worded as the catalog of the original compares them."""
+def is_email(email: str) -> bool:
+    """Whether a text is a mail address that a letter can be sent to."""
+    if not _EMAIL.fullmatch(email) or not email.isascii() or not email.isprintable():
+        return False
+    try:
+        return Address(addr_spec=email).addr_spec == email
+    except (ValueError, MessageError):
+        return False
+
+
+def check(name: str, email: str) -> None:
+    """Raises Invalid for what cannot be an account's name or address, worded as the original's catalog compares it."""
     if not is_user_name(name) or name in RESERVED:
         raise Invalid("Invalid username.")
-    if not _EMAIL.fullmatch(email) or len(email) > 320:
+    if len(email) > LONGEST_EMAIL or not is_email(email):
         raise Invalid("Invalid email.")
-    digest = await passwords.hash(password)
+
+
+async def insert(
+    db: Database | Connection,
+    name: str,
+    email: str,
+    password: str | None,
+    is_admin: bool = False,
+    awaits_activation: bool = False,
+) -> int:
+    """Store an account, `password` as it is kept; returns its id. Raises Conflict if name or address are taken."""
     try:
-        await db.execute(
-            "INSERT INTO account (name, email, password, is_admin) VALUES ($1, $2, $3, $4)",
-            name,
-            email,
-            digest,
-            is_admin,
-        )
+        return await db.fetchval(  # type: ignore[no-any-return]
+            """
+            INSERT INTO account (name, email, password, is_admin, is_active, awaits_activation)
+            VALUES ($1, $2, $3, $4, NOT $5, $5) RETURNING id
+            """,
+            name, email, password, is_admin, awaits_activation,
+        )  # fmt: skip
     except asyncpg.UniqueViolationError as error:
-        taken = "Username" if error.constraint_name == "account_name" else "Email"
-        raise Conflict(f"{taken} already taken.") from None
+        raise (name_taken() if error.constraint_name == "account_name" else email_taken()) from None
+
+
+def name_taken() -> Conflict:
+    """The refusal for a user name that somebody has or had."""
+    return Conflict("Username already taken.")
+
+
+def email_taken() -> Conflict:
+    """The refusal for an address that another account has."""
+    return Conflict("Email already taken.")
+
+
+async def create(db: Database, name: str, email: str, password: str, is_admin: bool = False) -> None:
+    """Make an active account with a password. Raises Invalid, Conflict."""
+    check(name, email)
+    await insert(db, name, email, await passwords.hash(password), is_admin)
 
 
 async def any_admin(db: Database) -> bool:
     """Whether there is an active admin."""
     return await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE is_admin AND is_active)")  # type: ignore[no-any-return]
+
+
+async def admin_emails(db: Database | Connection) -> list[str]:
+    """The addresses of all active admins."""
+    rows = await db.fetch("SELECT email FROM account WHERE is_admin AND is_active ORDER BY id")
+    return [row["email"] for row in rows]

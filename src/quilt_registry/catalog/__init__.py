@@ -11,7 +11,7 @@ from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
-from quilt_registry.catalog import account, browse, reading
+from quilt_registry.catalog import account, browse, joining, reading
 from quilt_registry.catalog.rendering import render
 from quilt_registry.errors import SignInNeeded
 
@@ -33,10 +33,21 @@ def router() -> Router:
             _page("POST", "/signin", account.sign_in),
             _page("GET", "/signout", account.sign_out_form),
             _page("POST", "/signout", account.sign_out),
+            _page("GET", "/signup", joining.sign_up_form),
+            _page("POST", "/signup", joining.sign_up),
+            _page("GET", "/activation_error", joining.activation_error),
+            _page("GET", "/reset_password", joining.ask_form),
+            _page("POST", "/reset_password", joining.ask),
+            _page("GET", "/reset_password/{link:str}", joining.choose_form),
+            _page("POST", "/reset_password/{link:str}", joining.choose),
             create_static_files_router("/static", directories=[Path(__file__).parent / "static"], name="static"),
         ],
         before_request=reading.check,
-        dependencies={"account": Provide(reading.account), "reader": Provide(reading.reader)},
+        dependencies={
+            "session": Provide(reading.session),
+            "account": Provide(reading.account),
+            "reader": Provide(reading.reader),
+        },
     )
 
 

@@ -10,28 +10,35 @@ from litestar.params import Dependency
 from litestar.response import Redirect
 
 from quilt_registry.accounts import signin
-from quilt_registry.accounts.signin import TOKEN_LIFE, Token
+from quilt_registry.accounts.signin import TOKEN_LIFE, Session, Token
 from quilt_registry.accounts.users import Account
-from quilt_registry.errors import Forbidden, Invalid
+from quilt_registry.errors import Forbidden, Invalid, TooLarge
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member
 from quilt_registry.parts import Parts
 from quilt_registry.settings import Settings
 
 COOKIE = "quilt_session"
+LARGEST_FORM = 64_000  # bytes
 
 _given = Dependency(skip_validation=True)
 Registry = Annotated[Parts, _given]
 Reader = Annotated[Caller, _given]
+LiveSession = Annotated[Session | None, _given]
 SignedIn = Annotated[Account | None, _given]
 AnyRequest = Request[Any, Any, Any]
 
 
-async def account(request: AnyRequest, parts: Registry) -> Account | None:
-    """Who is signed in in this browser; None if nobody is."""
+async def session(request: AnyRequest, parts: Registry) -> Session | None:
+    """The sign-in of this browser; None if there is none. Personal tokens are for machines, not for browsers."""
     token = request.cookies.get(COOKIE)
-    found = await signin.account_of(parts.db, token) if token else None
-    return found if found and found.is_active else None
+    found = await signin.session_of(parts.db, token) if token else None
+    return found if found and found.account.is_active and not found.personal else None
+
+
+async def account(session: LiveSession) -> Account | None:
+    """Who is signed in in this browser; None if nobody is."""
+    return session.account if session else None
 
 
 async def reader(account: SignedIn, parts: Registry) -> Caller:
@@ -47,6 +54,19 @@ async def check(request: AnyRequest) -> None:
     origin = request.headers.get("origin")
     if request.method == "POST" and origin and urlsplit(origin).netloc != request.headers.get("host"):
         raise Forbidden("This form was sent from another site.")
+
+
+def client_address(request: AnyRequest) -> str:
+    """Where the reader is, as far as trusted proxies tell."""
+    return request.client.host if request.client else ""
+
+
+async def read_form(request: AnyRequest, *fields: str) -> list[str]:
+    """The fields of a form, "" for those that are missing. Raises TooLarge."""
+    if int(request.headers.get("content-length") or LARGEST_FORM + 1) > LARGEST_FORM:
+        raise TooLarge("The form is too large.")
+    form = await request.form()
+    return [str(form.get(name, "")) for name in fields]
 
 
 def to_sign_in(request: AnyRequest) -> Redirect:

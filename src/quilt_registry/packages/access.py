@@ -7,16 +7,18 @@ A package that somebody may not see does not exist for them: the same refusal, t
 * *push* and *tag*: the owner; every member if `team` is in the list and team access is on. Only the owner creates.
 * *own*: the owner: versions, removing tags, access, deletion.
 
-Admins get no extra right to packages.
+Admins get no extra right to packages. They manage accounts and read the audit. A personal token may be one that only
+reads: its calls that change something are refused.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
+from quilt_registry.accounts.signin import Session
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
-from quilt_registry.errors import Forbidden, NotFound, SignInNeeded
+from quilt_registry.errors import Forbidden, Invalid, NotFound, SignInNeeded
 
 PUBLIC, TEAM = "public", "team"
 
@@ -167,10 +169,28 @@ def check_owner(member: Member, owner: str, what: str) -> None:
         raise Forbidden(f"Only the package owner can {what}")
 
 
-def check_signed_in(account: Account | None, switches: Switches) -> None:
+def check_signed_in(who: Session | Account | None, switches: Switches) -> None:
     """Raises SignInNeeded if this registry shows nothing to people who are not signed in."""
-    if account is None and not switches.anonymous:
+    if who is None and not switches.anonymous:
         raise SignInNeeded("Not logged in")
+
+
+def check_may_change(session: Session) -> None:
+    """Raises Forbidden for a token that may only read."""
+    if session.read_only:
+        raise Forbidden("This token may only read. Use one that may write, or sign in.")
+
+
+def check_user_endpoints(enabled: bool) -> None:
+    """Raises Invalid, to everybody, where accounts are not managed through the API."""
+    if not enabled:
+        raise Invalid("This endpoint is not enabled.")
+
+
+def check_admin(member: Member) -> None:
+    """Raises Forbidden for whoever is no admin."""
+    if not member.account.is_admin:
+        raise Forbidden("Must be authenticated as an admin to use this endpoint.")
 
 
 def check_active(account: Account) -> None:

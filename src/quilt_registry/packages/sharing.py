@@ -1,13 +1,16 @@
-"""The access list of a package: user names, and the pseudo-users `team` and `public`."""
+"""The access list of a package: user names, the pseudo-users `team` and `public`, and addresses that were invited."""
 
 from __future__ import annotations
 
 import asyncpg
 
+from quilt_registry import events
 from quilt_registry.accounts.users import is_user_name
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, Forbidden, Invalid, NotFound
-from quilt_registry.packages import access
+from quilt_registry.letters import Site
+from quilt_registry.limits import Limits
+from quilt_registry.packages import access, invitations
 from quilt_registry.packages.access import Caller, Member
 
 PSEUDO_USERS = (access.PUBLIC, access.TEAM)
@@ -22,10 +25,16 @@ async def grantees(db: Database, caller: Caller, owner: str, name: str) -> list[
     return [row[0] for row in rows]
 
 
-async def grant(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
-    """Add to the access list. Raises Forbidden, NotFound, Invalid, Conflict."""
+async def grant(db: Database, site: Site, limited: Limits, member: Member, owner: str, name: str, grantee: str) -> None:
+    """Add a user, `team` or `public` to the access list, or invite a mail address.
+
+    Raises Forbidden, NotFound, Invalid, Conflict, TooMany.
+    """
     access.check_owner(member, owner, "grant access")
     package = await access.to_read(db, member, owner, name)
+    if invitations.is_address(grantee):
+        await invitations.invite(db, site, limited, member, package, grantee)
+        return
     access.check_grantable(member.switches, grantee)
     _check_name(grantee)
     if grantee not in PSEUDO_USERS and not await db.fetchval(
@@ -33,7 +42,9 @@ async def grant(db: Database, member: Member, owner: str, name: str, grantee: st
     ):
         raise NotFound(f"User {grantee} does not exist")
     try:
-        await db.execute("INSERT INTO access (package_id, grantee) VALUES ($1, $2)", package.id, grantee)
+        async with db.transaction() as connection:
+            await connection.execute("INSERT INTO access (package_id, grantee) VALUES ($1, $2)", package.id, grantee)
+            await events.record(connection, "ACCESS_GRANT", member.name, package, subject=grantee)
     except asyncpg.UniqueViolationError:
         raise Conflict("The user already has access") from None
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
@@ -52,18 +63,26 @@ async def check_granted(db: Database, member: Member, owner: str, name: str, gra
 
 
 async def revoke(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
-    """Take out of the access list. URLs signed before stay good until they expire.
+    """Take out of the access list, or take an invitation back. URLs signed before stay good until they expire.
 
     Raises Invalid, Forbidden, NotFound.
     """
-    _check_name(grantee)
+    if not invitations.is_address(grantee):
+        _check_name(grantee)
     access.check_owner(member, owner, "revoke access")
     if grantee == owner:
         raise Forbidden("Cannot revoke the owner's access")
     package = await access.to_read(db, member, owner, name)
-    done = await db.execute("DELETE FROM access WHERE package_id = $1 AND grantee = $2", package.id, grantee)
-    if done == "DELETE 0":
-        raise access.no_package(member, owner, name)
+    if invitations.is_address(grantee):
+        await invitations.withdraw(db, member, package, grantee)
+        return
+    async with db.transaction() as connection:
+        done = await connection.execute(
+            "DELETE FROM access WHERE package_id = $1 AND grantee = $2", package.id, grantee
+        )
+        if done == "DELETE 0":
+            raise access.no_package(member, owner, name)
+        await events.record(connection, "ACCESS_REVOKE", member.name, package, subject=grantee)
 
 
 def _check_name(grantee: str) -> None:

@@ -10,17 +10,21 @@ from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 
 from quilt_registry.errors import Invalid, NotFound
-from quilt_registry.wire import calling, history, objects, packages, session, sharing, system
+from quilt_registry.packages import access
+from quilt_registry.wire import accounts, calling, history, objects, packages, session, sharing, system, tokens
 
 
-def _call(methods: str, path: str, function: Callable[..., Any]) -> HTTPRouteHandler:
-    """A route. GET answers HEAD too. Paths that end with a slash are good without it, the others not with it."""
+def _call(methods: str, path: str, function: Callable[..., Any], reads: bool = False) -> HTTPRouteHandler:
+    """A route. GET answers HEAD too. Paths that end with a slash are good without it, the others not with it.
+
+    `reads`: changes nothing, whatever its method, so that tokens that may only read are good for it.
+    """
     names = methods.replace("GET", "GET HEAD").split()
     return HTTPRouteHandler(
         path,
         http_method=[HttpMethod(name) for name in names],
         status_code=200,
-        opt={"slash": path.endswith(("/", ":path}"))},
+        opt={"slash": path.endswith(("/", ":path}")), "changes": methods != "GET" and not reads},
     )(function)
 
 
@@ -29,6 +33,10 @@ def _calls() -> list[HTTPRouteHandler]:
         _call("GET", "/login", session.login_page),
         _call("POST", "/api/login", session.login),
         _call("POST", "/api/token", session.token),
+        _call("POST", "/api/register", accounts.register),
+        _call("GET", "/activate/{link:str}", accounts.activate),
+        _call("POST", "/api/reset_password", accounts.ask_reset),
+        _call("POST", "/api/change_password", accounts.change_password),
         _call("POST", "/api/refresh", session.refresh),
         _call("POST", "/api/logout", session.logout),
         _call("GET", "/api/me", session.me),
@@ -36,7 +44,7 @@ def _calls() -> list[HTTPRouteHandler]:
         _call("PUT", "/api/package/{owner:str}/{name:str}/{top_hash:str}", packages.push),
         _call("POST", "/api/package_update/{owner:str}/{name:str}/{path:path}", packages.push_part),
         _call("GET", "/api/package/{owner:str}/{name:str}/{top_hash:str}", packages.install),
-        _call("POST", "/api/get_objects", packages.get_objects),
+        _call("POST", "/api/get_objects", packages.get_objects, reads=True),
         _call("GET", "/api/package/{owner:str}/", packages.list_owner),
         _call("GET", "/api/package/{owner:str}/{name:str}/", packages.list_hashes),
         _call("DELETE", "/api/package/{owner:str}/{name:str}/", packages.delete),
@@ -54,7 +62,20 @@ def _calls() -> list[HTTPRouteHandler]:
         _call("GET", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.get_access),
         _call("PUT", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.put_access),
         _call("DELETE", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.delete_access),
-        _call("POST", "/api/log", system.client_log),
+        _call("GET", "/api/invite/", sharing.my_invitations),
+        _call("GET", "/api/invite/{owner:str}/{name:str}/", sharing.package_invitations),
+        _call("GET", "/api/profile", sharing.profile),
+        _call("POST", "/api/users/create", accounts.create),
+        _call("POST", "/api/users/disable", accounts.disable),
+        _call("POST", "/api/users/enable", accounts.enable),
+        _call("POST", "/api/users/grant_admin", accounts.grant_admin),
+        _call("POST", "/api/users/revoke_admin", accounts.revoke_admin),
+        _call("POST", "/api/users/reset_password", accounts.reset_password),
+        _call("POST", "/api/users/delete", accounts.delete),
+        _call("GET", "/api/v1/tokens", tokens.list_tokens),
+        _call("POST", "/api/v1/tokens", tokens.create_token),
+        _call("DELETE", "/api/v1/tokens/{token_id:str}", tokens.revoke_token),
+        _call("POST", "/api/log", system.client_log, reads=True),
         _call("GET", "/healthcheck", system.healthcheck),
         _call("GET", "/robots.txt", system.robots),
         _call("GET", "/objects/{key:path}", objects.get),
@@ -67,18 +88,23 @@ def router() -> Router:
     return Router(
         "/",
         route_handlers=_calls(),
-        before_request=_check_path,
+        before_request=_check,
         dependencies={
             "visitor": Provide(calling.visitor),
             "caller": Provide(calling.caller),
+            "session": Provide(calling.session),
             "member": Provide(calling.member),
+            "admin": Provide(calling.admin),
         },
     )
 
 
-async def _check_path(request: Request[Any, Any, Any]) -> None:
+async def _check(request: Request[Any, Any, Any]) -> None:
+    """Refuse what no caller may have, before it is asked who calls."""
     path = calling.address(request)
     if "%00" in path:
         raise Invalid("The address holds a NUL character.")
     if path.endswith("/") and not request.route_handler.opt["slash"]:
         raise NotFound("There is nothing at this address.")
+    if path.startswith("/api/users/"):
+        access.check_user_endpoints(request.app.state.settings.enable_user_endpoints)

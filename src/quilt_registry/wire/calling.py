@@ -1,7 +1,8 @@
 """Who is calling, from the header `Authorization: Bearer <token>` (or the token alone).
 
 The dependencies of the calls: `visitor` for calls that need no sign-in, `caller` for those marked "anyone", `member`
-for the rest. They run before any body is read. A header that names no live token is refused by all of them.
+for those that need one, `admin` for admins. They run before any body is read. A header that names no live token is
+refused by all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from litestar import Request
 from litestar.params import Dependency
 
 from quilt_registry.accounts import signin
-from quilt_registry.accounts.users import Account
+from quilt_registry.accounts.signin import Session
 from quilt_registry.errors import SignInNeeded
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member
@@ -22,9 +23,11 @@ from quilt_registry.parts import Parts
 # before it, so that they are awaited in turn: beside each other they would cost a task group a request.
 _given = Dependency(skip_validation=True)
 Registry = Annotated[Parts, _given]
-Visitor = Annotated[Account | None, _given]
+Visitor = Annotated[Session | None, _given]
 AnyCaller = Annotated[Caller, _given]
+LiveSession = Annotated[Session, _given]
 SignedIn = Annotated[Member, _given]
+Admin = Annotated[Member, _given]
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -39,26 +42,44 @@ def token(request: AnyRequest) -> str:
     return request.headers.get("authorization", "").removeprefix("Bearer ")
 
 
-async def visitor(request: AnyRequest, parts: Registry) -> Account | None:
-    """The account of the token sent; None if none was sent. Raises SignInNeeded, Forbidden."""
+def client_address(request: AnyRequest) -> str:
+    """Where the caller is, as far as trusted proxies tell."""
+    return request.client.host if request.client else ""
+
+
+async def visitor(request: AnyRequest, parts: Registry) -> Session | None:
+    """What the token sent stands for; None if none was sent. Raises SignInNeeded, Forbidden."""
     sent = token(request)
     if not sent:
         return None
-    account = await signin.account_of(parts.db, sent)
-    if account is None:
+    session = await signin.session_of(parts.db, sent)
+    if session is None:
         raise SignInNeeded("Token invalid.")
-    access.check_active(account)
-    return account
+    access.check_active(session.account)
+    if request.route_handler.opt["changes"]:
+        access.check_may_change(session)
+    return session
 
 
 async def caller(visitor: Visitor, parts: Registry) -> Caller:
     """Somebody who may look at this registry. Raises SignInNeeded where that takes a token."""
     access.check_signed_in(visitor, parts.switches)
-    return Member(visitor, parts.switches) if visitor else Caller(None, parts.switches)
+    return Member(visitor.account, parts.switches) if visitor else Caller(None, parts.switches)
 
 
-async def member(visitor: Visitor, parts: Registry) -> Member:
-    """Somebody signed in. Raises SignInNeeded."""
+async def session(visitor: Visitor) -> Session:
+    """What the token of somebody signed in stands for. Raises SignInNeeded."""
     if visitor is None:
         raise SignInNeeded("Not logged in")
-    return Member(visitor, parts.switches)
+    return visitor
+
+
+async def member(session: LiveSession, parts: Registry) -> Member:
+    """Somebody signed in. Raises SignInNeeded."""
+    return Member(session.account, parts.switches)
+
+
+async def admin(member: SignedIn) -> Member:
+    """An admin. Raises Forbidden."""
+    access.check_admin(member)
+    return member

@@ -9,8 +9,9 @@ from litestar.response import Redirect
 from msgspec import Struct
 
 from quilt_registry.accounts import signin
+from quilt_registry.packages import joining
 from quilt_registry.wire import calling
-from quilt_registry.wire.calling import AnyRequest, Registry, SignedIn, Visitor
+from quilt_registry.wire.calling import AnyRequest, LiveSession, Registry, SignedIn, Visitor, client_address
 from quilt_registry.wire.messages import json, read, read_form
 
 
@@ -26,19 +27,19 @@ async def login_page(parts: Registry) -> Redirect:
 
 async def login(request: AnyRequest, visitor: Visitor, parts: Registry) -> Response[Any]:
     asked = await read(request, Credentials)
-    token = await signin.sign_in(parts.db, asked.username, asked.password)
+    token = await signin.sign_in(parts.db, parts.limits, asked.username, asked.password, client_address(request))
     return json({"token": token.text})
 
 
 async def token(request: AnyRequest, visitor: Visitor, parts: Registry) -> Response[Any]:
     """A code or a token for a new token; the client keeps it under both names."""
-    token = await signin.exchange(parts.db, await read_form(request, "refresh_token"))
+    token = await joining.exchange(parts.db, await read_form(request, "refresh_token"))
     seconds = int(token.expires_at.timestamp())
     return json({"refresh_token": token.text, "access_token": token.text, "expires_at": seconds})
 
 
-async def refresh(request: AnyRequest, member: SignedIn, parts: Registry) -> Response[Any]:
-    return json({"token": (await signin.refresh(parts.db, member.account, calling.token(request))).text})
+async def refresh(request: AnyRequest, session: LiveSession, parts: Registry) -> Response[Any]:
+    return json({"token": (await signin.refresh(parts.db, session, calling.token(request))).text})
 
 
 async def logout(request: AnyRequest, member: SignedIn, parts: Registry) -> Response[Any]:
@@ -58,5 +59,5 @@ async def me(member: SignedIn) -> Response[Any]:
     )
 
 
-async def code(member: SignedIn, parts: Registry) -> Response[Any]:
-    return json({"code": await signin.new_code(parts.db, member.account)})
+async def code(session: LiveSession, parts: Registry) -> Response[Any]:
+    return json({"code": await signin.new_code(parts.db, session)})

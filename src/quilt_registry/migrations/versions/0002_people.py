@@ -89,6 +89,20 @@ CREATE TABLE metadata (
     PRIMARY KEY (owner_id, digest)
 );
 
+-- Words as they are, but for those that English search leaves out: what is matched as somebody types.
+CREATE TEXT SEARCH DICTIONARY unstemmed (TEMPLATE = pg_catalog.simple, STOPWORDS = english);
+CREATE TEXT SEARCH CONFIGURATION unstemmed (COPY = pg_catalog.simple);
+ALTER TEXT SEARCH CONFIGURATION unstemmed ALTER MAPPING REPLACE pg_catalog.simple WITH unstemmed;
+
+-- Where in a package a word is, for the rank: names has owner and name (weight A) and their pieces (B); nodes is read
+-- through its index only, as words is. Search would have to wait for what an index put off, so they put nothing off.
+ALTER TABLE package_search
+    ADD COLUMN names tsvector NOT NULL DEFAULT '',
+    ADD COLUMN nodes tsvector NOT NULL DEFAULT '';
+UPDATE package_search SET names = ts_filter(words, '{a,b}'), nodes = strip(ts_filter(words, '{c}'));
+CREATE INDEX package_search_nodes ON package_search USING gin (nodes) WITH (fastupdate = off);
+ALTER INDEX package_search_words SET (fastupdate = off);
+
 -- Whom something was done to: the account that was disabled, the user who was given access.
 ALTER TABLE event ADD COLUMN subject text;
 CREATE INDEX event_subject ON event (subject, id) WHERE subject IS NOT NULL;
@@ -96,10 +110,8 @@ CREATE INDEX event_kind ON event (kind, id);
 CREATE INDEX event_account_kind ON event (account, kind, created_at);
 CREATE INDEX event_package_kind ON event (owner, package, kind, package_id, created_at);
 
-CREATE FUNCTION event_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'Rows of the audit trail are only ever added.';
-END $$;
+CREATE FUNCTION event_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'Rows of the audit trail are only ever added.'; END $$;
 CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event
     FOR EACH STATEMENT EXECUTE FUNCTION event_is_append_only();
 """)

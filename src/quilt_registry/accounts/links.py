@@ -1,0 +1,48 @@
+"""Links in letters: each for one purpose, good once, for a day. A newer one makes the older ones void."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from quilt_registry.accounts import secret
+from quilt_registry.database import Connection, Database
+
+LIFE = timedelta(hours=24)
+
+Purpose = Literal["activation", "reset"]
+
+
+async def new(connection: Connection, account_id: int, purpose: Purpose) -> str:
+    """A new link of an account, in place of the one before."""
+    await void(connection, account_id, purpose)
+    await connection.execute("DELETE FROM link WHERE expires_at < now() - $1::interval", LIFE)
+    text = secret.make()
+    await connection.execute(
+        "INSERT INTO link (digest, account_id, purpose, expires_at) VALUES ($1, $2, $3, now() + $4::interval)",
+        secret.digest(text), account_id, purpose, LIFE,
+    )  # fmt: skip
+    return text
+
+
+async def void(connection: Connection, account_id: int, purpose: Purpose) -> None:
+    """Let no link of an account for a purpose work any more."""
+    await connection.execute("DELETE FROM link WHERE account_id = $1 AND purpose = $2", account_id, purpose)
+
+
+async def is_good(db: Database, text: str, purpose: Purpose) -> bool:
+    """Whether a link would work now. Does not use it up: programs that scan mail open links, too."""
+    return await db.fetchval(  # type: ignore[no-any-return]
+        "SELECT EXISTS (SELECT FROM link WHERE digest = $1 AND purpose = $2 AND expires_at > now())",
+        secret.digest(text),
+        purpose,
+    )
+
+
+async def spend(connection: Connection, text: str, purpose: Purpose) -> int | None:
+    """Use a link up; returns the account's id, or None for a link that is not good (any more), or not for this."""
+    return await connection.fetchval(  # type: ignore[no-any-return]
+        "DELETE FROM link WHERE digest = $1 AND purpose = $2 AND expires_at > now() RETURNING account_id",
+        secret.digest(text),
+        purpose,
+    )

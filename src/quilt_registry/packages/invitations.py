@@ -1,0 +1,129 @@
+"""Sharing with an address: it becomes access when whoever reads mail there comes to this registry."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import asyncpg
+from msgspec import Struct
+
+from quilt_registry import events, letters, limits
+from quilt_registry.accounts.users import Account, is_email
+from quilt_registry.database import Database
+from quilt_registry.errors import Invalid
+from quilt_registry.letters import Site
+from quilt_registry.limits import Limits
+from quilt_registry.packages import access
+from quilt_registry.packages.access import Caller, Member, Package
+
+LONGEST_EMAIL = 254  # characters
+
+
+class Invitation(Struct):
+    """An invitation that nobody has claimed."""
+
+    invitation_id: int
+    owner: str
+    package: str
+    email: str
+    invited_at: datetime
+
+
+def is_address(grantee: str) -> bool:
+    """Whether access is asked for a mail address instead of a user."""
+    return "@" in grantee
+
+
+async def invite(db: Database, site: Site, limited: Limits, member: Member, package: Package, email: str) -> None:
+    """Invite an address, in lower case, by a letter; nothing if it is invited. Raises Invalid, TooMany, NotFound."""
+    email = email.lower()
+    if len(email) > LONGEST_EMAIL or not is_email(email):
+        raise Invalid("Invalid email.")
+    await limited.take(limits.INVITE, member.name)
+    try:
+        async with db.transaction() as connection:
+            fresh = await connection.fetchval(
+                """
+                INSERT INTO invitation (package_id, email, invited_by) VALUES ($1, $2, $3)
+                ON CONFLICT DO NOTHING RETURNING true
+                """,
+                package.id, email, member.name,
+            )  # fmt: skip
+            if fresh:
+                await letters.invitation(connection, site, email, package.owner, package.name)
+                await events.record(connection, "INVITE", member.name, package, extra={"email": email})
+    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+        raise access.no_package(member, package.owner, package.name) from None
+
+
+async def withdraw(db: Database, member: Member, package: Package, email: str) -> None:
+    """Take an invitation back. Raises NotFound."""
+    async with db.transaction() as connection:
+        done = await connection.execute(
+            "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, email.lower()
+        )
+        if done == "DELETE 0":
+            raise access.no_package(member, package.owner, package.name)
+        await events.record(connection, "INVITE_CANCEL", member.name, package, extra={"email": email.lower()})
+
+
+async def of_package(db: Database, caller: Caller, owner: str, name: str) -> list[Invitation]:
+    """The invitations to a package, for its owner; addresses are none of other readers' business. Raises NotFound."""
+    package = await access.to_read(db, caller, owner, name)
+    return await _list(db, "i.package_id = $1", package.id) if caller.name == owner else []
+
+
+async def of_account(db: Database, account: Account) -> list[Invitation]:
+    """The invitations that wait for an account's address."""
+    return await _list(db, "i.email = $1", account.email.lower())
+
+
+async def _list(db: Database, condition: str, value: object) -> list[Invitation]:
+    rows = await db.fetch(
+        f"""
+        SELECT i.id, p.owner, p.name, i.email, i.invited_at
+        FROM invitation i JOIN package p ON p.id = i.package_id WHERE {condition} ORDER BY i.id
+        """,
+        value,
+    )
+    return [Invitation(*row) for row in rows]
+
+
+async def is_invited(db: Database, email: str) -> bool:
+    """Whether an address has been invited to anything."""
+    return await db.fetchval("SELECT EXISTS (SELECT FROM invitation WHERE email = $1)", email.lower())  # type: ignore[no-any-return]
+
+
+async def claim(db: Database, account: Account) -> None:
+    """Turn all invitations of an account's address into access. Twice at once is safe."""
+    if not await is_invited(db, account.email):
+        return
+    async with db.transaction() as connection:
+        # The packages first, as everywhere: one that is being deleted is waited for, and takes its invitations along.
+        rows = await connection.fetch(
+            """
+            SELECT p.id, p.owner, p.name FROM package p
+            WHERE p.id IN (SELECT package_id FROM invitation WHERE email = $1) ORDER BY p.id FOR KEY SHARE
+            """,
+            account.email.lower(),
+        )
+        for row in rows:
+            package = Claimed(*row)
+            done = await connection.execute(
+                "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, account.email.lower()
+            )
+            if done == "DELETE 0":
+                continue
+            await connection.execute(
+                "INSERT INTO access (package_id, grantee) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                package.id, account.name,
+            )  # fmt: skip
+            await events.record(connection, "INVITE_CLAIM", account.name, package)
+
+
+class Claimed(Struct, frozen=True):
+    """A package that somebody was invited to."""
+
+    id: int
+    owner: str
+    name: str
