@@ -32,7 +32,7 @@ class Letter:
     def _part(self, kind: str) -> str:
         part = self.message.get_body((kind,))
         assert part is not None, f"no {kind} part"
-        return str(part.get_content())
+        return str(part.get_content()).replace("\r\n", "\n")
 
     def link(self, path: str) -> str:
         """The secret at the end of the address with this path, which stands on a line of its own."""
@@ -70,9 +70,9 @@ class Mailbox:
         self.signed_in.append(data.login.decode())
         return AuthResult(success=True)
 
-    async def handle_RCPT(
+    async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
-    ) -> str:  # noqa: N802
+    ) -> str:
         if self.mood == "refuses the address":
             return "550 5.1.1 nobody of that name"
         if self.mood == "refuses for now":

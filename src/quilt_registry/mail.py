@@ -25,7 +25,7 @@ from quilt_registry.settings import Settings
 
 log = logging.getLogger(__name__)
 
-EVERY = 1.0  # seconds between looks at the outbox
+EVERY = 0.3  # seconds between looks at the outbox
 SENDING = 60  # seconds that sending one letter may take
 CLAIM = timedelta(minutes=5)  # how long a letter is its sender's; longer than sending takes
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(minutes=15)

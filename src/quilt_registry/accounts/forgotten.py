@@ -44,6 +44,7 @@ async def _write(db: Database, site: Site, limited: Limits, email: str) -> None:
 
 async def write_link(connection: Connection, site: Site, account: Account) -> None:
     """Mail a link that chooses a password; it makes an older one void."""
+    await links.void(connection, account.id, "reset")
     link = await links.new(connection, account.id, "reset")
     await letters.reset(connection, site, account.name, account.email, link)
 

@@ -1,4 +1,4 @@
-"""Links in letters: each for one purpose, good once, for a day. A newer one makes the older ones void."""
+"""Links in letters: each for one purpose, good once, for a day."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ Purpose = Literal["activation", "reset"]
 
 
 async def new(connection: Connection, account_id: int, purpose: Purpose) -> str:
-    """A new link of an account, in place of the one before."""
-    await void(connection, account_id, purpose)
+    """A new link of an account; those before stay good unless they are made void."""
     await connection.execute("DELETE FROM link WHERE expires_at < now() - $1::interval", LIFE)
     text = secret.make()
     await connection.execute(

@@ -1,0 +1,560 @@
+"""Accounts: signing up, activating, a forgotten password, and what admins do (protocol §5, §17)."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.mailbox import Mailbox, wait_until
+from tests.registry import PASSWORD, Person, Registry, new_name
+
+DAY = "interval '24 hours 1 second'"
+
+
+@pytest.fixture
+def name() -> str:
+    """A user name that nobody has."""
+    return new_name("fay")
+
+
+def mail(name: str) -> str:
+    return f"{name}@example.org"
+
+
+def register(registry: Registry, name: str, email: str | None = None, password: str = PASSWORD) -> httpx.Response:
+    body = {"username": name, "email": email or mail(name), "password": password}
+    return httpx.post(registry.url + "/api/register", json=body, timeout=30)
+
+
+def login(registry: Registry, name: str, password: str = PASSWORD) -> int:
+    body = {"username": name, "password": password}
+    return httpx.post(registry.url + "/api/login", json=body, timeout=30).status_code
+
+
+def follow(registry: Registry, link: str, method: str = "GET", **headers: str) -> str:
+    """Where an activation link leads."""
+    answer = httpx.request(method, f"{registry.url}/activate/{link}", headers=headers)
+    assert answer.status_code == 302
+    return str(answer.headers["location"]).removeprefix(registry.url)
+
+
+def ask_reset(registry: Registry, email: str) -> httpx.Response:
+    return httpx.post(registry.url + "/api/reset_password", json={"email": email}, timeout=30)
+
+
+def change_password(registry: Registry, link: str, password: str) -> httpx.Response:
+    return httpx.post(registry.url + "/api/change_password", json={"link": link, "password": password}, timeout=30)
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.json().keys() == {"message"}
+    return answer.status_code, answer.json()["message"]
+
+
+def member(registry: Registry, name: str) -> Person:
+    """Somebody with an address that letters reach."""
+    return registry.make_person(name, email=mail(name))
+
+
+# ------------------------------------------------------------------------------------------------ signing up
+
+
+def test_signing_up(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    admin = open_registry.make_person(new_name("ada"), is_admin=True, email=f"{name}.admin@example.org")
+    assert register(open_registry, name).json() == {}
+    assert login(open_registry, name) == 401, "not before the letter's link was followed"
+    letter = mailbox.wait(mail(name), "Activate")
+    assert name in letter.text
+    assert follow(open_registry, letter.link("activate")) == "/signin"
+    assert login(open_registry, name) == 200
+    welcome = mailbox.wait(mail(name), "Welcome")
+    for part in (welcome.text, welcome.html):
+        assert name in part
+        assert open_registry.url in part
+        assert "reset_password" not in part
+    news = mailbox.wait(f"{admin.name.replace(admin.name, name)}.admin@example.org", name)
+    assert mail(name) in news.text
+    assert name in news.html
+
+
+def test_an_activation_link_works_once(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    register(open_registry, name)
+    link = mailbox.wait(mail(name)).link("activate")
+    assert follow(open_registry, link) == "/signin"
+    assert follow(open_registry, link) == "/activation_error"
+    assert login(open_registry, name) == 200
+
+
+def test_programs_that_only_look_do_not_use_the_link_up(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    register(open_registry, name)
+    link = mailbox.wait(mail(name)).link("activate")
+    assert follow(open_registry, link, "HEAD") == "/signin"
+    assert follow(open_registry, link, **{"Sec-Purpose": "prefetch;prerender"}) == "/signin"
+    assert login(open_registry, name) == 401
+    assert follow(open_registry, link) == "/signin"
+    assert login(open_registry, name) == 200
+
+
+def test_a_bad_activation_link(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    register(open_registry, name)
+    link = mailbox.wait(mail(name)).link("activate")
+    for bad in (link[:-1], link + "x", link.swapcase(), "x", "%00", "%F0%9F%92%A5", "x" * 5000):
+        answer = httpx.get(f"{open_registry.url}/activate/{bad}")
+        assert answer.status_code in (302, 400)
+        assert answer.status_code == 400 or answer.headers["location"].endswith("/activation_error")
+    open_registry.sql(f"UPDATE link SET expires_at = expires_at - {DAY}")
+    assert follow(open_registry, link) == "/activation_error"
+    assert login(open_registry, name) == 401
+
+
+def test_links_serve_one_purpose(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    register(open_registry, name)
+    activation = mailbox.wait(mail(name)).link("activate")
+    assert change_password(open_registry, activation, "another password").status_code == 401
+    ask_reset(open_registry, mail(name))
+    reset = mailbox.wait(mail(name), "password").link("reset_password")
+    assert follow(open_registry, reset) == "/activation_error"
+    assert follow(open_registry, activation) == "/signin"
+
+
+def test_links_need_no_escaping_and_hold_no_dot(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    register(open_registry, name)
+    link = mailbox.wait(mail(name)).link("activate")
+    assert set(link) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_~-")
+    rows = open_registry.sql("SELECT digest FROM link")
+    assert link.encode() not in {bytes(row["digest"]) for row in rows}
+
+
+BAD_NAMES = [
+    "", "Bo", "9x", "_x", "a-b", "a b", "a\n", "é", "\u0440\u0430\u0443", "ana\u200bb", "a" * 65, "a\0",
+    "team", "public", "anonymous", "quilt",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_NAMES)
+def test_a_name_that_cannot_be_one(open_registry: Registry, name: str, bad: str) -> None:
+    """Look-alikes from other alphabets included: names are plain ASCII."""
+    assert refused(register(open_registry, bad, mail(name))) == (400, "Invalid username.")
+
+
+BAD_EMAILS = [
+    "", "x", "a@", "@b", "a b@c", "a@b c", "a@b@c", "a@b\nBcc: all@example.org", "a@b\r\n", "a\0@b", "x" * 320 + "@b",
+    "a,b@c", "<a@b>", '"a"@b;c', "Ann <ann@example.org>", "a\u202e@b", "ann@ex\u0430mple.org",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_EMAILS)
+def test_an_address_that_cannot_be_one(open_registry: Registry, name: str, bad: str) -> None:
+    """Nor can it bring header lines or other recipients into a letter."""
+    body = {"username": name, "email": bad, "password": PASSWORD}
+    assert refused(httpx.post(open_registry.url + "/api/register", json=body)) == (400, "Invalid email.")
+
+
+def test_the_longest_names_and_addresses(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    long_name = name + "x" * (64 - len(name))
+    address = f"{'y' * (64 - len(name))}{name}@{'d' * 60}.{'e' * 60}.example.org"
+    assert register(open_registry, long_name, address).json() == {}
+    assert follow(open_registry, mailbox.wait(address).link("activate")) == "/signin"
+
+
+@pytest.mark.parametrize("password", ["", "1234567", "💥" * 7])
+def test_a_short_password(open_registry: Registry, name: str, password: str) -> None:
+    assert refused(register(open_registry, name, password=password)) == (
+        400,
+        "Password must be at least 8 characters long.",
+    )
+
+
+@pytest.mark.parametrize("password", ["12345678", "💥" * 8, "x" * 4096, " " * 8])
+def test_passwords_are_counted_in_characters(
+    open_registry: Registry, mailbox: Mailbox, name: str, password: str
+) -> None:
+    assert register(open_registry, name, password=password).status_code == 200
+    follow(open_registry, mailbox.wait(mail(name)).link("activate"))
+    assert login(open_registry, name, password) == 200
+
+
+def test_a_password_that_is_too_long(open_registry: Registry, name: str) -> None:
+    status, message = refused(register(open_registry, name, password="x" * 4097))
+    assert status == 400
+    assert "Password must be" in message
+
+
+def test_what_is_taken(open_registry: Registry, name: str) -> None:
+    taken = member(open_registry, new_name("gil"))
+    assert refused(register(open_registry, taken.name, mail(name))) == (409, "Username already taken.")
+    assert refused(register(open_registry, name, mail(taken.name))) == (409, "Email already taken.")
+    assert refused(register(open_registry, name, mail(taken.name).upper())) == (409, "Email already taken.")
+
+
+def test_the_order_of_refusals(open_registry: Registry, name: str) -> None:
+    taken = member(open_registry, new_name("gil"))
+    short = "x"
+    assert refused(register(open_registry, "Bo", "none", short))[1] == "Invalid username."
+    assert refused(register(open_registry, taken.name, "none", short))[1] == "Invalid email."
+    assert refused(register(open_registry, taken.name, mail(taken.name), short))[1] == "Username already taken."
+    assert refused(register(open_registry, name, mail(taken.name), short))[1] == "Email already taken."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None, [], {}, {"username": "x"}, {"username": "x", "password": "x" * 8, "email": "a@b", "more": 1},
+        {"username": 1, "password": "x" * 8, "email": "a@b"}, {"username": None, "password": "x" * 8, "email": "a@b"},
+    ],
+)  # fmt: skip
+def test_a_registration_of_another_shape(open_registry: Registry, body: Any) -> None:
+    status, message = refused(httpx.post(open_registry.url + "/api/register", json=body))
+    assert status == 400
+    assert len(message) < 400
+
+
+def test_whoever_signs_up_again_gets_the_letter_again(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    """The name stays taken and the first password counts: who repeats it need not be the same person."""
+    register(open_registry, name)
+    first = mailbox.wait(mail(name)).link("activate")
+    assert refused(register(open_registry, name)) == (409, "Username already taken.")
+    open_registry.sql("UPDATE link SET created_at = created_at - interval '61 seconds'")
+    assert refused(register(open_registry, name, password="somebody else's"))[0] == 409
+    again = mailbox.wait(mail(name), count=2)
+    assert "chose the first time" in again.text
+    assert follow(open_registry, again.link("activate")) == "/signin"
+    assert follow(open_registry, first) == "/activation_error", "there is nothing left to activate"
+    assert login(open_registry, name) == 200
+    assert login(open_registry, name, "somebody else's") == 401
+
+
+def test_an_account_whose_link_expired_lapses(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    """What was shared with the name goes too: who has it next is somebody else."""
+    olga = open_registry.make_person(new_name("olga"))
+    olga.push("p", {"a": b"1"})
+    register(open_registry, name)
+    olga.grant("p", name)
+    mailbox.wait(mail(name))
+    open_registry.sql(f"UPDATE link SET expires_at = expires_at - {DAY}")
+    assert register(open_registry, name, f"other.{name}@example.org").status_code == 200
+    assert olga.get(f"/api/access/{olga.name}/p/").json()["users"] == [olga.name]
+    follow(open_registry, mailbox.wait(f"other.{name}@example.org").link("activate"))
+    assert login(open_registry, name) == 200
+
+
+def test_two_registrations_at_once(open_registry: Registry, mailbox: Mailbox, name: str) -> None:
+    """Of one name, and of one address."""
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: register(open_registry, name, f"{name}.{i}@example.org"), range(4)))
+        assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+        addresses = [mail(name), mail(name).upper()] * 2
+        answers = list(pool.map(lambda i: register(open_registry, f"{name}_{i}", addresses[i]), range(4)))
+        assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409]
+
+
+def test_sign_up_that_is_closed(own_registry: Any) -> None:
+    registry = own_registry(SIGNUP="closed")
+    assert refused(register(registry, "fay")) == (501, "Signup is disabled.")
+    answer = httpx.post(registry.url + "/api/register", json={"username": "fay"})
+    assert answer.status_code == 400, "what is no registration is told that first"
+
+
+def test_in_a_team_only_invited_people_sign_up(registry: Registry, anna: Person, mailbox: Mailbox, name: str) -> None:
+    stranger = refused(register(registry, name))
+    assert stranger[0] == 403
+    assert "invited" in stranger[1]
+    member_address = refused(register(registry, name, "ben@example.com"))
+    assert member_address == stranger, "the answer does not tell who has an account"
+    package = new_name()
+    anna.push(package, {"a": b"1"})
+    anna.grant(package, mail(name).title())
+    assert register(registry, name, mail(name).upper()).status_code == 200
+    follow(registry, mailbox.wait(mail(name).upper(), "Activate").link("activate"))
+    assert login(registry, name) == 200
+
+
+def test_people_of_a_mail_domain_sign_up(own_registry: Any) -> None:
+    registry = own_registry(SIGNUP_DOMAINS="acme.example, Other.example", RATE_LIMITS="off")
+    for domain, status in (
+        ("acme.example", 200),
+        ("OTHER.example", 200),
+        ("sub.acme.example", 403),
+        ("acme.exampl", 403),
+    ):
+        assert register(registry, new_name("fay"), f"{new_name()}@{domain}").status_code == status
+
+
+# ------------------------------------------------------------------------------------------------ a forgotten password
+
+
+def test_a_forgotten_password(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    person = member(registry, name)
+    assert ask_reset(registry, mail(name).upper()).json() == {}
+    letter = mailbox.wait(mail(name))
+    assert name in letter.text
+    assert person.get("/api/me").status_code == 200, "the old password and tokens stay good until the link is used"
+    assert login(registry, name) == 200
+    code = person.get("/api/code").json()["code"]
+    assert change_password(registry, letter.link("reset_password"), "brand new password").json() == {}
+    assert person.get("/api/me").status_code == 401
+    assert httpx.post(registry.url + "/api/token", data={"refresh_token": code}).status_code == 401
+    assert login(registry, name) == 401
+    assert login(registry, name, "brand new password") == 200
+
+
+def test_a_reset_link_works_once_and_only_the_newest(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    member(registry, name)
+    ask_reset(registry, mail(name))
+    older = mailbox.wait(mail(name)).link("reset_password")
+    ask_reset(registry, mail(name))
+    newer = mailbox.wait(mail(name), count=2).link("reset_password")
+    bad = (401, "Reset token invalid")
+    assert refused(change_password(registry, older, "some password")) == bad
+    assert refused(change_password(registry, newer + "x", "some password")) == bad
+    assert change_password(registry, newer, "some password").status_code == 200
+    assert refused(change_password(registry, newer, "some password")) == bad
+
+
+def test_a_reset_link_ends_after_a_day(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    member(registry, name)
+    ask_reset(registry, mail(name))
+    link = mailbox.wait(mail(name)).link("reset_password")
+    (row,) = registry.sql("SELECT max(expires_at) - now() BETWEEN '23 hours' AND '24 hours' AS fine FROM link")
+    assert row["fine"]
+    registry.sql(f"UPDATE link SET expires_at = expires_at - {DAY}")
+    assert change_password(registry, link, "some password").status_code == 401
+
+
+def test_a_short_password_does_not_spend_the_link(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    member(registry, name)
+    ask_reset(registry, mail(name))
+    link = mailbox.wait(mail(name)).link("reset_password")
+    assert refused(change_password(registry, link, "short")) == (400, "Password must be at least 8 characters long.")
+    assert change_password(registry, link, "long enough").status_code == 200
+
+
+def test_a_link_is_spent_by_one_of_many_at_once(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    member(registry, name)
+    ask_reset(registry, mail(name))
+    link = mailbox.wait(mail(name)).link("reset_password")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda i: change_password(registry, link, f"password {i}").status_code, range(4)))
+    assert sorted(answers) == [200, 401, 401, 401]
+
+
+def test_an_unknown_address_is_answered_alike_and_as_late(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    member(registry, name)
+    times: dict[str, list[float]] = {mail(name): [], "nobody@example.org": []}
+    for _ in range(5):
+        for address, taken in times.items():
+            start = time.perf_counter()
+            assert (ask_reset(registry, address).status_code, ask_reset(registry, address).json()) == (200, {})
+            taken.append(time.perf_counter() - start)
+    known, unknown = (statistics.median(taken) for taken in times.values())
+    assert known == pytest.approx(unknown, rel=0.25)
+    assert mailbox.to("nobody@example.org") == []
+
+
+@pytest.mark.parametrize("email", ["", "x", "a\0b@c", "x" * 5000, "é@é"])
+def test_an_address_that_is_none_is_answered_alike(registry: Registry, email: str) -> None:
+    assert ask_reset(registry, email).json() == {}
+
+
+def test_somebody_disabled_gets_a_password_but_not_in(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    registry.make_person(name, email=mail(name), is_active=False)
+    ask_reset(registry, mail(name))
+    link = mailbox.wait(mail(name)).link("reset_password")
+    assert change_password(registry, link, "some password").status_code == 200
+    assert login(registry, name, "some password") == 401
+
+
+def test_whoever_waits_for_the_letter_gets_it_again_by_asking_for_a_password(
+    open_registry: Registry, mailbox: Mailbox, name: str
+) -> None:
+    register(open_registry, name)
+    mailbox.wait(mail(name), "Activate")
+    ask_reset(open_registry, mail(name))
+    mailbox.wait(mail(name), "password")
+    assert follow(open_registry, mailbox.wait(mail(name), "Activate", count=2).link("activate")) == "/signin"
+    assert login(open_registry, name) == 200
+
+
+# ------------------------------------------------------------------------------------------------ by admins
+
+
+def users(admin: Person, what: str, **body: Any) -> httpx.Response:
+    return admin.post(f"/api/users/{what}", json=body)
+
+
+def test_an_admin_makes_an_account(registry: Registry, ada: Person, mailbox: Mailbox, name: str) -> None:
+    assert users(ada, "create", username=name, email=mail(name)).json() == {}
+    assert login(registry, name) == 401, "there is no password yet"
+    letter = mailbox.wait(mail(name), "Welcome")
+    assert name in letter.text
+    assert registry.url in letter.text
+    assert change_password(registry, letter.link("reset_password"), "mine alone").status_code == 200
+    assert login(registry, name, "mine alone") == 200
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "status", "message"),
+    [
+        ("Bo", "x@example.org", 400, "Username is not valid."),
+        ("a" * 65, "x@example.org", 400, "Username is not valid."),
+        ("team", "x@example.org", 400, "Invalid username."),
+        ("ok_name", "none", 400, "Invalid email."),
+        ("ben", "x@example.org", 409, "Username already taken."),
+        ("ok_name", "BEN@example.com", 409, "Email already taken."),
+    ],
+)
+def test_an_account_that_an_admin_cannot_make(
+    ada: Person, ben: Person, username: str, email: str, status: int, message: str
+) -> None:
+    answer = users(ada, "create", username=username, email=email)
+    assert answer.status_code == status
+    assert answer.json()["message"].startswith(message)
+
+
+def test_disabling_and_enabling(registry: Registry, ada: Person, name: str) -> None:
+    person = member(registry, name)
+    code = person.get("/api/code").json()["code"]
+    assert users(ada, "disable", username=name).json() == {}
+    assert person.get("/api/me").status_code == 401
+    assert httpx.post(registry.url + "/api/token", data={"refresh_token": code}).status_code == 401
+    assert login(registry, name) == 401
+    assert users(ada, "enable", username=name).json() == {}
+    assert person.get("/api/me").status_code == 401, "old tokens stay dead"
+    assert login(registry, name) == 200
+
+
+def test_packages_of_somebody_disabled_stay(registry: Registry, ada: Person, carl: Person, name: str) -> None:
+    person = member(registry, name)
+    top_hash = person.push("kept", {"a": b"1"}, is_team=True)
+    users(ada, "disable", username=name).raise_for_status()
+    carl.install(name, "kept", top_hash)
+
+
+def test_somebody_disabled_before_activation_stays_out(own_registry: Any, mailbox: Mailbox, name: str) -> None:
+    registry = own_registry(SIGNUP="open", SMTP_HOST="127.0.0.1", SMTP_PORT=str(mailbox.port))
+    ada = registry.make_person("ada", is_admin=True)
+    register(registry, name)
+    link = mailbox.wait(mail(name), "Activate").link("activate")
+    users(ada, "disable", username=name).raise_for_status()
+    assert follow(registry, link) == "/activation_error"
+    assert login(registry, name) == 401
+    assert register(registry, name).status_code == 409, "and the name does not become free"
+
+
+def test_an_admin_enables_somebody_whose_letter_was_lost(own_registry: Any, name: str) -> None:
+    registry = own_registry(SIGNUP="open")
+    ada = registry.make_person("ada", is_admin=True)
+    register(registry, name)
+    users(ada, "enable", username=name).raise_for_status()
+    assert login(registry, name) == 200
+
+
+def test_admins_make_admins(registry: Registry, ada: Person, name: str) -> None:
+    person = member(registry, name)
+    assert users(person, "create", username="x", email="x@y").status_code == 403
+    assert users(ada, "grant_admin", username=name).json() == {}
+    assert person.get("/api/me").json()["is_staff"] is True
+    assert users(ada, "revoke_admin", username=name).json() == {}
+    assert person.get("/api/me").json()["is_staff"] is False
+
+
+def test_an_admin_resets_a_password(registry: Registry, ada: Person, mailbox: Mailbox, name: str) -> None:
+    person = member(registry, name)
+    assert users(ada, "reset_password", username=name).json() == {}
+    assert person.get("/api/me").status_code == 401
+    assert login(registry, name) == 401
+    link = mailbox.wait(mail(name)).link("reset_password")
+    assert change_password(registry, link, "next password").status_code == 200
+    assert login(registry, name, "next password") == 200
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("disable", "User to disable not found"),
+        ("enable", "User to enable not found"),
+        ("grant_admin", ""),
+        ("revoke_admin", ""),
+        ("reset_password", "User not found."),
+    ],
+)
+@pytest.mark.parametrize("username", ["nobody_at_all", "", "Ben", "ben\0", "x" * 5000])
+def test_an_unknown_user(ada: Person, ben: Person, what: str, message: str, username: str) -> None:
+    answer = users(ada, what, username=username)
+    assert answer.status_code == 404
+    assert message in answer.json()["message"]
+
+
+def test_an_admin_cannot_disable_or_demote_oneself(ada: Person) -> None:
+    assert refused(users(ada, "disable", username="ada")) == (403, "Can't disable yourself")
+    assert refused(users(ada, "revoke_admin", username="ada")) == (403, "Can't revoke yourself")
+
+
+@pytest.mark.parametrize("what", ["disable", "revoke_admin"])
+def test_two_admins_cannot_take_the_last_rights_from_each_other(own_registry: Any, what: str) -> None:
+    registry = own_registry()
+    people = [registry.make_person(name, is_admin=True) for name in ("ada", "bea")]
+    for _ in range(5):
+        tokens = [registry.sign_in(person.name) for person in people]
+        with ThreadPoolExecutor(2) as pool:
+            done = list(
+                pool.map(lambda pair: users(pair[0], what, username=pair[1].name).status_code, [tokens, tokens[::-1]])
+            )
+        assert min(done) == 200
+        (row,) = registry.sql("SELECT count(*) AS admins FROM account WHERE is_admin AND is_active")
+        assert row["admins"] == 1, done
+        registry.sql("UPDATE account SET is_admin = true, is_active = true")
+
+
+def test_deleting_is_off_for_everybody(ada: Person, nobody: Person) -> None:
+    for person in (ada, nobody):
+        assert refused(users(person, "delete", username="ben")) == (400, "This endpoint is not enabled.")
+
+
+def test_user_endpoints_that_are_off(own_registry: Any) -> None:
+    registry = own_registry(ENABLE_USER_ENDPOINTS="off")
+    ada = registry.make_person("ada", is_admin=True)
+    for what in ("create", "disable", "enable", "grant_admin", "revoke_admin", "reset_password", "delete"):
+        for person in (ada, registry.nobody()):
+            assert refused(users(person, what)) == (400, "This endpoint is not enabled.")
+
+
+def test_the_audit_tells_of_accounts(registry: Registry, ada: Person, mailbox: Mailbox, name: str) -> None:
+    users(ada, "create", username=name, email=mail(name)).raise_for_status()
+    change_password(registry, mailbox.wait(mail(name)).link("reset_password"), PASSWORD).raise_for_status()
+    login(registry, name, "wrong one")
+    login(registry, name)
+    for what in ("grant_admin", "revoke_admin", "reset_password", "disable", "enable"):
+        users(ada, what, username=name).raise_for_status()
+    rows = registry.sql("SELECT kind, account FROM event WHERE subject = $1 OR account = $1 ORDER BY id", name)
+    assert [(row["kind"], row["account"]) for row in rows] == [
+        ("ACCOUNT_CREATE", "ada"),
+        ("PASSWORD_CHANGE", name),
+        ("SIGN_IN_FAILED", None),
+        ("SIGN_IN", name),
+        ("ADMIN_GRANT", "ada"),
+        ("ADMIN_REVOKE", "ada"),
+        ("PASSWORD_RESET", "ada"),
+        ("ACCOUNT_DISABLE", "ada"),
+        ("ACCOUNT_ENABLE", "ada"),
+    ]
+
+
+def test_a_name_typed_wrong_is_not_kept(registry: Registry) -> None:
+    """It may be a password that was typed into the wrong field."""
+    login(registry, "hunter2hunter2")
+    rows = registry.sql("SELECT to_jsonb(event)::text AS row FROM event")
+    assert not [row for row in rows if "hunter2" in row["row"]]
+
+
+def test_letters_that_left_are_gone_from_the_outbox(registry: Registry, mailbox: Mailbox, name: str) -> None:
+    """They held links."""
+    member(registry, name)
+    ask_reset(registry, mail(name))
+    mailbox.wait(mail(name))
+    wait_until(lambda: registry.sql("SELECT FROM letter WHERE recipients = $1", [mail(name)]) == [])
