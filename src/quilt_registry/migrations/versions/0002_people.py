@@ -105,10 +105,13 @@ ALTER INDEX package_search_words SET (fastupdate = off);
 
 -- Whom something was done to: the account that was disabled, the user who was given access.
 ALTER TABLE event ADD COLUMN subject text;
-CREATE INDEX event_subject ON event (subject, id) WHERE subject IS NOT NULL;
-CREATE INDEX event_kind ON event (kind, id);
-CREATE INDEX event_account_kind ON event (account, kind, created_at);
-CREATE INDEX event_package_kind ON event (owner, package, kind, package_id, created_at);
+-- The audit is read a kind at a time, the newest first (auditing.py), by who, to whom, on what package, or as it is.
+CREATE INDEX event_kind ON event (kind, created_at, id);
+CREATE INDEX event_account_kind ON event (account, kind, created_at, id);
+CREATE INDEX event_subject_kind ON event (subject, kind, created_at, id) WHERE subject IS NOT NULL;
+CREATE INDEX event_package_kind ON event (owner, package, kind, created_at, id);
+-- Nothing has read through these yet, and each event is written to every index.
+DROP INDEX event_account, event_package;
 
 CREATE FUNCTION event_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'Rows of the audit trail are only ever added.'; END $$;
