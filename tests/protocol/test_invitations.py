@@ -1,0 +1,203 @@
+"""Sharing with mail addresses, and the profile that claims what one was invited to (protocol §12, §14)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.mailbox import Mailbox
+from tests.registry import PASSWORD, Person, Registry, new_name
+
+
+@pytest.fixture
+def name(anna: Person) -> str:
+    """A private package of Anna's."""
+    name = new_name()
+    anna.push(name, {"a": b"shared or not"})
+    return name
+
+
+@pytest.fixture
+def fay(registry: Registry) -> Person:
+    """Somebody new, with an address of her own."""
+    name = new_name("fay")
+    return registry.make_person(name, email=f"{name}@Example.org")
+
+
+def address(person: Person) -> str:
+    return f"{person.name}@example.org"
+
+
+def invite(person: Person, name: str, email: str, owner: str = "anna") -> httpx.Response:
+    return person.put(f"/api/access/{owner}/{name}/{email}")
+
+
+def mine(person: Person) -> list[Any]:
+    answer = person.get("/api/invite/")
+    assert answer.status_code == 200
+    return list(answer.json()["invitations"])
+
+
+def shared(person: Person) -> list[Any]:
+    return list(person.get("/api/profile").json()["packages"]["shared"])
+
+
+def may_read(person: Person, name: str) -> bool:
+    return person.get(f"/api/package/anna/{name}/").status_code == 200
+
+
+def test_an_invitation_becomes_access(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
+    assert invite(anna, name, address(fay).upper()).json() == {}
+    letter = mailbox.wait(address(fay), "anna shared data")
+    for part in (letter.text, letter.html):
+        assert f"anna/{name}" in part
+        assert f"{anna.registry.url}/signup" in part
+    (row,) = mine(fay)
+    assert row.keys() == {"invitation_id", "owner", "package", "email", "invited_at"}
+    assert (row["owner"], row["package"], row["email"]) == ("anna", name, address(fay))
+    assert isinstance(row["invitation_id"], int)
+    assert datetime.fromisoformat(row["invited_at"]).tzinfo
+    assert not may_read(fay, name)
+    assert {"owner": "anna", "name": name, "is_public": False, "is_team": False} in shared(fay)
+    assert may_read(fay, name)
+    assert mine(fay) == []
+    assert fay.name in anna.get(f"/api/access/anna/{name}/").json()["users"]
+
+
+def test_signing_in_on_a_page_claims(registry: Registry, anna: Person, fay: Person, name: str) -> None:
+    invite(anna, name, address(fay)).raise_for_status()
+    form = {"username": fay.name, "password": PASSWORD, "next": "/"}
+    assert httpx.post(registry.url + "/signin", data=form).status_code == 303
+    assert may_read(fay, name)
+
+
+def test_signing_a_client_in_claims(registry: Registry, anna: Person, fay: Person, name: str) -> None:
+    code = fay.get("/api/code").json()["code"]
+    invite(anna, name, address(fay)).raise_for_status()
+    httpx.post(registry.url + "/api/token", data={"refresh_token": code}).raise_for_status()
+    assert may_read(fay, name)
+
+
+def test_an_invitation_is_one_however_often(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
+    """To somebody who has access already, too: neither breaks the profile of who is invited."""
+    anna.grant(name, fay.name)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: invite(anna, name, address(fay)).status_code, range(4)))
+    assert answers == [200] * 4
+    assert len(mine(fay)) == 1
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: fay.get("/api/profile").status_code, range(4)))
+    assert answers == [200] * 4
+    assert mine(fay) == []
+    assert len([row for row in shared(fay) if row["name"] == name]) == 1
+    mailbox.wait(address(fay), "shared")
+
+
+def test_taking_an_invitation_back(anna: Person, fay: Person, name: str) -> None:
+    invite(anna, name, address(fay)).raise_for_status()
+    path = f"/api/access/anna/{name}/{address(fay).upper()}"
+    assert anna.delete(path).json() == {}
+    assert mine(fay) == []
+    shared(fay)
+    assert not may_read(fay, name)
+    answer = anna.delete(path)
+    assert (answer.status_code, answer.json()) == (404, {"message": f"Package anna/{name} does not exist"})
+
+
+def test_only_the_owner_invites_and_takes_back(anna: Person, ben: Person, carl: Person, ada: Person, name: str) -> None:
+    anna.grant(name, "ben")
+    for person in (ben, carl, ada):
+        assert invite(person, name, "x@example.org").status_code == 403
+        assert person.delete(f"/api/access/anna/{name}/x@example.org").status_code == 403
+
+
+def test_addresses_are_shown_to_the_owner_only(anna: Person, ben: Person, carl: Person, ada: Person, name: str) -> None:
+    anna.grant(name, "ben")
+    invite(anna, name, "secret@example.org").raise_for_status()
+    path = f"/api/invite/anna/{name}/"
+    assert [row["email"] for row in anna.get(path).json()["invitations"]] == ["secret@example.org"]
+    assert "secret" not in ben.get(path).text
+    for person in (carl, ada):
+        assert person.get(path).status_code == 404
+
+
+def test_without_a_token_there_are_no_invitations(open_registry: Registry) -> None:
+    olga = open_registry.make_person(new_name("olga"))
+    olga.push("p", {"a": b"1"}, is_public=True)
+    for path in ("/api/invite/", f"/api/invite/{olga.name}/p/", "/api/profile"):
+        assert open_registry.nobody().get(path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "email",
+    ["@", "a@", "@b", "a%20b@c", "a@b@c", "a@b%0ABcc:%20x@y", "a,b@c.org", "<a@b>", "x" * 250 + "@b.org", "é@b"],
+)
+def test_an_address_that_is_none(anna: Person, name: str, email: str) -> None:
+    answer = invite(anna, name, email)
+    assert (answer.status_code, answer.json()) == (400, {"message": "Invalid email."})
+    assert anna.get(f"/api/invite/anna/{name}/").json() == {"invitations": []}
+
+
+def test_deleting_a_package_withdraws_its_invitations(anna: Person, fay: Person, name: str) -> None:
+    invite(anna, name, address(fay)).raise_for_status()
+    anna.delete(f"/api/package/anna/{name}/").raise_for_status()
+    assert mine(fay) == []
+    anna.push(name, {"b": b"another package of that name"})
+    shared(fay)
+    assert not may_read(fay, name)
+
+
+def test_an_address_shown_is_no_header(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
+    """Nothing that people choose reaches the head of a letter unchecked."""
+    invite(anna, name, address(fay)).raise_for_status()
+    message = mailbox.wait(address(fay)).message
+    assert message["To"] == address(fay)
+    assert message.get_all("Bcc") is None
+    assert message["Auto-Submitted"] == "auto-generated"
+
+
+def test_the_profile(registry: Registry, anna: Person, ada: Person, fay: Person) -> None:
+    first, second, theirs, team = (new_name(each) for each in ("B", "a", "theirs", "team"))
+    fay.push(first, {"a": b"1"})
+    fay.push(second, {"a": b"1"}, is_team=True)
+    anna.push(theirs, {"a": b"1"})
+    anna.push(team, {"a": b"1"}, is_team=True)
+    anna.grant(theirs, fay.name)
+    answer = fay.get("/api/profile").json()
+    assert answer == {
+        "packages": {
+            "own": [
+                {"owner": fay.name, "name": second, "is_public": False, "is_team": True},
+                {"owner": fay.name, "name": first, "is_public": False, "is_team": False},
+            ],
+            "shared": [{"owner": "anna", "name": theirs, "is_public": False, "is_team": False}],
+        },
+        "is_admin": False,
+        "plan": None,
+        "have_credit_card": None,
+    }
+    assert ada.get("/api/profile").json()["is_admin"] is True
+
+
+def test_the_audit_tells_of_sharing(registry: Registry, anna: Person, fay: Person, name: str) -> None:
+    anna.grant(name, "team")
+    anna.delete(f"/api/access/anna/{name}/team").raise_for_status()
+    for email in (address(fay), "other@example.org"):
+        invite(anna, name, email).raise_for_status()
+    anna.delete(f"/api/access/anna/{name}/other@example.org").raise_for_status()
+    fay.get("/api/profile").raise_for_status()
+    rows = registry.sql(
+        "SELECT kind, account, subject, extra ->> 'email' AS email FROM event WHERE package = $1 ORDER BY id", name
+    )
+    assert [tuple(row) for row in rows if row["kind"] not in ("PUSH", "TAG_SET")] == [
+        ("ACCESS_GRANT", "anna", "team", None),
+        ("ACCESS_REVOKE", "anna", "team", None),
+        ("INVITE", "anna", None, address(fay)),
+        ("INVITE", "anna", None, "other@example.org"),
+        ("INVITE_CANCEL", "anna", None, "other@example.org"),
+        ("INVITE_CLAIM", fay.name, None, None),
+    ]
