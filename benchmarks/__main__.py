@@ -3,6 +3,7 @@
 make bench                              1,000, 10,000 and 100,000 files, small requests
 make bench ARGS="--sizes 1000000"       a million files: needs 3 GB of memory and some minutes
 make bench ARGS="--workers 2"           with more workers
+make bench ARGS=search                  search among 10,000 packages
 
 Request bodies are made before the clock starts: what is measured is the registry, and the client's receiving.
 """
@@ -25,7 +26,8 @@ import httpx
 from tests import trees
 from tests.registry import PASSWORD, Registry, run_sql
 
-from benchmarks import load
+from benchmarks import load, search
+from benchmarks.table import row
 
 GROUP = 1000  # files in a group
 CHANGED = 10  # files that the second version changes
@@ -201,12 +203,6 @@ def peak(pid: int) -> int:
     return 0
 
 
-def row(what: str, count: int | str, result: str, good: bool | None = None, budget: str | None = None) -> None:
-    mark = {None: "", True: "ok", False: "OVER"}[good]
-    number = f"{count:,}" if isinstance(count, int) else count
-    print(f"{what:32} {number:>10} {result:>14}   {budget or '':10} {mark}", flush=True)
-
-
 def small_requests(bench: Bench, seconds: float) -> None:
     """Token and tag lookups, sixteen connections at once."""
     bench.store({trees.sha(b"1"): b"1"})
@@ -222,16 +218,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("what", nargs="?", choices=["files", "search"], default="files")
     parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of files")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5, help="how long the small requests are sent")
+    parser.add_argument("--packages", type=int, default=10_000, help="number of packages that are searched")
+    parser.add_argument("--requests", type=int, default=300, help="number of requests of each kind of search")
     options = parser.parse_args()
     counts = [int(size) for size in options.sizes.split(",")]
     with tempfile.TemporaryDirectory(prefix="quilt-bench-") as home:
         registry = Registry(Path(home), workers=options.workers).start()
         try:
             bench = Bench(registry)
-            print(f"{'operation':32} {'files':>10} {'measured':>14}   budget\n")
+            if options.what == "search":
+                row("query", "hits", "p50 / p95 / p99", budget="budget")
+                search.run(registry, bench.person, options.packages, options.requests)
+                return
+            row("operation", "files", "measured", budget="budget")
             small_requests(bench, options.seconds)
             for count in counts:
                 bench.run(count, probe=count == max(counts))

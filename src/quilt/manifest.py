@@ -101,12 +101,13 @@ def encode(node: Node) -> bytes:
 class Checked(Struct):
     """What a check found on its way: every object named, node names, the number of leaves, and their source paths.
 
-    `names` are distinct, and at most some MOST_NAMES of them; `sources` has the `q_path` of each leaf that has
-    metadata, whatever its type; None where there is none.
+    `names` are distinct, and at most some MOST_NAMES of them; so are `groups`, the names of groups. `sources` has the
+    `q_path` of each leaf that has metadata, whatever its type; None where there is none.
     """
 
     objects: set[str]
     names: set[str]
+    groups: set[str]
     leaves: int
     sources: list[Any]
 
@@ -120,6 +121,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
     """
     count, leaves = 1, 0
     names: set[str] = set()
+    groups: set[str] = set()
     hashes: list[str] = []
     metadata: list[Raw] = []
 
@@ -145,6 +147,8 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
             if type(child) is not Group:
                 leaf(child)  # type: ignore[arg-type]
             elif depth < bounds.depth:
+                if len(groups) < MOST_NAMES:
+                    groups.add(name)
                 group(child, (path, name), depth + 1)
             else:
                 raise ManifestError(f"Groups are nested more than {bounds.depth} deep at {_text((path, name))}.")
@@ -164,7 +168,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
     if set(map(len, hashes)) - {64} or not _HEX.fullmatch("".join(hashes)):
         wrong = next(name for name in hashes if not is_object_name(name))
         raise ManifestError(f"{_short(wrong)} is not an object name: 64 lower-case hex digits are.")
-    return Checked(set(hashes), names, leaves, sources)
+    return Checked(set(hashes), names, groups, leaves, sources)
 
 
 def is_object_name(text: str) -> bool:

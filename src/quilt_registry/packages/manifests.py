@@ -13,12 +13,13 @@ from quilt.manifest import Bounds, Checked, Child, File, Group, ManifestError, N
 from quilt_registry import bodies
 from quilt_registry.bodies import Packed
 from quilt_registry.errors import Invalid, NotFound
-from quilt_registry.packages import pages
-from quilt_registry.packages.pages import Objects, Page
+from quilt_registry.packages import pages, words
+from quilt_registry.packages.pages import Entry, Objects, Page
 
 LARGEST_SIZE = 2**63 - 1
 README = "README"
-SEARCHED = 100_000  # characters of node names, and of a README, that search looks at
+SEARCHED = 100_000  # bytes of the words in node names, in a README, and in metadata, that search looks at
+SEARCHED_METADATA = 100  # objects with user metadata that search looks at
 
 # What the preview shows of a tree: names on a level, levels.
 PREVIEW_NAMES, PREVIEW_LEVELS = 10, 4
@@ -58,6 +59,7 @@ class Manifest(Struct):
     file_types: bytes
     readme: bytes | None
     names: str
+    metadata: bytes
 
 
 _body = msgspec.json.Decoder(PushBody)
@@ -151,8 +153,10 @@ def _check_sizes(sizes: dict[str, int], names: set[str]) -> None:
 
 def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int], known: frozenset[bytes]) -> Manifest:
     readme, shown = _readme(root), msgspec.json.encode(preview(root, PREVIEW_LEVELS))
-    cut = pages.cut(pages.entries_of(root, sizes))
+    entries = pages.entries_of(root, sizes)
+    metadata, cut = _metadata(entries), pages.cut(entries)
     root.children.clear()  # a million nodes need the room; so do their entries, let go page by page
+    del entries
     total = sum(map(len, cut))
     names, fresh, objects = [], [], []
     while cut:
@@ -173,13 +177,19 @@ def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int]
         preview=shown,
         file_types=msgspec.json.encode(file_types(checked)),
         readme=readme,
-        names=_names(checked),
+        names=words.of_nodes(checked.groups, checked.names, SEARCHED),
+        metadata=metadata,
     )
 
 
-def _names(checked: Checked) -> str:
-    """Distinct node names for search, as many as it looks at; always the same ones of a tree."""
-    return " ".join(sorted(checked.names))[:SEARCHED]
+def _metadata(entries: list[Entry]) -> bytes:
+    """The first distinct objects with user metadata, in the order of the tree: their digests, joined."""
+    found: dict[bytes, None] = {}
+    for digest in (entry.meta for entry in entries if entry.meta):
+        found[digest] = None
+        if len(found) == SEARCHED_METADATA:
+            break
+    return b"".join(found)
 
 
 def _readme(root: Root) -> bytes | None:

@@ -19,7 +19,7 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Unavailable
 from quilt_registry.objects import Objects as Store, final_key, staging_key
 from quilt_registry.offload import Offload
-from quilt_registry.packages import access, instances, manifests, pages, search, storing, uploads
+from quilt_registry.packages import access, instances, manifests, pages, search, storing, texts, uploads
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.instances import LATEST
 from quilt_registry.packages.manifests import Asked, Manifest
@@ -109,11 +109,11 @@ async def _store_whole(
         to.db, to.store, to.offload, member, target.owner, manifest.fresh_objects, manifest.readme
     )
     owner_id = package.owner_id if package else member.account.id
-    text = await _readme_text(to.db, to.store, owner_id, target.owner, manifest)
+    written = await texts.read(to.db, to.store, owner_id, target.owner, manifest)
     async with to.db.transaction() as connection:
         claimed = await storing.claim(connection, member, package, target.name, asked.is_public, asked.is_team)
         await storing.store(
-            connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), text, asked.is_public
+            connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), written, asked.is_public
         )
     await _clear(to.store, target.owner, member.name, staged)
     return Pushed(manifest.top_hash.hex())
@@ -136,22 +136,14 @@ async def _store_part(
         staged = await uploads.verify(
             connection, to.store, to.offload, member, target.owner, manifest.fresh_objects, manifest.readme
         )
-        text = await _readme_text(connection, to.store, claimed.owner_id, target.owner, manifest)
+        written = await texts.read(connection, to.store, claimed.owner_id, target.owner, manifest)
         instance_id = await storing.store(
-            connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), text, asked.is_public
+            connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), written, asked.is_public
         )
         await instances.tag(connection, claimed.id, LATEST, instance_id)
         await search.index(connection, claimed.id, claimed.owner, claimed.name)
     await _clear(to.store, target.owner, member.name, staged)
     return Pushed(manifest.top_hash.hex())
-
-
-async def _readme_text(
-    db: Database | Connection, store: Store, owner_id: int, owner: str, manifest: Manifest
-) -> str | None:
-    if manifest.readme is None:
-        return None
-    return await uploads.readme_text(db, store, owner_id, owner, manifest.readme)
 
 
 async def _clear(store: Store, owner: str, uploader: str, staged: list[str]) -> None:

@@ -11,11 +11,12 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Forbidden, Invalid
 from quilt_registry.objects import DAMAGED
 from quilt_registry.offload import Offload
-from quilt_registry.packages import access, instances, pages
+from quilt_registry.packages import access, instances, pages, texts
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.instances import Instance
 from quilt_registry.packages.manifests import Manifest
 from quilt_registry.packages.pages import Objects
+from quilt_registry.packages.texts import Texts
 from quilt_registry.packages.uploads import UNPACKED
 
 _NAME = re.compile(r"[a-zA-Z]\w{0,63}")
@@ -80,7 +81,7 @@ async def store(
     package: Claimed,
     manifest: Manifest,
     state: int,
-    readme_text: str | None,
+    written: Texts,
     public: bool,
 ) -> int:
     """Store a manifest and record its push; returns the instance's id. Its objects were verified.
@@ -89,13 +90,7 @@ async def store(
     """
     await _store_objects(connection, package, manifest.fresh_objects, state)
     await _store_pages(connection, package, manifest)
-    if manifest.readme and readme_text is not None:
-        await connection.execute(
-            "INSERT INTO readme VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            package.owner_id,
-            manifest.readme,
-            readme_text,
-        )
+    await texts.keep(connection, package.owner_id, manifest, written)
     instance_id = await _store_instance(connection, offload, member, package, manifest)
     await connection.execute(
         "INSERT INTO push (package_id, instance_id, author) VALUES ($1, $2, $3)", package.id, instance_id, member.name
@@ -157,11 +152,11 @@ async def _store_instance(
         return await connection.fetchval(  # type: ignore[no-any-return]
             """
             INSERT INTO instance (package_id, top_hash, pages, entries, size, preview, file_types, readme, names,
-                                  created_by, updated_by)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10) RETURNING id
+                                  metadata, created_by, updated_by)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11) RETURNING id
             """,
             package.id, manifest.top_hash, b"".join(manifest.pages), manifest.entries, manifest.size,
-            manifest.preview, manifest.file_types, manifest.readme, manifest.names, member.name,
+            manifest.preview, manifest.file_types, manifest.readme, manifest.names, manifest.metadata, member.name,
         )  # fmt: skip
     instance = Instance(*row)
     names = await instances.page_names(connection, instance)
@@ -172,9 +167,11 @@ async def _store_instance(
                 "UPDATE instance SET pages = $2, size = $3, file_types = $4 WHERE id = $1",
                 instance.id, b"".join(manifest.pages), manifest.size, manifest.file_types,
             )  # fmt: skip
+    # Names and metadata follow from the top hash, but a release before this one stored less of them.
     await connection.execute(
-        "UPDATE instance SET updated_by = $2, updated_at = now() WHERE id = $1", instance.id, member.name
-    )
+        "UPDATE instance SET names = $3, metadata = $4, updated_by = $2, updated_at = now() WHERE id = $1",
+        instance.id, member.name, manifest.names, manifest.metadata,
+    )  # fmt: skip
     return instance.id
 
 

@@ -7,8 +7,6 @@ read, by pushing and installing, what belongs to others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import zlib
 
 from msgspec import Struct
 
@@ -21,7 +19,6 @@ from quilt_registry.packages.access import READABLE, Member
 from quilt_registry.packages.pages import Objects
 
 NAMED_IN_ERRORS = 10
-README_BYTES = 640 * 1024
 
 
 class Known(Struct, frozen=True):
@@ -136,16 +133,3 @@ async def _adopt(store: Store, owner: str, uploader: str, names: list[str]) -> N
         await store.adopt(owner, uploader, names, taken)
     except Damaged as error:
         raise Invalid(f"Objects whose bytes are not those that they are named by: {_some(error.names)}.") from None
-
-
-async def readme_text(db: Database | Connection, store: Store, owner_id: int, owner: str, readme: bytes) -> str | None:
-    """The beginning of a README that was not read before; None if it was."""
-    if await db.fetchval("SELECT EXISTS (SELECT FROM readme WHERE owner_id = $1 AND digest = $2)", owner_id, readme):
-        return None
-    data = await store.beginning(final_key(owner, readme.hex()), README_BYTES)
-    if data is None:
-        raise Forbidden("Failed to download the README: File does not exist")
-    if data[:2] == b"\x1f\x8b":  # stored by an old client, which compressed
-        with contextlib.suppress(zlib.error):
-            data = zlib.decompressobj(wbits=31).decompress(data, README_BYTES)
-    return data.decode("utf-8", "ignore").replace("\0", "")

@@ -103,7 +103,9 @@ async def list_hashes(caller: AnyCaller, parts: Registry, owner: str, name: str)
 
 
 async def search(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
-    return json({"packages": await searching.search(parts.db, caller, request.query_params.get("q", ""))})
+    query = request.query_params
+    span = searching.read_span(query.get("limit"), query.get("after"))
+    return json(await searching.search(parts.db, caller, query.get("q", ""), span))
 
 
 async def delete(member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
