@@ -20,11 +20,12 @@ import click
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from quilt_registry import __version__, database, embedded, settings as settings_module
+from quilt_registry import __version__, database, embedded, mail, settings as settings_module
 from quilt_registry.accounts import users
 from quilt_registry.database import Database
 from quilt_registry.embedded import EmbeddedError
 from quilt_registry.errors import Refusal
+from quilt_registry.mail import Post
 from quilt_registry.objects import Objects
 from quilt_registry.settings import Settings, SettingsError
 
@@ -294,7 +295,8 @@ def check() -> None:
     )
     for doubt in settings_module.doubts():
         click.echo(f"settings  warning: {doubt}")
-    for part, work in (("database", _check_database), ("store", _check_store)):
+    parts = (("database", _check_database), ("store", _check_store), ("mail", _check_mail), ("letters", _check_letters))
+    for part, work in parts:
         try:
             click.echo(f"{part:9} ok: {work()}")
         except (Stop, EmbeddedError, Refusal, OSError) as error:
@@ -322,3 +324,19 @@ def _check_store() -> str:
             else f"{error} Check the rights and the room of {settings.objects_directory}."
         ) from None
     return f"bucket {settings.package_bucket_name}" if settings.package_bucket_name else str(settings.objects_directory)
+
+
+def _check_mail() -> str:
+    settings = settings_module.load()
+    try:
+        return asyncio.run(Post(settings).try_out())
+    except Refusal as error:
+        raise Stop(f"{error} Check the SMTP_… settings.") from None
+
+
+def _check_letters() -> str:
+    """Letters on their way; those that cannot be delivered are no failure, but somebody waits for them."""
+    with _database(join=True) as settings:
+        waiting, undeliverable = _run(settings, mail.outbox)
+    lines = [f"{waiting} on the way, {len(undeliverable)} could not be delivered"]
+    return "\n".join([*lines, *(f"          {line}" for line in undeliverable)])
