@@ -70,13 +70,14 @@ def _queries(url: str, packages: int, random_: random.Random) -> dict[str, list[
         return sorted(word for word, count in counted.items() if low <= count <= high)
 
     def found_in(low: float, high: float) -> list[str]:
-        """Words that find so many packages, those included where they begin a longer word."""
+        """Words that find so many packages, other forms and longer words that they begin included."""
         some = [word for word in between(low / 5, high) if random_.random() < 0.3][:5000]
         rows = run_sql(
             url,
             """
             SELECT word FROM unnest($1::text[]) word WHERE (
-                SELECT count(*) FROM package_search WHERE words @@ (SELECT (word || ':*')::tsquery)) BETWEEN $2 AND $3
+                SELECT count(*) FROM package_search
+                WHERE words @@ (SELECT plainto_tsquery('english', word) || (word || ':*')::tsquery)) BETWEEN $2 AND $3
             """,
             some, low, high,
         )  # fmt: skip
