@@ -95,7 +95,7 @@ async def store(
     await connection.execute(
         "INSERT INTO push (package_id, instance_id, author) VALUES ($1, $2, $3)", package.id, instance_id, member.name
     )
-    await connection.execute("UPDATE package SET pushes = pushes + 1 WHERE id = $1", package.id)
+    await connection.execute("UPDATE package SET pushes = pushes + 1, updated_at = now() WHERE id = $1", package.id)
     await events.record(connection, "PUSH", member.name, package, manifest.top_hash, {"public": public})
     return instance_id
 
