@@ -101,8 +101,9 @@ def encode(node: Node) -> bytes:
 class Checked(Struct):
     """What a check found on its way: every object named, node names, the number of leaves, and their source paths.
 
-    `names` are distinct, and at most some MOST_NAMES of them; so are `groups`, the names of groups. `sources` has the
-    `q_path` of each leaf that has metadata, whatever its type; None where there is none.
+    `names` are distinct; after some MOST_NAMES of them, as many more without their digits, so that a million names
+    with numbers in them hide no others. `groups` are those of groups, at most MOST_NAMES. `sources` has the `q_path` of
+    each leaf that has metadata, whatever its type; None where there is none.
     """
 
     objects: set[str]
@@ -122,6 +123,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
     count, leaves = 1, 0
     names: set[str] = set()
     groups: set[str] = set()
+    without_digits: set[bytes] = set()
     hashes: list[str] = []
     metadata: list[Raw] = []
 
@@ -141,6 +143,8 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
         _check_names(children, path, bounds)
         if len(names) < MOST_NAMES:
             names.update(children)
+        elif len(without_digits) < MOST_NAMES:
+            without_digits.update("/".join(children).encode().translate(None, b"0123456789").split(b"/"))
         for name, child in children.items():
             if child.metadata_hash is not UNSET:
                 hashes.append(child.metadata_hash)
@@ -168,6 +172,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
     if set(map(len, hashes)) - {64} or not _HEX.fullmatch("".join(hashes)):
         wrong = next(name for name in hashes if not is_object_name(name))
         raise ManifestError(f"{_short(wrong)} is not an object name: 64 lower-case hex digits are.")
+    names.update(name.decode() for name in without_digits)
     return Checked(set(hashes), names, groups, leaves, sources)
 
 

@@ -378,9 +378,11 @@ def test_of_many_node_names_the_groups_and_distinct_words_are_looked_at(anna: Pe
     """20,000 numbered files with long names: what people look for is not crowded out by numbers."""
     name = new_name()
     files = {f"file_{i:05}_{trees.sha(str(i).encode())}": trees.file(b"1") for i in range(20_000)}
-    files["zymurgy_notes"] = trees.file(b"1")
-    anna.push_tree(name, trees.root({"calorimetry": trees.group(files), "zz": trees.group({})}), [b"1"])
-    for query in ("calorimetry", "zymurgy notes", "zz file", "file_00000"):
+    late = trees.group(
+        {f"file_{i:05}": trees.file(b"1") for i in range(30_000, 40_000)} | {"notes_17": trees.file(b"1")}
+    )
+    anna.push_tree(name, trees.root({"calorimetry": trees.group(files), "zymurgy": late}), [b"1"])
+    for query in ("calorimetry", "zymurgy notes", "file_00000"):
         assert f"anna/{name}" in found(anna, f"{query} {name}"), query
 
 
