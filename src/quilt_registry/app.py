@@ -31,7 +31,7 @@ from quilt_registry.packages.push import Services
 from quilt_registry.packages.verifying import keep_verifying
 from quilt_registry.parts import Parts
 from quilt_registry.settings import Settings
-from quilt_registry.wire import messages
+from quilt_registry.wire import describing, messages
 from quilt_registry.wire.cors import Cors
 
 log = logging.getLogger("quilt_registry")
@@ -84,7 +84,7 @@ def build(settings: Settings) -> ASGIApp:
             openapi_config=None,
             on_app_init=[_plain],
             request_max_body_size=None,  # each call has its own bound; objects have none
-            state=State({"settings": settings}),
+            state=State({"settings": settings, "openapi": describing.document(wire.calls(), settings.registry_url)}),
         )
     )
 

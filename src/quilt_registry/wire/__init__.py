@@ -2,92 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import HttpMethod, Request, Router
 from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
+from msgspec import Meta
 
+from quilt_registry.accounts.tokens import Made
 from quilt_registry.errors import Invalid, NotFound
 from quilt_registry.packages import access
-from quilt_registry.wire import accounts, calling, history, objects, packages, session, sharing, system, tokens
+from quilt_registry.packages.search import Found
+from quilt_registry.wire import accounts, calling, history, objects, packages, session, shapes, sharing, system, tokens
+from quilt_registry.wire.describing import Call, Query
+
+SUBPATH = Query("subpath", str, "only the objects below this path of node names")
+META_ONLY = Query("meta_only", str, "true: only metadata objects")
+WORDS = Query("q", str, "words, all of which must occur; the last may be a beginning")
+LIMIT = Query("limit", Annotated[int, Meta(ge=1, le=1000)], "most rows of a page; absent: everything")
+AFTER = Query("after", str, "`next` of the page before")
+
+PACKAGE = "{owner:str}/{name:str}"
+TEXT, BYTES = "text/plain", "application/octet-stream"
+PUSH: dict[str, Any] = {"takes": shapes.PushBody, "gives": (shapes.Pushed, shapes.ToUpload), "refuses": (404, 409, 507)}
 
 
-def _call(methods: str, path: str, function: Callable[..., Any], reads: bool = False) -> HTTPRouteHandler:
-    """A route. GET answers HEAD too. Paths that end with a slash are good without it, the others not with it.
-
-    `reads`: changes nothing, whatever its method, so that tokens that may only read are good for it.
-    """
-    names = methods.replace("GET", "GET HEAD").split()
-    return HTTPRouteHandler(
-        path,
-        http_method=[HttpMethod(name) for name in names],
-        status_code=200,
-        opt={"slash": path.endswith(("/", ":path}")), "changes": methods != "GET" and not reads},
-    )(function)
-
-
-def _calls() -> list[HTTPRouteHandler]:
+def calls() -> list[Call]:
+    """Every call."""
     return [
-        _call("GET", "/login", session.login_page),
-        _call("POST", "/api/login", session.login),
-        _call("POST", "/api/token", session.token),
-        _call("POST", "/api/register", accounts.register),
-        _call("GET", "/activate/{link:str}", accounts.activate),
-        _call("POST", "/api/reset_password", accounts.ask_reset),
-        _call("POST", "/api/change_password", accounts.change_password),
-        _call("POST", "/api/refresh", session.refresh),
-        _call("POST", "/api/logout", session.logout),
-        _call("GET", "/api/me", session.me),
-        _call("GET", "/api/code", session.code),
-        _call("PUT", "/api/package/{owner:str}/{name:str}/{top_hash:str}", packages.push),
-        _call("POST", "/api/package_update/{owner:str}/{name:str}/{path:path}", packages.push_part),
-        _call("GET", "/api/package/{owner:str}/{name:str}/{top_hash:str}", packages.install),
-        _call("POST", "/api/get_objects", packages.get_objects, reads=True),
-        _call("GET", "/api/package/{owner:str}/", packages.list_owner),
-        _call("GET", "/api/package/{owner:str}/{name:str}/", packages.list_hashes),
-        _call("DELETE", "/api/package/{owner:str}/{name:str}/", packages.delete),
-        _call("GET", "/api/package_preview/{owner:str}/{name:str}/{top_hash:str}", packages.preview),
-        _call("GET", "/api/search/", packages.search),
-        _call("GET", "/api/tag/{owner:str}/{name:str}/", history.list_tags),
-        _call("GET", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.get_tag),
-        _call("PUT", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.put_tag),
-        _call("DELETE", "/api/tag/{owner:str}/{name:str}/{tag:str}", history.delete_tag),
-        _call("GET", "/api/version/{owner:str}/{name:str}/", history.list_versions),
-        _call("GET", "/api/version/{owner:str}/{name:str}/{version:str}", history.get_version),
-        _call("PUT", "/api/version/{owner:str}/{name:str}/{version:str}", history.put_version),
-        _call("GET", "/api/log/{owner:str}/{name:str}/", history.log),
-        _call("GET", "/api/access/{owner:str}/{name:str}/", sharing.list_access),
-        _call("GET", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.get_access),
-        _call("PUT", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.put_access),
-        _call("DELETE", "/api/access/{owner:str}/{name:str}/{user:str}", sharing.delete_access),
-        _call("GET", "/api/invite/", sharing.my_invitations),
-        _call("GET", "/api/invite/{owner:str}/{name:str}/", sharing.package_invitations),
-        _call("GET", "/api/profile", sharing.profile),
-        _call("POST", "/api/users/create", accounts.create),
-        _call("POST", "/api/users/disable", accounts.disable),
-        _call("POST", "/api/users/enable", accounts.enable),
-        _call("POST", "/api/users/grant_admin", accounts.grant_admin),
-        _call("POST", "/api/users/revoke_admin", accounts.revoke_admin),
-        _call("POST", "/api/users/reset_password", accounts.reset_password),
-        _call("POST", "/api/users/delete", accounts.delete),
-        _call("GET", "/api/v1/tokens", tokens.list_tokens),
-        _call("POST", "/api/v1/tokens", tokens.create_token),
-        _call("DELETE", "/api/v1/tokens/{token_id:str}", tokens.revoke_token),
-        _call("POST", "/api/log", system.client_log, reads=True),
-        _call("GET", "/healthcheck", system.healthcheck),
-        _call("GET", "/robots.txt", system.robots),
-        _call("GET", "/objects/{key:path}", objects.get),
-        _call("PUT", "/objects/{key:path}", objects.put),
+        Call("GET", "/login", session.login_page, status=302),
+        Call("POST", "/api/login", session.login, takes=session.Credentials, gives=shapes.Token, refuses=(429,)),
+        Call("POST", "/api/token", session.token, takes=session.SECRET, gives=shapes.Exchanged),
+        Call("POST", "/api/refresh", session.refresh, gives=shapes.Token),
+        Call("POST", "/api/logout", session.logout),
+        Call("GET", "/api/me", session.me, gives=shapes.Me),
+        Call("GET", "/api/code", session.code, gives=shapes.Code),
+        Call("POST", "/api/register", accounts.register, takes=accounts.Registration, refuses=(409, 429, 501)),
+        Call("GET", "/activate/{link:str}", accounts.activate, status=302),
+        Call("POST", "/api/reset_password", accounts.ask_reset, takes=accounts.Reset, refuses=(429,)),
+        Call("POST", "/api/change_password", accounts.change_password, takes=accounts.NewPassword),
+        Call("PUT", f"/api/package/{PACKAGE}/{{top_hash:str}}", packages.push, **PUSH),
+        Call("POST", f"/api/package_update/{PACKAGE}/{{path:path}}", packages.push_part, **PUSH),
+        Call(
+            "GET",
+            f"/api/package/{PACKAGE}/{{top_hash:str}}",
+            packages.install,
+            gives=shapes.Installed,
+            query=(SUBPATH, META_ONLY),
+            refuses=(409,),
+        ),
+        Call("POST", "/api/get_objects", packages.get_objects, reads=True, takes=list[str], gives=shapes.ObjectUrls),
+        Call("GET", "/api/package/{owner:str}/", packages.list_owner, gives=shapes.OfOwner),
+        Call("GET", f"/api/package/{PACKAGE}/", packages.list_hashes, gives=shapes.Hashes),
+        Call("DELETE", f"/api/package/{PACKAGE}/", packages.delete),
+        Call("GET", f"/api/package_preview/{PACKAGE}/{{top_hash:str}}", packages.preview, gives=shapes.Preview),
+        Call("GET", "/api/search/", packages.search, gives=Found, query=(WORDS, LIMIT, AFTER)),
+        Call("GET", "/api/profile", sharing.profile, gives=shapes.Profile),
+        Call("GET", f"/api/tag/{PACKAGE}/", history.list_tags, gives=shapes.Tags),
+        Call("GET", f"/api/tag/{PACKAGE}/{{tag:str}}", history.get_tag, gives=shapes.Tagged),
+        Call("PUT", f"/api/tag/{PACKAGE}/{{tag:str}}", history.put_tag, takes=history.Pointer),
+        Call("DELETE", f"/api/tag/{PACKAGE}/{{tag:str}}", history.delete_tag),
+        Call("GET", f"/api/version/{PACKAGE}/", history.list_versions, gives=shapes.Versions),
+        Call("GET", f"/api/version/{PACKAGE}/{{version:str}}", history.get_version, gives=shapes.Instance),
+        Call(
+            "PUT",
+            f"/api/version/{PACKAGE}/{{version:str}}",
+            history.put_version,
+            takes=history.Pointer,
+            refuses=(409,),
+        ),
+        Call("GET", f"/api/log/{PACKAGE}/", history.log, gives=shapes.Log),
+        Call("GET", f"/api/access/{PACKAGE}/", sharing.list_access, gives=shapes.Access),
+        Call("GET", f"/api/access/{PACKAGE}/{{user:str}}", sharing.get_access),
+        Call("PUT", f"/api/access/{PACKAGE}/{{user:str}}", sharing.put_access, refuses=(409, 429)),
+        Call("DELETE", f"/api/access/{PACKAGE}/{{user:str}}", sharing.delete_access),
+        Call("GET", "/api/invite/", sharing.my_invitations, gives=shapes.Invitations),
+        Call("GET", f"/api/invite/{PACKAGE}/", sharing.package_invitations, gives=shapes.Invitations),
+        Call("POST", "/api/users/create", accounts.create, takes=accounts.NewUser, refuses=(409,)),
+        Call("POST", "/api/users/disable", accounts.disable, takes=accounts.User, refuses=(404, 409)),
+        Call("POST", "/api/users/enable", accounts.enable, takes=accounts.User, refuses=(404,)),
+        Call("POST", "/api/users/grant_admin", accounts.grant_admin, takes=accounts.User, refuses=(404,)),
+        Call("POST", "/api/users/revoke_admin", accounts.revoke_admin, takes=accounts.User, refuses=(404, 409)),
+        Call("POST", "/api/users/reset_password", accounts.reset_password, takes=accounts.User, refuses=(404,)),
+        Call("POST", "/api/users/delete", accounts.delete, refuses=(400,)),
+        Call("GET", "/api/v1/tokens", tokens.list_tokens, gives=shapes.Tokens),
+        Call("POST", "/api/v1/tokens", tokens.create_token, takes=tokens.NewToken, gives=Made, refuses=(409,)),
+        Call("DELETE", "/api/v1/tokens/{token_id:str}", tokens.revoke_token),
+        Call("POST", "/api/log", system.client_log, reads=True, takes=list[dict[str, Any]]),
+        Call("GET", "/api/openapi.json", system.openapi, gives=dict[str, Any]),
+        Call("GET", "/healthcheck", system.healthcheck, gives=TEXT),
+        Call("GET", "/robots.txt", system.robots, gives=TEXT),
+        Call("GET", "/objects/{key:path}", objects.get, gives=BYTES, refuses=(403, 416)),
+        Call("PUT", "/objects/{key:path}", objects.put, takes=BYTES, gives=BYTES, refuses=(403, 409, 507)),
     ]
+
+
+def _handler(call: Call) -> HTTPRouteHandler:
+    """GET answers HEAD too. Paths that end with a slash are good without it, the others not with it."""
+    return HTTPRouteHandler(
+        call.path,
+        http_method=[HttpMethod.GET, HttpMethod.HEAD] if call.method == "GET" else HttpMethod(call.method),
+        status_code=200,
+        opt={"slash": call.path.endswith(("/", ":path}")), "changes": call.method != "GET" and not call.reads},
+    )(call.function)
 
 
 def router() -> Router:
     """All calls, with what they may ask for by name: who is calling, and the request's body."""
     return Router(
         "/",
-        route_handlers=_calls(),
+        route_handlers=[_handler(call) for call in calls()],
         before_request=_check,
         dependencies={
             "visitor": Provide(calling.visitor),

@@ -36,6 +36,7 @@ def _permitted(request: AnyRequest, store: Objects) -> tuple[Directory, str]:
 
 
 async def get(request: AnyRequest, parts: Registry) -> Response[Any]:
+    """An object, whole or a range of it, by a signed URL."""
     directory, key = _permitted(request, parts.store)
     sizes = await parts.store.sizes([key])
     if key not in sizes:
@@ -55,6 +56,7 @@ async def get(request: AnyRequest, parts: Registry) -> Response[Any]:
 
 
 async def put(request: AnyRequest, parts: Registry) -> Response[Any]:
+    """Send an object to a signed URL. Its SHA-256 must be its name."""
     directory, key = _permitted(request, parts.store)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Invalid("Objects are stored as they are: send them without Content-Encoding.")

@@ -13,6 +13,7 @@ from quilt_registry.errors import Invalid
 from quilt_registry.packages import install as installing, instances, listing, push as pushing, search as searching
 from quilt_registry.packages.push import Pushed, Target
 from quilt_registry.parts import Parts
+from quilt_registry.wire import shapes
 from quilt_registry.wire.calling import AnyCaller, AnyRequest, Registry, SignedIn, address
 from quilt_registry.wire.messages import json, read_large, stream
 
@@ -37,10 +38,12 @@ async def push(
     name: str,
     top_hash: str,
 ) -> Response[Any]:
+    """Push a package: first with `dry_run`, which answers with upload URLs for its objects, then for real."""
     return await _push(request, member, parts, Target(owner, name, top_hash=top_hash))
 
 
 async def push_part(request: AnyRequest, member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
+    """Push a part to a path, and move the tag `latest` to the result."""
     # From the address as it came: the router folds double slashes, which stand for a node without a name.
     path = [unquote(name) for name in address(request).split("/")[5:]]
     if "" in path:
@@ -53,13 +56,14 @@ async def _push(request: AnyRequest, member: SignedIn, parts: Parts, target: Tar
     answer = await pushing.push(parts.pushing, member, target, body)
     if isinstance(answer, Pushed):
         url = f"{parts.settings.catalog_url}/package/{target.owner}/{target.name}"
-        return json({"package_url": url, "package_hash": answer.top_hash})
+        return json(shapes.Pushed(url, answer.top_hash))
     return await stream(request, answer)
 
 
 async def install(
     request: AnyRequest, caller: AnyCaller, parts: Registry, owner: str, name: str, top_hash: str
 ) -> Response[Any]:
+    """An instance: its whole tree, and signed URLs to the objects that are asked for."""
     package, instance = await instances.to_read(parts.db, caller, owner, name, top_hash)
     subpath = request.query_params.get("subpath", "")
     meta_only = _boolean(request, "meta_only")
@@ -87,6 +91,7 @@ def _boolean(request: AnyRequest, name: str) -> bool:
 
 
 async def get_objects(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
+    """Signed URLs to objects by name, of any package the caller may read. Others are left out."""
     names = bodies.decode(await read_large(request, parts.settings), list[str])
     for name in names:
         if not is_object_name(name):
@@ -95,20 +100,24 @@ async def get_objects(request: AnyRequest, caller: AnyCaller, parts: Registry) -
 
 
 async def list_owner(caller: AnyCaller, parts: Registry, owner: str) -> Response[Any]:
-    return json({"packages": await listing.of_owner(parts.db, caller, owner)})
+    """An owner's packages that the caller may read, by name."""
+    return json(shapes.OfOwner(await listing.of_owner(parts.db, caller, owner)))
 
 
 async def list_hashes(caller: AnyCaller, parts: Registry, owner: str, name: str) -> Response[Any]:
-    return json({"hashes": await listing.hashes(parts.db, caller, owner, name)})
+    """The top hashes of all instances of a package."""
+    return json(shapes.Hashes(await listing.hashes(parts.db, caller, owner, name)))
 
 
 async def search(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
+    """Packages that hold all words of a query, in names, nodes, README or metadata of what `latest` points at."""
     query = request.query_params
     span = searching.read_span(query.get("limit"), query.get("after"))
     return json(await searching.search(parts.db, caller, query.get("q", ""), span))
 
 
 async def delete(member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
+    """Delete a package with all its history. What happened to it stays in the audit."""
     await listing.delete(parts.db, member, owner, name)
     return json({})
 
@@ -116,5 +125,6 @@ async def delete(member: SignedIn, parts: Registry, owner: str, name: str) -> Re
 async def preview(
     request: AnyRequest, caller: AnyCaller, parts: Registry, owner: str, name: str, top_hash: str
 ) -> Response[Any]:
+    """What a page about an instance shows."""
     record = request.method == "GET"
     return json(await listing.preview(parts.db, parts.store, caller, owner, name, top_hash, record))

@@ -7,38 +7,44 @@ from typing import Any
 from litestar import Response
 
 from quilt_registry.packages import invitations, profile as profiles, sharing
+from quilt_registry.wire import shapes
 from quilt_registry.wire.calling import Registry, SignedIn
 from quilt_registry.wire.messages import json
 
 
 async def list_access(member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
-    return json({"users": await sharing.grantees(parts.db, member, owner, name)})
+    """Everybody in the access list, the owner first."""
+    return json(shapes.Access(await sharing.grantees(parts.db, member, owner, name)))
 
 
 async def get_access(member: SignedIn, parts: Registry, owner: str, name: str, user: str) -> Response[Any]:
+    """Whether somebody is in the access list: refused with 404 if not."""
     await sharing.check_granted(parts.db, member, owner, name, user)
     return json({})
 
 
 async def put_access(member: SignedIn, parts: Registry, owner: str, name: str, user: str) -> Response[Any]:
+    """Give access to a user, the team, the public, or a mail address, which is invited."""
     await sharing.grant(parts.db, parts.site, parts.limits, member, owner, name, user)
     return json({})
 
 
 async def delete_access(member: SignedIn, parts: Registry, owner: str, name: str, user: str) -> Response[Any]:
+    """Take access, or an invitation, back."""
     await sharing.revoke(parts.db, member, owner, name, user)
     return json({})
 
 
 async def my_invitations(member: SignedIn, parts: Registry) -> Response[Any]:
-    return json({"invitations": await invitations.of_account(parts.db, member.account)})
+    """Invitations that wait for the caller's mail address."""
+    return json(shapes.Invitations(await invitations.of_account(parts.db, member.account)))
 
 
 async def package_invitations(member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
-    return json({"invitations": await invitations.of_package(parts.db, member, owner, name)})
+    """Invitations to a package, for its owner; none for others who may read it."""
+    return json(shapes.Invitations(await invitations.of_package(parts.db, member, owner, name)))
 
 
 async def profile(member: SignedIn, parts: Registry) -> Response[Any]:
-    """`plan` and `have_credit_card` belonged to payments; the original's catalog reads them."""
-    found = await profiles.profile(parts.db, member)
-    return json({"packages": found, "is_admin": member.account.is_admin, "plan": None, "have_credit_card": None})
+    """The caller's packages and those shared with them by name. Turns invitations of their address into access."""
+    return json(shapes.Profile(await profiles.profile(parts.db, member), member.account.is_admin))

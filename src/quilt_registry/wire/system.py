@@ -19,10 +19,16 @@ async def client_log(request: AnyRequest, caller: AnyCaller) -> Response[Any]:
     return json({})
 
 
+async def openapi(request: AnyRequest) -> Response[Any]:
+    """This document."""
+    return json(request.app.state.openapi)
+
+
 async def healthcheck() -> Response[str]:
     """Whether this process answers. An outage of database or store must not make a balancer drop it: asks neither."""
     return Response("ok", media_type="text/plain")
 
 
 async def robots() -> Response[str]:
+    """Nothing here is for search engines."""
     return Response("User-agent: *\nDisallow: /\n", media_type="text/plain")
