@@ -82,6 +82,7 @@ def registry(
 ) -> Iterator[Registry]:
     """A registry in team mode that most tests share; each uses packages of its own (`new_name`)."""
     given = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port), "RATE_LIMITS": "off"}
+    given |= {"SIGNUP_DOMAINS": "welcome.example"}
     running = Registry(tmp_path_factory.mktemp("registry"), new_database(), **given).start()
     yield running
     assert running.stop() == 0

@@ -172,11 +172,16 @@ READERS = [401, 404, 200, 200, 200, 404]
 WRITERS = [401, 403, 403, 200, 200, 403]
 TAGGERS = [401, 404, 403, 200, 200, 404]
 OWNER = [401, 403, 403, 403, 200, 403]
+ADMINS = [401, 403, 403, 403, 403, 200]
 
 MATRIX: dict[str, list[int]] = {
     "GET /login": [302] * 6,
     "POST /api/login": OPEN_TO_ALL,
     "POST /api/token": OPEN_TO_ALL,
+    "POST /api/register": OPEN_TO_ALL,
+    "GET /activate/{link}": [302] * 6,
+    "POST /api/reset_password": OPEN_TO_ALL,
+    "POST /api/change_password": [401] * 6,  # a link that is none
     "POST /api/refresh": MEMBERS,
     "POST /api/logout": MEMBERS,
     "GET /api/me": MEMBERS,
@@ -202,7 +207,21 @@ MATRIX: dict[str, list[int]] = {
     "GET /api/access/{owner}/{name}/{user}": OWNER,
     "PUT /api/access/{owner}/{name}/{user}": OWNER,
     "DELETE /api/access/{owner}/{name}/{user}": OWNER,
+    "GET /api/invite": MEMBERS,
+    "GET /api/invite/{owner}/{name}": READERS,
+    "GET /api/profile": MEMBERS,
+    "POST /api/users/create": ADMINS,
+    "POST /api/users/disable": ADMINS,
+    "POST /api/users/enable": ADMINS,
+    "POST /api/users/grant_admin": ADMINS,
+    "POST /api/users/revoke_admin": ADMINS,
+    "POST /api/users/reset_password": ADMINS,
+    "POST /api/users/delete": [400] * 6,  # off for good
+    "GET /api/v1/tokens": MEMBERS,
+    "POST /api/v1/tokens": MEMBERS,
+    "DELETE /api/v1/tokens/{token_id}": MEMBERS,
     "POST /api/log": MEMBERS,
+    "GET /api/openapi.json": OPEN_TO_ALL,
     "GET /healthcheck": OPEN_TO_ALL,
     "GET /robots.txt": OPEN_TO_ALL,
     "GET /objects/{key}": UNSIGNED,
@@ -229,12 +248,23 @@ def _body(call: str, person: Person, top_hash: str) -> dict[str, Any]:
     bodies: dict[str, dict[str, Any]] = {
         "POST /api/login": {"json": {"username": "carl", "password": "correct horse"}},
         "POST /api/get_objects": {"json": []},
+        "POST /api/reset_password": {"json": {"email": "nobody@example.com"}},
+        "POST /api/change_password": {"json": {"link": "x", "password": "long enough"}},
         "POST /api/log": {"json": []},
         "PUT /api/package/{owner}/{name}/{top_hash}": {"json": {"contents": trees.tree(FILES), **from_contents}},
         "POST /api/package_update/{owner}/{name}/{path}": {"json": {"contents": trees.file(b"x"), **from_contents}},
     }
+    new = new_name("new")
     if call.startswith(("PUT /api/tag", "PUT /api/version")):
         return {"json": {"hash": top_hash}}
+    if call == "POST /api/register":
+        return {"json": {"username": new, "email": f"{new}@welcome.example", "password": "long enough"}}
+    if call == "POST /api/users/create":
+        return {"json": {"username": new, "email": f"{new}@example.com"}}
+    if call.startswith("POST /api/users/"):
+        return {"json": {"username": person.registry.make_person(new).name}}
+    if call == "POST /api/v1/tokens":
+        return {"json": {"name": new}}
     return bodies.get(call, {})
 
 
@@ -253,9 +283,12 @@ def ask(team: People, registry: Registry, carl: Person) -> Callable[[str, str, s
         values = {
             "owner": team.anna.name, "name": name, "top_hash": top_hash, "path": "x", "tag": "latest", "version": "1.0",
             "user": carl.name if method == "PUT" else team.names["ben"], "key": "objs/anna/" + "0" * 64,
+            "link": "x", "token_id": "1",
         }  # fmt: skip
         if kind == "team" and method == "DELETE" and "{user}" in path:
             values["user"] = "team"
+        if person != "nobody" and "{token_id}" in path:
+            values["token_id"] = who.post("/api/v1/tokens", json={"name": new_name("token")}).json()["id"]
         if person != "nobody" and path in ("/api/refresh", "/api/logout"):  # these end the token that they use
             who = registry.sign_in(team.names[person])
         if path == "/api/token":
@@ -271,7 +304,11 @@ def test_every_route_knows_who_is_asking(ask: Callable[[str, str, str], httpx.Re
     assert [ask(call, person, kind).status_code for person, kind in WHO] == MATRIX[call]
 
 
-@pytest.mark.parametrize("call", [call for call in MATRIX if "/api/" in call and call != "POST /api/token"])
+# A token is sent to `token` as a form; `users/delete` is off before anything else is asked.
+UNASKED = ("POST /api/token", "POST /api/users/delete")
+
+
+@pytest.mark.parametrize("call", [call for call in MATRIX if "/api/" in call and call not in UNASKED])
 def test_a_dead_token_is_refused_on_every_route(registry: Registry, call: str) -> None:
     method, path = call.split(" ")
     answer = httpx.request(method, registry.url + path, headers={"Authorization": "Bearer dead"})

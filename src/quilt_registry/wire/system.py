@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Response
 
 from quilt_registry.errors import Invalid
-from quilt_registry.wire.calling import AnyCaller, AnyRequest
+from quilt_registry.wire.calling import AnyCaller, AnyRequest, Visitor
 from quilt_registry.wire.messages import json, read
 
 
@@ -19,7 +19,7 @@ async def client_log(request: AnyRequest, caller: AnyCaller) -> Response[Any]:
     return json({})
 
 
-async def openapi(request: AnyRequest) -> Response[Any]:
+async def openapi(request: AnyRequest, visitor: Visitor) -> Response[Any]:
     """This document."""
     return json(request.app.state.openapi)
 
