@@ -1,4 +1,4 @@
-"""Who may do what: the truth table, and a walk over every route of the wire."""
+"""Who may do what: the truth table, and a walk over every route of the wire, whose answers are those documented."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from quilt_registry import wire
-from tests import trees
+from tests import openapi, trees
 from tests.registry import Person, Registry, new_name
 
 FILES = {"a": b"shown to some"}
@@ -151,6 +151,8 @@ PACKAGE_PATHS = [
     "/api/version/{owner}/{name}/1.0",
     "/api/log/{owner}/{name}/",
     "/api/access/{owner}/{name}/",
+    "/api/comments/{owner}/{name}/",
+    "/api/package_timeseries/{owner}/{name}/push",
 ]
 
 
@@ -203,6 +205,11 @@ MATRIX: dict[str, list[int]] = {
     "GET /api/version/{owner}/{name}/{version}": READERS,
     "PUT /api/version/{owner}/{name}/{version}": OWNER,
     "GET /api/log/{owner}/{name}": READERS,
+    "GET /api/package_timeseries/{owner}/{name}/{event}": READERS,
+    "GET /api/recent_packages": MEMBERS,
+    "GET /api/comments/{owner}/{name}": READERS,
+    "POST /api/comments/{owner}/{name}": READERS,
+    "DELETE /api/comments/{owner}/{name}/{comment_id}": [401, 404, 403, 403, 200, 404],  # of Anna's
     "GET /api/access/{owner}/{name}": READERS,
     "GET /api/access/{owner}/{name}/{user}": OWNER,
     "PUT /api/access/{owner}/{name}/{user}": OWNER,
@@ -217,6 +224,13 @@ MATRIX: dict[str, list[int]] = {
     "POST /api/users/revoke_admin": ADMINS,
     "POST /api/users/reset_password": ADMINS,
     "POST /api/users/delete": [400] * 6,  # off for good
+    "GET /api/users/list": ADMINS,
+    "GET /api/users/list_detailed": ADMINS,
+    "GET /api/audit/{owner}": ADMINS,
+    "GET /api/audit/{owner}/{name}": ADMINS,
+    "GET /api/admin/package_list/{owner}": ADMINS,
+    "GET /api/admin/package_summary": ADMINS,
+    "GET /api/v1/audit": ADMINS,
     "GET /api/v1/tokens": MEMBERS,
     "POST /api/v1/tokens": MEMBERS,
     "DELETE /api/v1/tokens/{token_id}": MEMBERS,
@@ -251,6 +265,7 @@ def _body(call: str, person: Person, top_hash: str) -> dict[str, Any]:
         "POST /api/reset_password": {"json": {"email": "nobody@example.com"}},
         "POST /api/change_password": {"json": {"link": "x", "password": "long enough"}},
         "POST /api/log": {"json": []},
+        "POST /api/comments/{owner}/{name}": {"json": {"contents": "Good data."}},
         "PUT /api/package/{owner}/{name}/{top_hash}": {"json": {"contents": trees.tree(FILES), **from_contents}},
         "POST /api/package_update/{owner}/{name}/{path}": {"json": {"contents": trees.file(b"x"), **from_contents}},
     }
@@ -283,8 +298,11 @@ def ask(team: People, registry: Registry, carl: Person) -> Callable[[str, str, s
         values = {
             "owner": team.anna.name, "name": name, "top_hash": top_hash, "path": "x", "tag": "latest", "version": "1.0",
             "user": carl.name if method == "PUT" else team.names["ben"], "key": "objs/anna/" + "0" * 64,
-            "link": "x", "token_id": "1",
+            "link": "x", "token_id": "1", "event": "push",
         }  # fmt: skip
+        if "{comment_id}" in path:
+            said = team.anna.post(f"/api/comments/{team.anna.name}/{name}/", json={"contents": "Mine."})
+            values["comment_id"] = said.json()["comment"]["id"]
         if kind == "team" and method == "DELETE" and "{user}" in path:
             values["user"] = "team"
         if person != "nobody" and "{token_id}" in path:
@@ -301,7 +319,10 @@ def ask(team: People, registry: Registry, carl: Person) -> Callable[[str, str, s
 
 @pytest.mark.parametrize("call", MATRIX)
 def test_every_route_knows_who_is_asking(ask: Callable[[str, str, str], httpx.Response], call: str) -> None:
-    assert [ask(call, person, kind).status_code for person, kind in WHO] == MATRIX[call]
+    answers = [ask(call, person, kind) for person, kind in WHO]
+    assert [answer.status_code for answer in answers] == MATRIX[call]
+    for answer in answers:
+        openapi.check(call, answer)
 
 
 # A token is sent to `token` as a form; `users/delete` is off before anything else is asked.
@@ -312,7 +333,8 @@ UNASKED = ("POST /api/token", "POST /api/users/delete")
 def test_a_dead_token_is_refused_on_every_route(registry: Registry, call: str) -> None:
     method, path = call.split(" ")
     answer = httpx.request(method, registry.url + path, headers={"Authorization": "Bearer dead"})
-    assert (answer.status_code, answer.json()) == (401, {"message": "Token invalid."})
+    code = {"code": "sign_in_needed"} if "/v1/" in path else {}
+    assert (answer.status_code, answer.json()) == (401, {"message": "Token invalid.", **code})
 
 
 @pytest.mark.parametrize("call", [call for call, statuses in MATRIX.items() if statuses[0] == 401])

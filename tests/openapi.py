@@ -1,0 +1,34 @@
+"""The OpenAPI document, and whether an answer is one that it names."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import httpx
+import jsonschema_rs
+
+from quilt_registry import wire
+from quilt_registry.wire import describing
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """The document, as clients get it."""
+    found: dict[str, Any] = json.loads(json.dumps(describing.document(wire.calls(), "http://localhost:5000")))
+    return found
+
+
+def check(call: str, answer: httpx.Response) -> None:
+    """`call` is a method and a path with its parameters in braces, without a final slash."""
+    method, path = call.lower().split(" ", 1)[0], call.split(" ", 1)[1]
+    (item,) = (item for known, item in document()["paths"].items() if known.rstrip("/") == path)
+    responses = item[method]["responses"]
+    assert str(answer.status_code) in responses, f"{call} answered {answer.status_code}: {answer.text[:300]}"
+    content = responses[str(answer.status_code)].get("content", {})
+    kind = answer.headers.get("content-type", "").partition(";")[0]
+    assert kind in content or not content, f"{call} answered {kind}"
+    if kind == "application/json" and answer.request.method != "HEAD":
+        schema = {**content[kind]["schema"], "components": document()["components"]}
+        jsonschema_rs.validate(schema, answer.json())
