@@ -11,7 +11,7 @@ from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
-from quilt_registry.catalog import account, browse, joining, reading
+from quilt_registry.catalog import account, browse, help, joining, reading
 from quilt_registry.catalog.rendering import render
 from quilt_registry.errors import SignInNeeded
 
@@ -40,6 +40,7 @@ def router() -> Router:
             _page("POST", "/reset_password", joining.ask),
             _page("GET", "/reset_password/{link:str}", joining.choose_form),
             _page("POST", "/reset_password/{link:str}", joining.choose),
+            _page("GET", "/help/api", help.api),
             create_static_files_router("/static", directories=[Path(__file__).parent / "static"], name="static"),
         ],
         before_request=reading.check,
@@ -53,7 +54,7 @@ def router() -> Router:
 
 def is_page(path: str) -> bool:
     """Whether an address belongs to the pages, so that a refusal there is a page too."""
-    return not path.startswith(("/api/", "/objects/"))
+    return not path.startswith(("/api/", "/objects/", "/metrics", "/readyz"))
 
 
 def refusal(request: Request[Any, Any, Any], status: int, message: str) -> Response[Any]:
