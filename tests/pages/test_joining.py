@@ -1,0 +1,142 @@
+"""The pages that letters lead to: signing up, activating, choosing a password; and the page of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.mailbox import Mailbox
+from tests.registry import PASSWORD, Person, Registry, new_name
+
+# As a browser sends it from a page that tells nobody its address.
+OWN = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
+
+
+def sign_up(registry: Registry, name: str, **fields: str) -> httpx.Response:
+    given = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "again": PASSWORD, **fields}
+    return httpx.post(registry.url + "/signup", data=given, timeout=30)
+
+
+def test_from_sign_up_to_signing_in(open_registry: Registry, mailbox: Mailbox) -> None:
+    name = new_name("hal")
+    page = sign_up(open_registry, f" {name} ", email=f" {name}@example.org ")
+    assert page.status_code == 200
+    assert f"{name}@example.org" in page.text
+    link = mailbox.wait(f"{name}@example.org").link("activate")
+    with httpx.Client(base_url=open_registry.url, follow_redirects=True, timeout=30) as browser:
+        assert 'data-page="signin"' in browser.get(f"/activate/{link}").text
+        browser.post("/signin", data={"username": name, "password": PASSWORD}).raise_for_status()
+        assert name in browser.get("/").text
+        assert browser.get("/signup").url.path == "/", "nobody signs up who is signed in"
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"username": "Bo"}, "begins with a lower-case letter"),
+        ({"username": "team"}, "begins with a lower-case letter"),
+        ({"username": "ben_taken"}, "Choose another one"),
+        ({"email": "none"}, "not a mail address"),
+        ({"password": "short", "again": "short"}, "at least 8 characters"),
+        ({"again": "another one"}, "not the same"),
+        ({"username": ""}, "begins with"),
+    ],
+)
+def test_what_is_wrong_is_said_and_what_was_right_is_kept(
+    open_registry: Registry, fields: dict[str, str], says: str
+) -> None:
+    if not open_registry.sql("SELECT FROM account WHERE name = 'ben_taken'"):
+        open_registry.make_person("ben_taken")
+    name = new_name("hal")
+    page = sign_up(open_registry, name, **fields)
+    assert page.status_code == (409 if "taken" in fields.get("username", "") else 422)
+    assert says in page.text
+    assert 'role="alert"' in page.text
+    assert f'value="{fields.get("email", f"{name}@example.org")}"' in page.text
+    assert PASSWORD not in page.text
+
+
+def test_markup_in_a_field_stays_text(open_registry: Registry) -> None:
+    page = sign_up(open_registry, '"><script>alert(1)</script>')
+    assert page.status_code == 422
+    assert "<script>" not in page.text
+
+
+def test_sign_up_that_is_closed(own_registry: Callable[..., Registry]) -> None:
+    registry = own_registry(SIGNUP="closed")
+    page = httpx.get(registry.url + "/signup")
+    assert page.status_code == 200
+    assert "<form" not in page.text
+    assert "/signup" not in httpx.get(registry.url + "/signin").text
+    assert sign_up(registry, "hal").status_code == 501
+
+
+def test_sign_up_by_invitation_says_so(registry: Registry) -> None:
+    page = httpx.get(registry.url + "/signup").text
+    assert "invited" in page
+    assert "welcome.example" in page
+    refused = sign_up(registry, new_name("hal"))
+    assert refused.status_code == 403
+    assert "Only invited people" in refused.text
+
+
+def test_choosing_a_password(registry: Registry, mailbox: Mailbox) -> None:
+    name = new_name("hal")
+    person = registry.make_person(name, email=f"{name}@example.org")
+    asked = httpx.post(registry.url + "/reset_password", data={"email": f"{name}@example.org"}, timeout=30)
+    unknown = httpx.post(registry.url + "/reset_password", data={"email": "none@example.org"}, timeout=30)
+    assert asked.text.replace(name, "none") == unknown.text
+    link = mailbox.wait(f"{name}@example.org").link("reset_password")
+    address = f"{registry.url}/reset_password/{link}"
+    for _ in range(2):
+        page = httpx.get(address)
+        assert page.status_code == 200
+        assert page.headers["referrer-policy"] == "no-referrer"
+        assert "no-store" in page.headers["cache-control"]
+        assert link not in page.text
+    different = httpx.post(address, data={"password": "brand new one", "again": "brand new two"}, headers=OWN)
+    short = httpx.post(address, data={"password": "short", "again": "short"}, headers=OWN)
+    assert [different.status_code, short.status_code] == [422, 422]
+    done = httpx.post(address, data={"password": "brand new one", "again": "brand new one"}, headers=OWN)
+    assert (done.status_code, done.headers["location"]) == (303, "/signin?changed=1")
+    assert person.get("/api/me").status_code == 401
+    signed_in = httpx.post(registry.url + "/signin", data={"username": name, "password": "brand new one"})
+    assert signed_in.status_code == 303
+    for gone in (httpx.get(address), httpx.post(address, data={"password": PASSWORD, "again": PASSWORD}, headers=OWN)):
+        assert gone.status_code == 410
+        assert 'href="/reset_password"' in gone.text
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_form_from_another_site_chooses_no_password(registry: Registry, site: str) -> None:
+    headers = {"Origin": "null", "Sec-Fetch-Site": site}
+    answer = httpx.post(f"{registry.url}/reset_password/x", data={"password": PASSWORD}, headers=headers)
+    assert answer.status_code == 403
+    answer = httpx.post(f"{registry.url}/reset_password/x", data={"password": PASSWORD}, headers={"Origin": "null"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("link", ["x", "%00", "a" * 5000, "<script>", "%F0%9F%92%A5"])
+def test_a_link_that_is_none(registry: Registry, link: str) -> None:
+    page = httpx.get(f"{registry.url}/reset_password/{link}")
+    assert page.status_code in (400, 410)
+    assert "<script>" not in page.text
+
+
+def test_the_page_after_a_bad_activation_link(registry: Registry) -> None:
+    page = httpx.get(registry.url + "/activation_error")
+    assert page.status_code == 200
+    for way_out in ("/signin", "/signup"):
+        assert f'href="{way_out}"' in page.text
+
+
+def test_the_page_of_the_api_names_every_call(registry: Registry, anna: Person) -> None:
+    page = httpx.get(registry.url + "/help/api")
+    assert page.status_code == 200
+    for path, item in httpx.get(registry.url + "/api/openapi.json").json()["paths"].items():
+        assert f"</strong> {path}</code>" in page.text
+        for operation in item.values():
+            if "operationId" in operation:
+                assert f'id="{operation["operationId"]}"' in page.text
