@@ -73,6 +73,31 @@ def test_whoever_cannot_sign_in_is_told_the_same(registry: Registry, eve: Person
     assert (answer.status_code, answer.json()) == (401, {"message": "Login attempt failed"})
 
 
+# Of "correct horse", as the original's libraries made them.
+OLD_PASSWORDS = [
+    "$pbkdf2-sha512$1000$VAoBwJgzprRWyrn33pszZg$t2gm4DfjyX.jW.WBNKyMGn8GaIJiNNLojbFq2Czq/5m4NxuS6MN7haNTR4odlQqYbEfgAwKL8vOlKzXrnwYxgQ",
+    "pbkdf2_sha256$1000$WS7TXEuOEucV$fGuOo6OpHnGMVgkGRtXzTONkGkVRTETO6NnJHM/+Bkg=",
+]
+
+
+@pytest.mark.parametrize("kept", OLD_PASSWORDS)
+def test_a_password_kept_by_the_original_is_good_and_kept_better_from_then_on(registry: Registry, kept: str) -> None:
+    person = registry.make_person(new_name("eve"), password=kept)
+    (row,) = registry.sql("SELECT password FROM account WHERE name = $1", person.name)
+    assert row["password"].startswith("$argon2id$")
+    registry.sign_in(person.name)
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "x", "$pbkdf2-sha512$", "$pbkdf2-sha512$x$y$z", "pbkdf2_sha256$1$a$b", *OLD_PASSWORDS]
+)
+def test_a_password_that_is_kept_wrong_or_another_signs_nobody_in(registry: Registry, eve: Person, kept: str) -> None:
+    registry.sql("UPDATE account SET password = $2 WHERE name = $1", eve.name, kept)
+    for password in ("another password", "nobody has this password"):
+        body = {"username": eve.name, "password": password}
+        assert httpx.post(registry.url + "/api/login", json=body).status_code == 401
+
+
 def test_an_account_shows_itself(registry: Registry, ada: Person, eve: Person) -> None:
     email = f"{eve.name}@example.com"
     expected: dict[str, Any] = {"current_user": eve.name, "email": email, "is_active": True, "is_staff": False}
