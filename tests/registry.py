@@ -19,6 +19,7 @@ import asyncpg
 import httpx
 from argon2 import PasswordHasher
 
+from quilt_registry.events import PACKAGE_KINDS
 from tests import trees
 from tests.trees import Files, Json
 
@@ -128,11 +129,12 @@ class Registry:
         """Somebody who is not signed in."""
         return Person(self, "", None)
 
-    def events(self, owner: str, name: str) -> list[Json]:
+    def events(self, owner: str, name: str, kinds: tuple[str, ...] = PACKAGE_KINDS) -> list[Json]:
+        """What happened to a package, the oldest first."""
         rows = self.sql(
             """SELECT kind, account, encode(top_hash, 'hex') AS hash, extra FROM event
-               WHERE owner = $1 AND package = $2 ORDER BY id""",
-            owner, name,
+               WHERE owner = $1 AND package = $2 AND kind = ANY($3::text[]) ORDER BY id""",
+            owner, name, kinds,
         )  # fmt: skip
         return [{**dict(row), "extra": row["extra"] and json.loads(row["extra"])} for row in rows]
 

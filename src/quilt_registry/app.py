@@ -109,7 +109,7 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         log.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
     if catalog.is_page(request.scope["path"]):
         return catalog.refusal(request, status, message)
-    return messages.refusal(status, message, headers)
+    return messages.refusal(request.scope["path"], status, message, headers)
 
 
 def _sentence(error: HTTPException) -> str:

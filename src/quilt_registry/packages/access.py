@@ -30,6 +30,11 @@ class Switches(Struct, frozen=True):
     anonymous: bool
 
 
+def widest(switches: Switches) -> str:
+    """The entry that lets the most people read. One of the switches is always on."""
+    return PUBLIC if switches.anonymous else TEAM
+
+
 class Caller(Struct, frozen=True):
     """Somebody asking, signed in or not."""
 
@@ -161,6 +166,12 @@ def check_tag(member: Member, package: Package) -> None:
         if member.switches.team:
             raise Forbidden("Private package: only the package owner can modify tags")
         raise Forbidden("Only the package owner can modify tags")
+
+
+def check_remove_comment(member: Member, package: Package, author: str) -> None:
+    """Raises Forbidden unless the member wrote the comment or owns the package."""
+    if member.name not in (author, package.owner):
+        raise Forbidden("Only its author and the package owner can delete a comment.")
 
 
 def check_owner(member: Member, owner: str, what: str) -> None:

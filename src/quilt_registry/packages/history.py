@@ -8,6 +8,7 @@ import asyncpg
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
+from quilt_registry import events
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, Invalid, NotFound
 from quilt_registry.packages import access, instances, search
@@ -56,6 +57,7 @@ async def put_tag(db: Database, member: Member, owner: str, name: str, tag: str,
             # The package first, as in pushes and deletions: otherwise they and this could block each other.
             await connection.execute("SELECT FROM package WHERE id = $1 FOR NO KEY UPDATE", package.id)
             await instances.tag(connection, package.id, tag, instance.id)
+            await events.record(connection, "TAG_SET", member.name, package, instance.top_hash, {"tag": tag})
             if tag == LATEST:
                 await search.index(connection, package.id, owner, name)
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
@@ -99,11 +101,15 @@ async def delete_tag(db: Database, member: Member, owner: str, name: str, tag: s
     access.check_owner(member, owner, "delete tags")
     package = await access.to_read(db, member, owner, name)
     async with db.transaction() as connection:
-        done = await connection.execute("DELETE FROM tag WHERE package_id = $1 AND name = $2", package.id, tag)
+        instance_id = await connection.fetchval(
+            "DELETE FROM tag WHERE package_id = $1 AND name = $2 RETURNING instance_id", package.id, tag
+        )
+        if instance_id is None:
+            raise NotFound(f"Package {owner}/{name} tag {tag!r} does not exist")
+        top_hash = await connection.fetchval("SELECT top_hash FROM instance WHERE id = $1", instance_id)
+        await events.record(connection, "TAG_DELETE", member.name, package, top_hash, {"tag": tag})
         if tag == LATEST:
             await connection.execute("DELETE FROM package_search WHERE package_id = $1", package.id)
-    if done == "DELETE 0":
-        raise NotFound(f"Package {owner}/{name} tag {tag!r} does not exist")
 
 
 # ------------------------------------------------------------------------------------------------ versions
@@ -126,10 +132,12 @@ async def put_version(db: Database, member: Member, owner: str, name: str, versi
     normal = normalise(version)
     package, instance = await instances.to_read(db, member, owner, name, top_hash)
     try:
-        await db.execute(
-            "INSERT INTO version (package_id, name, typed, instance_id, created_by) VALUES ($1, $2, $3, $4, $5)",
-            package.id, normal, version, instance.id, member.name,
-        )  # fmt: skip
+        async with db.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO version (package_id, name, typed, instance_id, created_by) VALUES ($1, $2, $3, $4, $5)",
+                package.id, normal, version, instance.id, member.name,
+            )  # fmt: skip
+            await events.record(connection, "VERSION_SET", member.name, package, instance.top_hash, {"version": normal})
     except asyncpg.UniqueViolationError:
         raise Conflict("Version already exists") from None
     except asyncpg.ForeignKeyViolationError:  # deleted this moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -12,7 +13,7 @@ from quilt_registry import events
 from quilt_registry.database import Database
 from quilt_registry.objects import Objects as Store, final_key
 from quilt_registry.packages import access, instances
-from quilt_registry.packages.access import Caller, Member, Package
+from quilt_registry.packages.access import Caller, Member, Package, Switches
 from quilt_registry.packages.install import stamps
 from quilt_registry.packages.instances import Instance
 
@@ -35,6 +36,12 @@ async def of_owner(db: Database, caller: Caller, owner: str) -> list[Listed]:
     return [_listed(caller, Package(*row)) for row in rows]
 
 
+async def all_of_owner(db: Database, admin: Member, owner: str) -> list[Listed]:
+    """An owner's packages, by name, whoever may read them: for admins, who see that they are there and no more."""
+    rows = await db.fetch(f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $1 ORDER BY p.name", owner)
+    return [_listed(admin, Package(*row)) for row in rows]
+
+
 def _listed(caller: Caller, package: Package) -> Listed:
     return Listed(package.name, access.is_public(caller, package), access.is_team(caller, package))
 
@@ -43,13 +50,33 @@ async def readable(db: Database, caller: Caller, most: int) -> list[Package]:
     """Packages that the caller may read, those pushed last first."""
     rows = await db.fetch(
         f"""
-        SELECT {access.COLUMNS} FROM package p WHERE {access.READABLE}
-        ORDER BY (SELECT max(id) FROM push u WHERE u.package_id = p.id) DESC NULLS LAST LIMIT $2
+        SELECT {access.COLUMNS} FROM package p WHERE {access.READABLE} ORDER BY p.updated_at DESC, p.id DESC LIMIT $2
         """,
         caller.grants,
         most,
     )
     return [Package(*row) for row in rows]
+
+
+class Recent(Struct):
+    """A package and when it was last pushed."""
+
+    owner: str
+    name: str
+    updated_at: datetime
+
+
+async def recent(db: Database, switches: Switches, most: int) -> list[Recent]:
+    """What the widest audience of this registry may see, those pushed last first."""
+    rows = await db.fetch(
+        """
+        SELECT p.owner, p.name, p.updated_at FROM package p
+        WHERE EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = $1)
+        ORDER BY p.updated_at DESC, p.id DESC LIMIT $2
+        """,
+        access.widest(switches), most,
+    )  # fmt: skip
+    return [Recent(*row) for row in rows]
 
 
 async def hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:

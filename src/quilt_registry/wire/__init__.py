@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import HttpMethod, Request, Router
@@ -11,9 +12,27 @@ from msgspec import Meta
 
 from quilt_registry.accounts.tokens import Made
 from quilt_registry.errors import Invalid, NotFound
+from quilt_registry.events import Kind
 from quilt_registry.packages import access
+from quilt_registry.packages.comments import Page
 from quilt_registry.packages.search import Found
-from quilt_registry.wire import accounts, calling, history, objects, packages, session, shapes, sharing, system, tokens
+from quilt_registry.wire import (
+    accounts,
+    activity,
+    admin,
+    audit,
+    calling,
+    comments,
+    history,
+    objects,
+    packages,
+    queries,
+    session,
+    shapes,
+    sharing,
+    system,
+    tokens,
+)
 from quilt_registry.wire.describing import Call, Query
 
 SUBPATH = Query("subpath", str, "only the objects below this path of node names")
@@ -21,6 +40,19 @@ META_ONLY = Query("meta_only", str, "true: only metadata objects")
 WORDS = Query("q", str, "words, all of which must occur; the last may be a beginning")
 LIMIT = Query("limit", Annotated[int, Meta(ge=1, le=1000)], "most rows of a page; absent: everything")
 AFTER = Query("after", str, "`next` of the page before")
+COUNT = Query("count", str, "how many, 10 if it is no number, at most 100")
+COMMENTS_LIMIT = Query("limit", Annotated[int, Meta(ge=1, le=100)], "most comments of a page; absent: all of them")
+COMMENTS_AFTER = Query("after", Annotated[int, Meta(ge=0, le=queries.HIGHEST)], "`next` of the page before")
+AUDIT = (
+    Query("user", str, "who did it"),
+    Query("subject", str, "the account it was done to"),
+    Query("package", Annotated[str, Meta(pattern="/")], "OWNER/NAME of a package, which may have been deleted"),
+    Query("kind", list[Kind], "kinds of events; absent: all"),
+    Query("since", datetime, "nothing before this time"),
+    Query("until", datetime, "nothing at or after this time"),
+    Query("limit", Annotated[int, Meta(ge=1, le=1000)], "most events of a page; 100 if absent"),
+    Query("before", Annotated[int, Meta(ge=0, le=queries.HIGHEST)], "`next` of the page before"),
+)
 
 PACKAGE = "{owner:str}/{name:str}"
 TEXT, BYTES = "text/plain", "application/octet-stream"
@@ -56,6 +88,8 @@ def calls() -> list[Call]:
         Call("GET", f"/api/package/{PACKAGE}/", packages.list_hashes, gives=shapes.Hashes),
         Call("DELETE", f"/api/package/{PACKAGE}/", packages.delete),
         Call("GET", f"/api/package_preview/{PACKAGE}/{{top_hash:str}}", packages.preview, gives=shapes.Preview),
+        Call("GET", "/api/recent_packages/", activity.recent, gives=activity.Recent, query=(COUNT,)),
+        Call("GET", f"/api/package_timeseries/{PACKAGE}/{{event:str}}", activity.series, gives=activity.Series),
         Call("GET", "/api/search/", packages.search, gives=Found, query=(WORDS, LIMIT, AFTER)),
         Call("GET", "/api/profile", sharing.profile, gives=shapes.Profile),
         Call("GET", f"/api/tag/{PACKAGE}/", history.list_tags, gives=shapes.Tags),
@@ -72,6 +106,22 @@ def calls() -> list[Call]:
             refuses=(409,),
         ),
         Call("GET", f"/api/log/{PACKAGE}/", history.log, gives=shapes.Log),
+        Call(
+            "GET",
+            f"/api/comments/{PACKAGE}/",
+            comments.list_comments,
+            gives=(comments.Comments, Page),
+            query=(COMMENTS_LIMIT, COMMENTS_AFTER),
+        ),
+        Call(
+            "POST",
+            f"/api/comments/{PACKAGE}/",
+            comments.post,
+            takes=comments.NewComment,
+            gives=comments.Posted,
+            refuses=(429,),
+        ),
+        Call("DELETE", f"/api/comments/{PACKAGE}/{{comment_id:str}}", comments.delete),
         Call("GET", f"/api/access/{PACKAGE}/", sharing.list_access, gives=shapes.Access),
         Call("GET", f"/api/access/{PACKAGE}/{{user:str}}", sharing.get_access),
         Call("PUT", f"/api/access/{PACKAGE}/{{user:str}}", sharing.put_access, refuses=(409, 429)),
@@ -85,6 +135,13 @@ def calls() -> list[Call]:
         Call("POST", "/api/users/revoke_admin", accounts.revoke_admin, takes=accounts.User, refuses=(404, 409)),
         Call("POST", "/api/users/reset_password", accounts.reset_password, takes=accounts.User, refuses=(404,)),
         Call("POST", "/api/users/delete", accounts.delete, refuses=(400,)),
+        Call("GET", "/api/users/list", admin.list_users, gives=admin.Users, refuses=(400,)),
+        Call("GET", "/api/users/list_detailed", admin.list_users_detailed, gives=admin.DetailedUsers, refuses=(400,)),
+        Call("GET", "/api/audit/{owner:str}/", audit.of_user, gives=audit.OldEvents),
+        Call("GET", f"/api/audit/{PACKAGE}/", audit.of_package, gives=audit.OldEvents),
+        Call("GET", "/api/admin/package_list/{owner:str}/", admin.list_packages, gives=shapes.OfOwner),
+        Call("GET", "/api/admin/package_summary", admin.summarise_packages, gives=admin.Summary),
+        Call("GET", "/api/v1/audit", audit.find, gives=audit.Events, query=AUDIT),
         Call("GET", "/api/v1/tokens", tokens.list_tokens, gives=shapes.Tokens),
         Call("POST", "/api/v1/tokens", tokens.create_token, takes=tokens.NewToken, gives=Made, refuses=(409,)),
         Call("DELETE", "/api/v1/tokens/{token_id:str}", tokens.revoke_token),

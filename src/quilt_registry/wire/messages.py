@@ -20,6 +20,20 @@ from quilt_registry.wire.calling import AnyRequest
 
 T = TypeVar("T")
 
+# What programs tell refusals by.
+_CODES = {
+    400: "invalid",
+    401: "sign_in_needed",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "too_large",
+    429: "too_many",
+    501: "not_offered",
+    503: "unavailable",
+}
+
 SMALL = 1_000_000  # bytes; more than any call but a push or a list of objects needs
 
 
@@ -103,7 +117,9 @@ async def _gzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield deflater.flush()
 
 
-def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> Response[bytes]:
-    """How the wire says no: JSON with `message`, without which old clients crash."""
-    body = msgspec.json.encode({"message": message})
-    return Response(body, status_code=status, media_type="application/json", headers=headers)
+def refusal(path: str, status: int, message: str, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """How the wire says no: JSON with `message`, without which old clients crash. Under /api/v1/ also a `code`."""
+    body = {"message": message}
+    if path.startswith("/api/v1/"):
+        body["code"] = _CODES.get(status, "failed")
+    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json", headers=headers)

@@ -1,0 +1,115 @@
+"""What people say about packages: texts in Markdown, kept as they came."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+import asyncpg
+from msgspec import Struct
+
+from quilt_registry import events, limits
+from quilt_registry.database import Connection, Database
+from quilt_registry.errors import Invalid, NotFound
+from quilt_registry.limits import Limits
+from quilt_registry.packages import access
+from quilt_registry.packages.access import Caller, Member, Package
+
+LONGEST = 10_240  # characters
+MOST = 100  # comments of a page
+
+
+class Comment(Struct):
+    """`id` is 16 hex digits; `created` is Unix time."""
+
+    id: str
+    author: str
+    created: float
+    contents: str
+
+
+class Page(Struct):
+    """Some comments, the oldest first; `next` is where the next page begins, None for the last one."""
+
+    comments: list[Comment]
+    next: int | None
+
+
+async def post(db: Database, limited: Limits, member: Member, owner: str, name: str, contents: str) -> Comment:
+    """Comment on a package that the member may read. Raises Invalid, NotFound, TooMany."""
+    _check(contents)
+    package = await access.to_read(db, member, owner, name)
+    await limited.take(limits.COMMENT, member.name)
+    try:
+        async with db.transaction() as connection:
+            comment = await _insert(connection, package, member.name, contents)
+            await events.record(connection, "COMMENT", member.name, package, extra={"id": comment.id})
+    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+        raise access.no_package(member, owner, name) from None
+    return comment
+
+
+def _check(contents: str) -> None:
+    if not contents.strip():
+        raise Invalid("A comment must not be blank.")
+    if len(contents) > LONGEST:
+        raise Invalid(f"A comment has at most {LONGEST:,} characters; this one has {len(contents):,}.")
+    if "\0" in contents:
+        raise Invalid("A comment must not hold NUL characters.")
+
+
+async def _insert(connection: Connection, package: Package, author: str, contents: str) -> Comment:
+    row = await connection.fetchrow(
+        """
+        INSERT INTO comment (key, package_id, author, contents) VALUES ($1, $2, $3, $4)
+        RETURNING key, author, extract(epoch FROM created_at)::float8, contents
+        """,
+        secrets.token_hex(8), package.id, author, contents,
+    )  # fmt: skip
+    assert row is not None
+    return Comment(*row)
+
+
+async def page(db: Database, caller: Caller, owner: str, name: str, limit: int, after: int) -> Page:
+    """At most `limit` comments on a package, from `after` on, which is the `next` of another page or 0.
+
+    Raises NotFound.
+    """
+    package = await access.to_read(db, caller, owner, name)
+    return await _page(db, package, limit, after)
+
+
+async def pages(db: Database, package: Package) -> AsyncIterator[list[Comment]]:
+    """All comments on a package, some at a time, since together they may be large; nothing if there are none."""
+    after: int | None = 0
+    while after is not None:
+        found = await _page(db, package, MOST, after)
+        if found.comments:
+            yield found.comments
+        after = found.next
+
+
+async def _page(db: Database, package: Package, limit: int, after: int) -> Page:
+    rows = await db.fetch(
+        """
+        SELECT id, key, author, extract(epoch FROM created_at)::float8, contents
+        FROM comment WHERE package_id = $1 AND id > $2 ORDER BY id LIMIT $3
+        """,
+        package.id, after, limit + 1,
+    )  # fmt: skip
+    shown = rows[:limit]
+    return Page([Comment(*row[1:]) for row in shown], shown[-1]["id"] if len(rows) > limit else None)
+
+
+async def delete(db: Database, member: Member, owner: str, name: str, key: str) -> None:
+    """Delete a comment, as its author or the package's owner. Raises NotFound, Forbidden."""
+    package = await access.to_read(db, member, owner, name)
+    async with db.transaction() as connection:
+        author = await connection.fetchval(
+            "SELECT author FROM comment WHERE package_id = $1 AND key = $2 FOR UPDATE", package.id, key
+        )
+        if author is None:
+            raise NotFound("There is no such comment.")
+        access.check_remove_comment(member, package, author)
+        await connection.execute("DELETE FROM comment WHERE key = $1", key)
+        await events.record(connection, "COMMENT_DELETE", member.name, package, extra={"id": key}, subject=author)

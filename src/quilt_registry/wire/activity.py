@@ -1,0 +1,50 @@
+"""What was pushed lately, and how often things happen to a package (protocol §12)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from litestar import Response
+from msgspec import Struct
+
+from quilt_registry.packages import activity, listing
+from quilt_registry.wire.calling import AnyCaller, AnyRequest, Registry
+from quilt_registry.wire.messages import json
+
+USUAL, MOST = 10, 100  # recent packages
+
+
+class RecentPackage(Struct):
+    owner: str
+    name: str
+    updated_at: str
+
+
+class Recent(Struct):
+    packages: list[RecentPackage]
+
+
+class Series(Struct):
+    """Counts of the last 52 weeks, the oldest first; the dates are Unix time."""
+
+    startDate: int  # noqa: N815  the protocol's names
+    endDate: int  # noqa: N815
+    frequency: str
+    timeSeries: list[int]  # noqa: N815
+    total: int
+
+
+async def recent(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
+    """The packages pushed last, of those that everybody here may see. A `count` that is none counts as ten."""
+    count = request.query_params.get("count", "")
+    most = min(int(count), MOST) if re.fullmatch("[0-9]{1,18}", count) else USUAL
+    found = await listing.recent(parts.db, parts.switches, most)
+    return json(Recent([RecentPackage(each.owner, each.name, each.updated_at.isoformat()) for each in found]))
+
+
+async def series(caller: AnyCaller, parts: Registry, owner: str, name: str, event: str) -> Response[Any]:
+    """How often a package was pushed, installed, previewed or deleted, by weeks that begin on Monday, 00:00 UTC."""
+    found = await activity.series(parts.db, caller, owner, name, event)
+    start, end = int(found.start.timestamp()), int(found.end.timestamp())
+    return json(Series(start, end, "week", found.counts, found.total))

@@ -1,0 +1,94 @@
+"""What admins see of accounts and packages (protocol §17)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response
+from msgspec import Struct
+
+from quilt_registry.accounts import overview
+from quilt_registry.packages import activity, listing
+from quilt_registry.wire.calling import Admin, Registry
+from quilt_registry.wire.messages import json
+
+
+class User(Struct):
+    """An account. `last_login` is null for who never signed in with a password."""
+
+    username: str
+    email: str
+    date_joined: str
+    last_login: str | None
+    is_superuser: bool
+    is_active: bool
+
+
+class Users(Struct):
+    results: list[User]
+
+
+class Deeds(Struct):
+    """How many packages somebody owns now, and what they ever did. `last_seen` is null for who never did anything."""
+
+    packages: int
+    installs: int
+    previews: int
+    pushes: int
+    deletes: int
+    status: str
+    last_seen: str | None
+    is_admin: bool
+
+
+class DetailedUsers(Struct):
+    users: dict[str, Deeds]
+
+
+class Count(Struct):
+    """How often, and when last in Unix time, which is not there when it never was."""
+
+    count: int
+    latest: float | None = None
+
+
+class Counts(Struct):
+    pushes: Count
+    installs: Count
+    previews: Count
+    deletes: Count
+
+
+class Summary(Struct):
+    packages: dict[str, Counts]
+
+
+async def list_users(admin: Admin, parts: Registry) -> Response[Any]:
+    """All accounts, by name."""
+    return json(Users([_user(each) for each in await overview.everybody(parts.db)]))
+
+
+def _user(account: overview.Listed) -> User:
+    return User(
+        username=account.name,
+        email=account.email,
+        date_joined=account.created_at.isoformat(),
+        last_login=account.last_login.isoformat() if account.last_login else None,
+        is_superuser=account.is_admin,
+        is_active=account.is_active,
+    )
+
+
+async def list_users_detailed(admin: Admin, parts: Registry) -> Response[Any]:
+    """All accounts by name, with what they own and did."""
+    return json({"users": await overview.deeds(parts.db)})
+
+
+async def list_packages(admin: Admin, parts: Registry, owner: str) -> Response[Any]:
+    """An owner's packages, whoever may read them."""
+    return json({"packages": await listing.all_of_owner(parts.db, admin, owner)})
+
+
+async def summarise_packages(admin: Admin, parts: Registry) -> Response[Any]:
+    """How often each package was pushed, installed, previewed and deleted; deleted packages too."""
+    return json({"packages": await activity.summary(parts.db)})
