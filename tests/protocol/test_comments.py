@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.mailbox import Mailbox
 from tests.registry import Person, Registry, new_name
 from tests.trees import Json
 
@@ -47,6 +48,21 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
 
 
 # ------------------------------------------------------------------------------------------------ posting, reading
+
+
+def test_the_owner_is_told_of_others_comments_only(registry: Registry, ben: Person, mailbox: Mailbox) -> None:
+    owner = registry.make_person(new_name("olga"))
+    owner.push("p", {"a": b"1"}, is_team=True)
+    path = f"/api/comments/{owner.name}/p/"
+    owner.post(path, json={"contents": "my own"}).raise_for_status()
+    ben.post(path, json={"contents": "Is <b>this</b>\n\nin feet?"}).raise_for_status()
+    letter = mailbox.wait(f"{owner.name}@example.com", f"{owner.name}/p")
+    for part in (letter.text, letter.html):
+        assert "ben" in part
+        assert f"{registry.url}/package/{owner.name}/p/comments" in part
+    assert "Is <b>this</b>" in letter.text
+    assert "Is &lt;b&gt;this&lt;/b&gt;" in letter.html
+    assert len(mailbox.to(f"{owner.name}@example.com")) == 1
 
 
 def test_a_reader_comments_and_others_read_it(anna: Person, ben: Person, name: str) -> None:

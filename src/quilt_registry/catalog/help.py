@@ -106,4 +106,5 @@ def _kind(schema: dict[str, Any]) -> str:
         return f"list of {_kind(schema['items'])}" if "items" in schema else "list"
     if "description" in schema:
         return str(schema["description"]).rstrip(".")
-    return {"string": "text", "boolean": "true or false"}.get(schema.get("type", ""), schema.get("type", "anything"))
+    kind = str(schema.get("type", "anything"))
+    return {"string": "text", "boolean": "true or false"}.get(kind, kind)

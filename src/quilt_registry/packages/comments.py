@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import asyncpg
 from msgspec import Struct
 
-from quilt_registry import events, limits
+from quilt_registry import events, letters, limits
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Invalid, NotFound
+from quilt_registry.letters import Site
 from quilt_registry.limits import Limits
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member, Package
@@ -35,8 +36,10 @@ class Page(Struct):
     next: int | None
 
 
-async def post(db: Database, limited: Limits, member: Member, owner: str, name: str, contents: str) -> Comment:
-    """Comment on a package that the member may read. Raises Invalid, NotFound, TooMany."""
+async def post(
+    db: Database, site: Site, limited: Limits, member: Member, owner: str, name: str, contents: str
+) -> Comment:
+    """Comment on a package that the member may read, and tell its owner. Raises Invalid, NotFound, TooMany."""
     _check(contents)
     package = await access.to_read(db, member, owner, name)
     await limited.take(limits.COMMENT, member.name)
@@ -44,6 +47,8 @@ async def post(db: Database, limited: Limits, member: Member, owner: str, name: 
         async with db.transaction() as connection:
             comment = await _insert(connection, package, member.name, contents)
             await events.record(connection, "COMMENT", member.name, package, extra={"id": comment.id})
+            if member.name != owner:
+                await _tell_owner(connection, site, package, comment)
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
         raise access.no_package(member, owner, name) from None
     return comment
@@ -68,6 +73,12 @@ async def _insert(connection: Connection, package: Package, author: str, content
     )  # fmt: skip
     assert row is not None
     return Comment(*row)
+
+
+async def _tell_owner(connection: Connection, site: Site, package: Package, comment: Comment) -> None:
+    email = await connection.fetchval("SELECT email FROM account WHERE id = $1 AND is_active", package.owner_id)
+    if email:
+        await letters.comment(connection, site, email, package.owner, package.name, comment.author, comment.contents)
 
 
 async def page(db: Database, caller: Caller, owner: str, name: str, limit: int, after: int) -> Page:

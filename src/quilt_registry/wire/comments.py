@@ -36,7 +36,7 @@ class Comments(Struct):
 async def post(request: AnyRequest, member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:
     """Comment on a package, in Markdown. Its owner gets a letter."""
     asked = await read(request, NewComment)
-    return json(Posted(await comments.post(parts.db, parts.limits, member, owner, name, asked.contents)))
+    return json(Posted(await comments.post(parts.db, parts.site, parts.limits, member, owner, name, asked.contents)))
 
 
 async def list_comments(
