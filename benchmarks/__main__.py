@@ -4,6 +4,7 @@ make bench                              1,000, 10,000 and 100,000 files, small r
 make bench ARGS="--sizes 1000000"       a million files: needs 3 GB of memory and some minutes
 make bench ARGS="--workers 2"           with more workers
 make bench ARGS=search                  search among 10,000 packages
+make bench ARGS=audit                   the audit of a million events
 
 Request bodies are made before the clock starts: what is measured is the registry, and the client's receiving.
 """
@@ -26,7 +27,7 @@ import httpx
 from tests import trees
 from tests.registry import PASSWORD, Registry, run_sql
 
-from benchmarks import load, search
+from benchmarks import audit, load, search
 from benchmarks.table import row
 
 GROUP = 1000  # files in a group
@@ -218,12 +219,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=["files", "search"], default="files")
+    parser.add_argument("what", nargs="?", choices=["files", "search", "audit"], default="files")
     parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of files")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5, help="how long the small requests are sent")
     parser.add_argument("--packages", type=int, default=10_000, help="number of packages that are searched")
-    parser.add_argument("--requests", type=int, default=300, help="number of requests of each kind of search")
+    parser.add_argument("--events", type=int, default=1_000_000, help="number of events in the audit")
+    parser.add_argument("--requests", type=int, default=300, help="number of requests of each kind of search or audit")
     options = parser.parse_args()
     counts = [int(size) for size in options.sizes.split(",")]
     with tempfile.TemporaryDirectory(prefix="quilt-bench-") as home:
@@ -233,6 +235,10 @@ def main() -> None:
             if options.what == "search":
                 row("query", "hits", "p50 / p95 / p99", budget="budget")
                 search.run(registry, bench.person, options.packages, options.requests)
+                return
+            if options.what == "audit":
+                row("call", "bytes", "p50 / p95", budget="budget")
+                audit.run(registry, bench.person, options.events, options.requests)
                 return
             row("operation", "files", "measured", budget="budget")
             small_requests(bench, options.seconds)
