@@ -11,7 +11,7 @@ from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
-from quilt_registry.catalog import account, browse, help, joining, reading
+from quilt_registry.catalog import account, browse, commenting, help, joining, reading
 from quilt_registry.catalog.rendering import render
 from quilt_registry.errors import SignInNeeded
 
@@ -28,6 +28,8 @@ def router() -> Router:
         route_handlers=[
             _page("GET", "/", browse.home),
             _page("GET", "/package/{owner:str}/{name:str}", browse.package),
+            _page("GET", "/package/{owner:str}/{name:str}/comments", commenting.page),
+            _page("POST", "/package/{owner:str}/{name:str}/comments", commenting.post),
             _page("GET", "/code", account.code),
             _page("GET", "/signin", account.sign_in_form),
             _page("POST", "/signin", account.sign_in),
