@@ -61,6 +61,7 @@ def test_an_invitation_becomes_access(anna: Person, fay: Person, mailbox: Mailbo
     assert (row["owner"], row["package"], row["email"]) == ("anna", name, address(fay))
     assert isinstance(row["invitation_id"], int)
     assert datetime.fromisoformat(row["invited_at"]).tzinfo
+    assert row["invited_at"].endswith("+00:00")
     assert not may_read(fay, name)
     assert {"owner": "anna", "name": name, "is_public": False, "is_team": False} in shared(fay)
     assert may_read(fay, name)

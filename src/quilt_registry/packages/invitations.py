@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import asyncpg
 from msgspec import Struct
 
@@ -20,13 +18,13 @@ LONGEST_EMAIL = 254  # characters
 
 
 class Invitation(Struct):
-    """An invitation that nobody has claimed."""
+    """An invitation that nobody has claimed; `invited_at` in ISO 8601."""
 
     invitation_id: int
     owner: str
     package: str
     email: str
-    invited_at: datetime
+    invited_at: str
 
 
 def is_address(grantee: str) -> bool:
@@ -86,7 +84,7 @@ async def _list(db: Database, condition: str, value: object) -> list[Invitation]
         """,
         value,
     )
-    return [Invitation(*row) for row in rows]
+    return [Invitation(*row[:4], row["invited_at"].isoformat()) for row in rows]
 
 
 async def is_invited(db: Database, email: str) -> bool:

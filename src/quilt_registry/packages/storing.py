@@ -55,7 +55,7 @@ async def claim(
 ) -> Claimed:
     """Hold the package that was checked, or make it for the member. Raises PackageReplaced, Forbidden."""
     if package is not None:
-        if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR UPDATE", package.id):
+        if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR NO KEY UPDATE", package.id):
             raise PackageReplaced
         return Claimed(package.id, package.owner_id, package.owner, package.name)
     owner_id, owner = member.account.id, member.name
