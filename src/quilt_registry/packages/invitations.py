@@ -84,7 +84,7 @@ async def _list(db: Database, condition: str, value: object) -> list[Invitation]
         """,
         value,
     )
-    return [Invitation(*row[:4], row["invited_at"].isoformat()) for row in rows]
+    return [Invitation(row[0], row[1], row[2], row[3], row[4].isoformat()) for row in rows]
 
 
 async def is_invited(db: Database, email: str) -> bool:
