@@ -3,6 +3,7 @@
 make bench                              1,000, 10,000 and 100,000 files, small requests
 make bench ARGS="--sizes 1000000"       a million files: needs 3 GB of memory and some minutes
 make bench ARGS="--workers 2"           with more workers
+make bench ARGS="soak --seconds 600"    twenty people at work for ten minutes
 make bench ARGS=search                  search among 10,000 packages
 make bench ARGS=audit                   the audit of a million events
 
@@ -27,7 +28,7 @@ import httpx
 from tests import trees
 from tests.registry import PASSWORD, Registry, run_sql
 
-from benchmarks import audit, load, search
+from benchmarks import audit, load, search, soak
 from benchmarks.table import row
 
 GROUP = 1000  # files in a group
@@ -132,8 +133,12 @@ class Bench:
 
     def memory(self) -> int:
         """The most memory that the registry's own processes have had together (without PostgreSQL), in bytes."""
+        return sum(map(peak, self.processes()))
+
+    def processes(self) -> list[int]:
+        """The ids of the registry's own processes."""
         assert self.registry.process is not None
-        return sum(peak(pid) for pid in family(self.registry.process.pid))
+        return list(family(self.registry.process.pid))
 
 
 def package(count: int) -> tuple[trees.Json, dict[str, bytes]]:
@@ -219,35 +224,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=["files", "search", "audit"], default="files")
+    parser.add_argument("what", nargs="?", choices=["files", "search", "audit", "soak"], default="files")
     parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of files")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=5, help="how long the small requests are sent")
+    parser.add_argument("--seconds", type=float, default=5, help="how long small requests are sent, or people work")
+    parser.add_argument("--people", type=int, default=20, help="number of people at work")
     parser.add_argument("--packages", type=int, default=10_000, help="number of packages that are searched")
     parser.add_argument("--events", type=int, default=1_000_000, help="number of events in the audit")
     parser.add_argument("--requests", type=int, default=300, help="number of requests of each kind of search or audit")
     options = parser.parse_args()
     counts = [int(size) for size in options.sizes.split(",")]
     with tempfile.TemporaryDirectory(prefix="quilt-bench-") as home:
-        registry = Registry(Path(home), workers=options.workers).start()
+        registry = Registry(Path(home), workers=options.workers, RATE_LIMITS="off").start()
         try:
             bench = Bench(registry)
             if options.what == "search":
                 row("query", "hits", "p50 / p95 / p99", budget="budget")
                 search.run(registry, bench.person, options.packages, options.requests)
-                return
-            if options.what == "audit":
+            elif options.what == "audit":
                 row("call", "bytes", "p50 / p95", budget="budget")
                 audit.run(registry, bench.person, options.events, options.requests)
-                return
-            row("operation", "files", "measured", budget="budget")
-            small_requests(bench, options.seconds)
-            for count in counts:
-                bench.run(count, probe=count == max(counts))
-            used = bench.memory()
-            row("most memory of all processes", "", f"{used / 2**20:,.0f} MiB", used <= MEMORY_BUDGET, "≤ 2.5 GiB")
+            elif options.what == "soak":
+                row("what people did", "times", "p50 / p99", budget="budget")
+                soak.run(registry, options.seconds, options.people, bench.processes)
+            else:
+                row("operation", "files", "measured", budget="budget")
+                measure_files(bench, counts, options.seconds)
         finally:
             registry.stop()
+
+
+def measure_files(bench: Bench, counts: list[int], seconds: float) -> None:
+    """Packages of some sizes, and small requests."""
+    small_requests(bench, seconds)
+    for count in counts:
+        bench.run(count, probe=count == max(counts))
+    used = bench.memory()
+    row("most memory of all processes", "", f"{used / 2**20:,.0f} MiB", used <= MEMORY_BUDGET, "≤ 2.5 GiB")
 
 
 if __name__ == "__main__":
