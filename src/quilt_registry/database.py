@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import msgspec
@@ -16,10 +19,14 @@ from alembic.script import ScriptDirectory
 
 from quilt_registry.errors import Unavailable
 
+log = logging.getLogger(__name__)
+Method = TypeVar("Method", bound=Callable[..., Any])
+
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 # Seconds: to get a connection (a database that restarts is waited for), for one statement, for an idle transaction.
 ACQUIRE, STATEMENT, IDLE_IN_TRANSACTION = 10.0, 120, 120
+SHOWN = 300  # characters of a slow statement that are logged
 
 _GONE = (
     OSError,
@@ -33,11 +40,13 @@ _GONE = (
 
 
 class Database:
-    """A pool of connections to one database."""
+    """A pool of connections to one database. Statements that take `slow_ms` milliseconds or longer are logged."""
 
-    def __init__(self, url: str, size: int):
-        self.url, self.size = plain(url), size
+    def __init__(self, url: str, size: int, slow_ms: int = 500):
+        self.url, self.size, self.slow_ms = plain(url), size, slow_ms
         self._pool: asyncpg.Pool | None = None
+        # Connections taken, seconds waited for them, slow statements: totals, for the metrics.
+        self.acquired, self.waited, self.slow = 0, 0.0, 0
 
     async def open(self) -> None:
         """Connect. Raises Unavailable when the database does not answer."""
@@ -47,7 +56,8 @@ class Database:
                 min_size=1,
                 max_size=self.size,
                 timeout=ACQUIRE,
-                init=_prepare,
+                init=self._prepare,
+                connection_class=_Timed,
                 reset=_as_it_is,
                 server_settings={
                     "application_name": "quilt-registry",
@@ -71,7 +81,13 @@ class Database:
     def connection(self) -> _Held:
         """A connection for statements that each stand alone. Raises Unavailable when there is none to be had."""
         assert self._pool is not None
-        return _Held(self._pool)
+        return _Held(self, self._pool)
+
+    def connections(self) -> dict[str, int]:
+        """How many connections are used, are open, and may be open."""
+        opened = self._pool.get_size() if self._pool else 0
+        idle = self._pool.get_idle_size() if self._pool else 0
+        return {"used": opened - idle, "open": opened, "limit": self.size}
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -95,20 +111,27 @@ class Database:
         async with self.connection() as connection:
             return await connection.execute(query, *values)
 
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        assert isinstance(connection, _Timed)
+        connection.slow, connection.note = self.slow_ms / 1000, self._note
+        await connection.set_type_codec(
+            "jsonb",
+            encoder=lambda value: msgspec.json.encode(value).decode(),
+            decoder=msgspec.json.decode,
+            schema="pg_catalog",
+        )
+
+    def _note(self, query: str, seconds: float) -> None:
+        """Log a slow statement: its text, in which there are no values."""
+        self.slow += 1
+        sql = " ".join(query.split())[:SHOWN]
+        log.warning("slow query", extra={"ms": round(seconds * 1000, 1), "sql": sql})
+
 
 def plain(url: str) -> str:
     """A database address in libpq's own form, without the `+driver` that SQLAlchemy knows."""
     scheme, separator, rest = url.partition("://")
     return scheme.partition("+")[0] + separator + rest
-
-
-async def _prepare(connection: asyncpg.Connection) -> None:
-    await connection.set_type_codec(
-        "jsonb",
-        encoder=lambda value: msgspec.json.encode(value).decode(),
-        decoder=msgspec.json.decode,
-        schema="pg_catalog",
-    )
 
 
 async def _as_it_is(_: asyncpg.Connection) -> None:
@@ -125,21 +148,50 @@ async def _acquire(pool: asyncpg.Pool) -> Any:
                 await asyncio.sleep(0.2)
 
 
+def _timed(method: Method) -> Method:
+    async def run(self: _Timed, query: str, *values: Any, **options: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return await method(self, query, *values, **options)
+        finally:
+            seconds = time.perf_counter() - began
+            if seconds >= self.slow:
+                self.note(query, seconds)
+
+    return cast(Method, run)
+
+
+class _Timed(asyncpg.Connection):
+    """A connection that tells how long its statements take. asyncpg's own query loggers took twice the time."""
+
+    slow = math.inf  # seconds
+    note: Callable[[str, float], None]
+
+    fetch = _timed(asyncpg.Connection.fetch)
+    fetchrow = _timed(asyncpg.Connection.fetchrow)
+    fetchval = _timed(asyncpg.Connection.fetchval)
+    execute = _timed(asyncpg.Connection.execute)
+
+
 class _Held:
     """A connection for the length of a block, out of which failures of the database come as Unavailable.
 
     A class, since the generator form took a tenth of the time of a small request.
     """
 
-    def __init__(self, pool: asyncpg.Pool):
-        self.pool = pool
+    def __init__(self, db: Database, pool: asyncpg.Pool):
+        self.db, self.pool = db, pool
 
     async def __aenter__(self) -> Connection:
+        began = time.perf_counter()
         try:
             self.connection = await _acquire(self.pool)
         except Exception as error:
             _translate(error)
             raise
+        finally:
+            self.db.acquired += 1
+            self.db.waited += time.perf_counter() - began
         return self.connection  # type: ignore[no-any-return]
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:

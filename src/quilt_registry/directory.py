@@ -42,6 +42,15 @@ class Directory:
                 if leftover.stat().st_mtime < old:
                     leftover.unlink()
 
+    def probe(self) -> None:
+        """Raises Unavailable if nothing can be written."""
+        try:
+            free = shutil.disk_usage(self.root).free
+        except OSError as error:
+            raise Unavailable(f"The object store cannot be read: {error.strerror}.") from error
+        if not os.access(self.root / "uploads", os.W_OK | os.X_OK) or free == 0:
+            raise Unavailable("The object store cannot be written to, or is full.")
+
     def path(self, key: str) -> Path:
         """The file of a key. Raises NotFound for anything that is not a key."""
         if not _KEY.fullmatch(key):

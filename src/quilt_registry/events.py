@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal, Protocol, get_args
 
 from quilt_registry.database import Connection, Database
@@ -38,6 +39,8 @@ Kind = Literal[
 PACKAGE_KINDS: tuple[str, ...] = get_args(PackageKind)
 KINDS: tuple[str, ...] = get_args(Kind)
 
+recorded = Counter[str]()  # events of each kind that this process has recorded, for the metrics
+
 
 class SomePackage(Protocol):
     """The package that something was done to."""
@@ -71,3 +74,4 @@ async def record(
         """,
         kind, account, *about, top_hash, extra, subject,
     )  # fmt: skip
+    recorded[kind] += 1

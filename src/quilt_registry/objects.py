@@ -213,6 +213,15 @@ class Objects:
             await obstore.get_async(self._s3, key)
             await obstore.delete_async(self._s3, key)
 
+    async def probe(self) -> None:
+        """Look, as cheaply as can be, whether the store answers and may be written to. Raises Unavailable."""
+        if self.directory:
+            await asyncio.to_thread(self.directory.probe)
+            return
+        async with _answering():
+            async for _ in obstore.list(self._s3, "check"):  # nothing lies there for longer than a moment
+                return
+
     @property
     def _s3(self) -> S3Store:
         assert self._bucket is not None

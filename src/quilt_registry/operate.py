@@ -10,6 +10,7 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -20,7 +21,7 @@ import click
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from quilt_registry import __version__, database, embedded, mail, settings as settings_module
+from quilt_registry import __version__, database, embedded, logs, mail, settings as settings_module
 from quilt_registry.accounts import users
 from quilt_registry.database import Database
 from quilt_registry.embedded import EmbeddedError
@@ -150,8 +151,10 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
     signal.signal(signal.SIGINT, _stop)
     if port != 5000:
         os.environ.setdefault("REGISTRY_URL", f"http://localhost:{port}")
-    own = settings_module.load().database_url is None
-    _log_to_stderr(settings_module.load())
+    given = settings_module.load()
+    own = given.database_url is None
+    logs.set_up(given)
+    for_people = own or logs.is_text(given)  # beside lines of JSON, only who runs it on the own machine reads others
     for doubt in settings_module.doubts():
         log.warning("%s", doubt)
     with contextlib.suppress(_Stopped), _listening(host, port) as listener, _database() as settings:
@@ -159,9 +162,14 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
             database.migrate(_url(settings))
         _check_schema(settings)
         password = _run(settings, _first_admin) if own else None
-        threading.Thread(target=_announce, args=(settings, host, port, password), daemon=True).start()
-        _serve(settings, listener, workers)
-    click.echo("Stopped.", err=True)
+        announce = (settings, host, port, password, for_people)
+        threading.Thread(target=_announce, args=announce, daemon=True).start()
+        with _counting(settings):
+            _serve(settings, listener, workers)
+    if for_people:
+        click.echo("Stopped.", err=True)
+    else:
+        log.info("Stopped.")
 
 
 @contextlib.contextmanager
@@ -199,7 +207,18 @@ async def _first_admin(db: Database) -> str | None:
     return password
 
 
-def _announce(settings: Settings, host: str, port: int, password: str | None) -> None:
+@contextlib.contextmanager
+def _counting(settings: Settings) -> Iterator[None]:
+    """A directory in which the workers count for /metrics, where there is one. See metrics.py."""
+    if settings.metrics_token is None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="quilt-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
+
+
+def _announce(settings: Settings, host: str, port: int, password: str | None, for_people: bool) -> None:
     """Say that the registry is ready, once it answers."""
     address = ("127.0.0.1" if host == "0.0.0.0" else host, port)  # noqa: S104
     for _ in range(600):
@@ -208,7 +227,11 @@ def _announce(settings: Settings, host: str, port: int, password: str | None) ->
             if b" 200 " in connection.recv(100):
                 break
         time.sleep(0.1)
-    lines = [f"Quilt Registry is ready: {settings.registry_url}"]
+    ready = f"Quilt Registry is ready: {settings.registry_url}"
+    if not for_people:
+        log.info("%s", ready)
+        return
+    lines = [ready]
     if password:
         lines += [
             "",
@@ -243,15 +266,6 @@ def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
     else:
         listener.listen(2048)
         Multiprocess(config, sockets=[listener]).run()
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    mark = settings.deployment_id.replace("%", "%%") + " " if settings.deployment_id else ""
-    line = f"{mark}%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=settings.log_level.upper(), stream=sys.stderr, format=line)
-    for noisy in ("uvicorn.error", "alembic", "asyncio"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
-    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # a traceback each time it misses the database
 
 
 # ------------------------------------------------------------------------------------------------ the rest

@@ -11,6 +11,7 @@ from quilt_registry.objects import Objects
 from quilt_registry.offload import Offload
 from quilt_registry.packages.access import Switches
 from quilt_registry.packages.push import Services
+from quilt_registry.readiness import Readiness
 from quilt_registry.settings import Settings
 
 
@@ -25,3 +26,4 @@ class Parts(Struct, frozen=True):
     pushing: Services
     limits: Limits
     site: Site
+    readiness: Readiness

@@ -149,8 +149,12 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much is logged."""
+    log_format: Literal["json", "text"] | None = None
+    """Lines of JSON or text for people. Absent: text if standard output is a terminal."""
+    slow_query_ms: int = Field(500, ge=1)
+    """Milliseconds from which on a statement is logged."""
     deployment_id: str = ""
-    """Name of this deployment in the log."""
+    """Name of this deployment, a field of each line of the log."""
     forwarded_allow_ips: str = "127.0.0.1"
     """Addresses of proxies whose X-Forwarded-* headers are believed, separated by commas."""
 

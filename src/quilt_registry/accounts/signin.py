@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from quilt_registry import events, limits
+from quilt_registry import events, limits, logs
 from quilt_registry.accounts import passwords, secret
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
@@ -53,6 +53,7 @@ async def session_of(db: Database, token: str) -> Session | None:
     )
     if row is None:
         return None
+    logs.note_user(row[1])
     if row[8]:
         await db.execute("UPDATE token SET last_used = now() WHERE id = $1", row[5])
     return Session(Account(*row[:5]), *row[5:8])
@@ -79,6 +80,11 @@ async def sign_in(db: Database, limited: Limits, name: str, password: str, addre
         raise SignInNeeded("Login attempt failed")
     for rule, subject in _guesses(name, address):
         await limited.give_back(rule, *subject)
+    if passwords.is_outdated(row["password"]):
+        await db.execute(
+            "UPDATE account SET password = $2 WHERE id = $1 AND password = $3",
+            row["id"], await passwords.hash(password), row["password"],
+        )  # fmt: skip
     return await _signed_in(db, Account(*row[:5]), address)
 
 

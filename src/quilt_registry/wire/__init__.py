@@ -148,6 +148,8 @@ def calls() -> list[Call]:
         Call("POST", "/api/log", system.client_log, reads=True, takes=list[dict[str, Any]]),
         Call("GET", "/api/openapi.json", system.openapi, gives=dict[str, Any]),
         Call("GET", "/healthcheck", system.healthcheck, gives=TEXT),
+        Call("GET", "/readyz", system.readyz, gives=system.Ready),
+        Call("GET", "/metrics", system.show_metrics, gives=TEXT, refuses=(401, 404)),
         Call("GET", "/robots.txt", system.robots, gives=TEXT),
         Call("GET", "/objects/{key:path}", objects.get, gives=BYTES, refuses=(403, 416)),
         Call("PUT", "/objects/{key:path}", objects.put, takes=BYTES, gives=BYTES, refuses=(403, 409, 507)),
