@@ -28,6 +28,7 @@ class Readiness:
         self._looking = asyncio.Lock()
         self._look_at_store: asyncio.Task[str] | None = None
         self._state: dict[str, str] = {}
+        self._reasons: dict[str, BaseException] = {}
         self._good_until = 0.0
 
     async def state(self) -> dict[str, str]:
@@ -40,21 +41,25 @@ class Readiness:
             return self._state
 
     def _tell(self, state: dict[str, str]) -> None:
-        """Log what has changed."""
+        """Log what has changed, with the reason that is for operators only."""
         for part, says in state.items():
-            before = self._state.get(part, OK)
-            if says != before:
-                log.log(logging.INFO if says == OK else logging.WARNING, "Readiness of the %s: %s", part, says)
+            if says == self._state.get(part, OK):
+                continue
+            if says == OK:
+                log.info("Ready again: %s.", part)
+            else:
+                log.warning("Not ready: %s (%r)", says, self._reasons.get(part))
         self._state = state
 
     async def _database(self) -> tuple[str, str]:
-        query = "SELECT version_num FROM alembic_version"
+        """What is to be said of the database and of its schema."""
         try:
             async with asyncio.timeout(LIMIT):
-                found = await self.db.fetchval(query)
+                found = await self.db.fetchval("SELECT version_num FROM alembic_version")
         except asyncpg.UndefinedTableError:
             found = "of nothing yet"
-        except (Unavailable, TimeoutError):
+        except (Unavailable, TimeoutError, asyncpg.PostgresError) as error:
+            self._reasons["database"] = error.__cause__ or error
             return "The database does not answer.", "Not known while the database does not answer."
         if found != self.needed:
             return OK, f"The database has the schema {found}, this release needs {self.needed}."
@@ -71,6 +76,6 @@ class Readiness:
         try:
             await self.store.probe()
         except Unavailable as error:
-            log.debug("%s", error)
-            return "The object store cannot be reached, or refuses."
+            self._reasons["store"] = error
+            return "The object store cannot be used."
         return OK
