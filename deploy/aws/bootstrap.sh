@@ -1,0 +1,209 @@
+#!/bin/bash
+# Prepares and runs the registry on this host: bootstrap.sh install | configure | start | rollback
+# Each word may be repeated at any time; a failure leaves the running release alone and exits non-zero.
+set -euo pipefail
+export LC_ALL=C.UTF-8
+umask 022
+
+HOST_ENV=/etc/quilt-registry/host.env
+BASE=/opt/quilt-registry
+PYTHON=${PYTHON:-python3.12}
+REGISTRY_HOME=${REGISTRY_HOME:-/home/ec2-user}
+# Empty where the database has no certificate of Amazon's.
+DB_CA_URL=${DB_CA_URL-https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem}
+unfinished=
+
+die() {
+    echo "bootstrap.sh: $*" >&2
+    exit 1
+}
+
+# A link is replaced in one step, so that it always points somewhere.
+point() {
+    ln -sfn "$2" "$BASE/$1.new"
+    mv -T "$BASE/$1.new" "$BASE/$1"
+}
+
+prepared_release() {
+    if [ -e "$BASE/next" ]; then
+        readlink "$BASE/next"
+    else
+        readlink "$BASE/current" || die "No release is installed. Run: $0 install"
+    fi
+}
+
+with_settings() (
+    [ -r "$REGISTRY_HOME/env/registry" ] || die "$REGISTRY_HOME/env/registry is missing. Run: $0 configure"
+    set -a
+    # shellcheck source=/dev/null
+    . "$REGISTRY_HOME/env/registry"
+    "$@"
+)
+
+need_python() {
+    if ! command -v "$PYTHON" >/dev/null; then
+        command -v dnf >/dev/null || die "$PYTHON is missing. Set PYTHON to a Python 3.11 or newer."
+        dnf install --quiet --assumeyes python3.12
+    fi
+}
+
+need_account() {
+    id quilt-registry >/dev/null 2>&1 ||
+        useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin quilt-registry
+}
+
+make_release() {
+    local release
+    release=$BASE/releases/$(date -u +%Y%m%dT%H%M%SZ)
+    mkdir -p "$BASE/releases"
+    mkdir "$release" || die "Another install began in this second. Try again."
+    unfinished=$release
+    trap '[ -z "$unfinished" ] || rm -rf "$unfinished"' EXIT
+    "$PYTHON" -m venv "$release"
+    "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --only-binary=:all: \
+        "$REGISTRY_PACKAGE" || die "pip cannot install $REGISTRY_PACKAGE. Check REGISTRY_PACKAGE in $HOST_ENV."
+    "$release/bin/quilt-registry" --version || die "$REGISTRY_PACKAGE does not run."
+}
+
+fetch_database_ca() {
+    local target=/etc/quilt-registry/rds-ca.pem
+    [ -n "$DB_CA_URL" ] || return 0
+    curl --silent --show-error --fail --location --retry 5 --output "$target.new" "$DB_CA_URL" ||
+        die "Cannot fetch the database's certificates from $DB_CA_URL."
+    chmod 0644 "$target.new"
+    mv -T "$target.new" "$target"
+}
+
+remove_old_releases() {
+    local release link
+    for release in "$BASE"/releases/*; do
+        for link in current previous next; do
+            [ "$(readlink "$BASE/$link")" != "$release" ] || continue 2
+        done
+        rm -rf "$release"
+    done
+}
+
+watch_with_cloudwatch() {
+    local agent=/opt/aws/amazon-cloudwatch-agent logs=/var/log/quilt-registry
+    dnf install --quiet --assumeyes amazon-cloudwatch-agent
+    mkdir -p "$logs"
+    chmod 0700 "$logs"
+    cat >/etc/systemd/system/quilt-registry-logs.service <<EOF
+[Unit]
+Description=Copies the log of Quilt Registry to a file for the CloudWatch agent
+
+[Service]
+ExecStart=/bin/sh -c 'exec journalctl --unit quilt-registry --follow --lines 0 --output cat >>$logs/registry.log'
+Restart=always
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+EOF
+    cat >/etc/logrotate.d/quilt-registry <<EOF
+$logs/registry.log {
+    daily
+    rotate 7
+    copytruncate
+    missingok
+    notifempty
+}
+EOF
+    cat >"$agent/etc/quilt-registry.json" <<EOF
+{
+  "agent": {"run_as_user": "root"},
+  "metrics": {
+    "append_dimensions": {"InstanceId": "\${aws:InstanceId}"},
+    "metrics_collected": {
+      "mem": {"measurement": ["mem_used_percent"]},
+      "disk": {"measurement": ["used_percent"], "resources": ["/"]}
+    }
+  },
+  "logs": {"logs_collected": {"files": {"collect_list": [
+    {"file_path": "/var/log/cfn-init*.log", "log_group_name": "quilt-registry", "log_stream_name": "{instance_id}/boot"},
+    {"file_path": "$logs/registry.log", "log_group_name": "quilt-registry", "log_stream_name": "{instance_id}/registry"}
+  ]}}}
+}
+EOF
+    systemctl daemon-reload
+    systemctl enable --now quilt-registry-logs.service
+    "$agent/bin/amazon-cloudwatch-agent-ctl" -a fetch-config -m ec2 -s -c "file:$agent/etc/quilt-registry.json"
+}
+
+install_release() {
+    : "${REGISTRY_PACKAGE:?is missing in $HOST_ENV}"
+    need_python
+    need_account
+    make_release
+    fetch_database_ca
+    point next "$unfinished"
+    unfinished=
+    remove_old_releases
+    [ "${CLOUDWATCH_AGENT:-false}" = false ] || watch_with_cloudwatch
+}
+
+get_secret() {
+    aws --region "$AWS_REGION" secretsmanager get-secret-value --secret-id "$1" --query SecretString --output text ||
+        die "Cannot read the secret $1. The instance's role must allow it and port 443 must be open."
+}
+
+write_settings() {
+    local command
+    : "${AWS_REGION:?is missing in $HOST_ENV}" "${REGISTRY_SECRET_ARN:?is missing}" "${SIGNING_SECRET_ARN:?is missing}"
+    command=$(prepared_release)/bin/quilt-registry
+    secrets=$(mktemp -d)
+    trap 'rm -rf "$secrets"' EXIT
+    "$command" host install --home "$REGISTRY_HOME"
+    get_secret "$REGISTRY_SECRET_ARN" >"$secrets/registry.json"
+    get_secret "$SIGNING_SECRET_ARN" >"$secrets/signing"
+    "$command" host env --out "$REGISTRY_HOME/env/registry" --owner "$(stat -c %U "$REGISTRY_HOME")" \
+        "$secrets/registry.json" "$secrets/signing"
+}
+
+# Each release brings its own units.
+run_current() {
+    local command=$BASE/current/bin/quilt-registry
+    "$command" host install --home "$REGISTRY_HOME"
+    systemctl daemon-reload
+    systemctl enable --now quilt-registry.socket
+    systemctl enable quilt-registry.service
+    if ! systemctl restart quilt-registry.service; then
+        journalctl --unit quilt-registry.service --lines 20 --no-pager --output cat >&2 || true
+        die "The service does not start; its last lines are above."
+    fi
+    with_settings "$command" check --wait 120 || die "The registry is not well; the lines above say what to do."
+}
+
+start_release() {
+    local release
+    release=$(prepared_release)
+    with_settings "$release/bin/quilt-registry" migrate || die "The database cannot be migrated; nothing was changed."
+    if [ -e "$BASE/next" ]; then
+        [ ! -e "$BASE/current" ] || point previous "$(readlink "$BASE/current")"
+        mv -T "$BASE/next" "$BASE/current"
+    fi
+    run_current
+}
+
+# The schema stays as it is: the release before runs on it too.
+roll_back() {
+    [ -e "$BASE/previous" ] || die "There is no previous release."
+    point current "$(readlink "$BASE/previous")"
+    run_current
+}
+
+[ -r "$HOST_ENV" ] || die "$HOST_ENV is missing."
+# shellcheck source=/dev/null
+. "$HOST_ENV"
+# One at a time: an install removes what no link names.
+exec 9<"$HOST_ENV"
+flock 9
+
+case ${1-} in
+install) install_release ;;
+configure) write_settings ;;
+start) start_release ;;
+rollback) roll_back ;;
+*) die "say install, configure, start or rollback" ;;
+esac
