@@ -18,6 +18,7 @@ from litestar.types import ASGIApp
 
 from quilt.manifest import Bounds
 from quilt_registry import catalog, logs, settings as settings_module, wire
+from quilt_registry.accounts.expiring import keep_expiring
 from quilt_registry.database import Database
 from quilt_registry.errors import Refusal
 from quilt_registry.letters import Site
@@ -67,6 +68,7 @@ def build(settings: Settings) -> ASGIApp:
         tasks = [
             asyncio.create_task(keep_verifying(db, store, settings.package_url_expiration)),
             asyncio.create_task(keep_sending(db, Post(settings))),
+            asyncio.create_task(keep_expiring(db)),
             asyncio.create_task(observed.keep_telling(db)),
         ]
         try:
@@ -74,11 +76,18 @@ def build(settings: Settings) -> ASGIApp:
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             observed.tell()
             offload.close()
             await db.close()
 
-    site = Site(settings.team_title, settings.team_id, settings.registry_url, settings.catalog_url)
+    site = Site(
+        settings.team_title,
+        settings.team_id,
+        settings.registry_url,
+        settings.catalog_url,
+        signup=settings.signup != "closed",
+    )
     limits = Limits(db, settings.rate_limits)
     parts = Parts(settings, db, store, offload, switches, services, limits, site, Readiness(db, store))
     service = Litestar(

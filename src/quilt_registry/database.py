@@ -214,6 +214,8 @@ def _translate(error: BaseException) -> None:
     lost = isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
     if lost or isinstance(error, asyncpg.InternalClientError):
         raise Unavailable("The connection to the database was lost. Try again in a moment.") from error
+    if isinstance(error, asyncpg.DeadlockDetectedError):
+        raise Unavailable("Two changes got in each other's way. Try again in a moment.") from error
     if isinstance(error, (*_GONE, TimeoutError)):
         raise Unavailable("The database does not answer. Try again in a moment.") from error
 

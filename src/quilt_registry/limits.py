@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 
 from msgspec import Struct
 
@@ -23,11 +24,23 @@ class Rule(Struct, frozen=True):
 SIGN_IN_PAIR = Rule("sign-in, account and address", 10, 900, "failed sign-ins")
 SIGN_IN_ACCOUNT = Rule("sign-in, account", 100, 900, "failed sign-ins")
 SIGN_IN_ADDRESS = Rule("sign-in, address", 100, 900, "failed sign-ins")
-SIGN_UP = Rule("sign-up, address", 5, 3600, "sign-ups")
-RESET = Rule("reset, address", 5, 3600, "requests for a new password")
+# A whole team may sit behind one address.
+SIGN_UP = Rule("sign-up, address", 20, 3600, "sign-ups")
+RESET = Rule("reset, address", 20, 3600, "requests for a new password")
 RESET_LETTER = Rule("reset, account", 5, 3600, "requests for a new password")
 INVITE = Rule("invite, account", 20, 3600, "invitations")
 COMMENT = Rule("comment, account", 10, 60, "comments")
+COMMENT_LETTER = Rule("letters about comments, package", 20, 3600, "comments")
+
+
+def place(host: str) -> str:
+    """Where a caller is, as it is counted: an IPv4 address, or the IPv6 network that one household gets."""
+    if ":" not in host:
+        return host
+    try:
+        return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return host
 
 
 class Limits:
@@ -53,6 +66,14 @@ class Limits:
         assert row is not None
         if row["used"] > rule.most:
             raise TooMany(f"Too many {rule.what}. Try again in {_time(row['wait'])}.", row["wait"])
+
+    async def allows(self, rule: Rule, *subject: str) -> bool:
+        """Count once more, and say whether that was too often instead of refusing."""
+        try:
+            await self.take(rule, *subject)
+        except TooMany:
+            return False
+        return True
 
     async def give_back(self, rule: Rule, *subject: str) -> None:
         """Take back what was counted once: it was well meant."""

@@ -29,7 +29,7 @@ EVERY = 0.3  # seconds between looks at the outbox
 SENDING = 60  # seconds that sending one letter may take
 CLAIM = timedelta(minutes=5)  # how long a letter is its sender's; longer than sending takes
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(minutes=15)
-GIVE_UP, FORGET = timedelta(days=1), timedelta(days=30)
+GIVE_UP = timedelta(days=1)
 TLS_FROM_THE_START = (465, 2465)
 
 
@@ -85,11 +85,14 @@ class Post:
     def __init__(self, settings: Settings):
         self.settings = settings
 
-    async def send(self, claimed: Claimed) -> None:
-        """Hand a letter over. Raises Undeliverable, aiosmtplib.SMTPException, OSError, TimeoutError."""
+    async def send(self, claimed: Claimed) -> list[str]:
+        """Hand a letter over; returns the recipients that the server refused for now.
+
+        Raises Undeliverable, aiosmtplib.SMTPException, OSError, TimeoutError.
+        """
         if self.settings.smtp_host is None:
             _print(claimed.letter)
-            return
+            return []
         message = _message(claimed, self.settings.quilt_default_sender)
         try:
             async with asyncio.timeout(SENDING), self._client() as client:
@@ -104,6 +107,7 @@ class Post:
             raise
         for address in refused:
             log.warning("The mail server refuses %s as a recipient of a %s letter.", address, claimed.letter.kind)
+        return [address for address, answer in refused.items() if answer.code < 500]
 
     async def try_out(self) -> str:
         """Connect and sign in, without sending; returns what answered. Raises Unavailable with the reason."""
@@ -154,7 +158,8 @@ def _message(claimed: Claimed, sender: str) -> EmailMessage:
 
 def _print(letter: Letter) -> None:
     to = ", ".join(letter.recipients)
-    log.info("No mail server is set. This letter would go to %s: %s\n\n%s", to, letter.subject, letter.text)
+    text = "".join(each for each in letter.text if each.isprintable() or each == "\n")  # people write in letters, too
+    log.info("No mail server is set. This letter would go to %s: %s\n\n%s", to, letter.subject, text)
 
 
 # ------------------------------------------------------------------------------------------------ the task
@@ -188,13 +193,17 @@ async def _claim(db: Database) -> Claimed | None:
 
 async def _try(db: Database, post: Post, claimed: Claimed) -> None:
     try:
-        await post.send(claimed)
+        refused = await post.send(claimed)
     except Undeliverable as error:
         await _give_up(db, claimed, str(error))
-    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+    except Exception as error:  # whatever it is: the next try may succeed, and the last one is told
         await _try_later(db, claimed, _reason(error))
     else:
-        await db.execute("DELETE FROM letter WHERE id = $1", claimed.id)
+        if refused:
+            await db.execute("UPDATE letter SET recipients = $2 WHERE id = $1", claimed.id, refused)
+            await _try_later(db, claimed, "the server refuses the address for now")
+        else:
+            await db.execute("DELETE FROM letter WHERE id = $1", claimed.id)
 
 
 async def _try_later(db: Database, claimed: Claimed, problem: str) -> None:
@@ -212,7 +221,6 @@ async def _try_later(db: Database, claimed: Claimed, problem: str) -> None:
 async def _give_up(db: Database, claimed: Claimed, problem: str) -> None:
     log.error("A %s letter cannot be delivered: %s", claimed.letter.kind, problem)
     await db.execute("UPDATE letter SET next_try = NULL, problem = $2 WHERE id = $1", claimed.id, problem)
-    await db.execute("DELETE FROM letter WHERE next_try IS NULL AND created_at < now() - $1::interval", FORGET)
 
 
 def _reason(error: BaseException) -> str:

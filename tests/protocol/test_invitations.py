@@ -98,6 +98,26 @@ def test_an_invitation_is_one_however_often(anna: Person, fay: Person, mailbox: 
     mailbox.wait(address(fay), "shared")
 
 
+def test_an_invitation_whose_letter_was_lost_is_sent_again(
+    registry: Registry, anna: Person, fay: Person, mailbox: Mailbox, name: str
+) -> None:
+    invite(anna, name, address(fay)).raise_for_status()
+    invite(anna, name, address(fay)).raise_for_status()
+    mailbox.wait(address(fay), "shared")
+    registry.sql("UPDATE invitation SET invited_at = invited_at - interval '11 minutes' WHERE email = $1", address(fay))
+    invite(anna, name, address(fay)).raise_for_status()
+    mailbox.wait(address(fay), "shared", count=2)
+    assert len(mine(fay)) == 1
+
+
+def test_looking_without_the_right_to_write_claims_nothing(anna: Person, fay: Person, name: str) -> None:
+    invite(anna, name, address(fay)).raise_for_status()
+    made = fay.post("/api/v1/tokens", json={"name": new_name("ci"), "read_only": True}).json()
+    assert Person(fay.registry, fay.name, made["token"]).get("/api/profile").status_code == 200
+    assert fay.http.head("/api/profile").status_code == 200
+    assert not may_read(fay, name)
+
+
 def test_taking_an_invitation_back(anna: Person, fay: Person, name: str) -> None:
     invite(anna, name, address(fay)).raise_for_status()
     path = f"/api/access/anna/{name}/{address(fay).upper()}"

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.mailbox import wait_until
 from tests.registry import PASSWORD, Registry, new_name
 
 
@@ -98,8 +99,13 @@ def test_sign_ups(strict: Registry) -> None:
         name = new_name("hal")
         return post(strict, "/api/register", address, username=name, email=f"{name}@example.org", password=PASSWORD)
 
-    assert statuses([register("10.0.1.1") for _ in range(5)]) == [200] * 5
-    check_wait(register("10.0.1.1"), 3600)
+    assert statuses([register("10.0.1.1") for _ in range(3)]) == [200] * 3
+    strict.sql("UPDATE allowance SET used = 19")
+    slip = {"username": "Bo", "email": "x@example.org", "password": PASSWORD}
+    assert statuses([post(strict, "/api/register", "10.0.1.1", **slip) for _ in range(3)]) == [400] * 3
+    taken = {"username": "somebody", "email": "somebody@example.org", "password": PASSWORD}
+    assert post(strict, "/api/register", "10.0.1.1", **taken).status_code == 200, "slips were not counted"
+    check_wait(post(strict, "/api/register", "10.0.1.1", **taken), 3600)
     assert register("10.0.1.2").status_code == 200
 
 
@@ -108,8 +114,11 @@ def test_requests_for_a_new_password(strict: Registry) -> None:
     fay = strict.make_person(new_name("fay"))
     email = f"{fay.name}@example.com"
     for email_asked, place in ((email, "10.1.0.1"), ("nobody@example.com", "10.1.0.2")):
-        answers = [post(strict, "/api/reset_password", place, email=email_asked) for _ in range(6)]
-        assert statuses(answers) == [200] * 5 + [429]
+        post(strict, "/api/reset_password", place, email="first@example.com")
+        strict.sql("UPDATE allowance SET used = 14 WHERE used = 1")
+        answers = [post(strict, "/api/reset_password", place, email=email_asked) for _ in range(7)]
+        assert statuses(answers) == [200] * 6 + [429]
+        strict.sql("DELETE FROM allowance WHERE used > 6")
     others = [post(strict, "/api/reset_password", f"10.2.0.{i}", email=email) for i in range(4)]
     assert statuses(others) == [200] * 4
     assert len(strict.sql("SELECT FROM event WHERE kind = 'PASSWORD_RESET' AND subject = $1", fay.name)) == 5
@@ -121,6 +130,31 @@ def test_invitations(strict: Registry) -> None:
     answers = [fay.put(f"/api/access/{fay.name}/p/x{i}@example.org") for i in range(21)]
     assert statuses(answers) == [200] * 20 + [429]
     check_wait(answers[-1], 3600)
+
+
+def test_a_household_with_many_addresses_is_one(strict: Registry) -> None:
+    """Of IPv6, whoever has an address has 2^64 of them."""
+    answers = [sign_in(strict, "somebody", "wrong", address=f"2001:db8:1:2::{i:x}") for i in range(11)]
+    assert statuses(answers) == [401] * 10 + [429]
+    assert sign_in(strict, "somebody", "wrong", address="2001:db8:1:3::1").status_code == 401
+
+
+def test_letters_about_comments(strict: Registry) -> None:
+    """However much is said, nobody's mailbox is filled with it."""
+    fay, gil = (strict.make_person(new_name(name)) for name in ("fay", "gil"))
+    fay.push("p", {"a": b"1"}, is_team=True)
+    strict.sql("DELETE FROM allowance")
+    path = f"/api/comments/{fay.name}/p/"
+    gil.post(path, json={"contents": "the first"}).raise_for_status()
+    wait_until(lambda: "the first" in strict.log.read_text())
+    strict.sql("UPDATE allowance SET used = used + 20")
+    assert gil.post(path, json={"contents": "too many"}).status_code == 429
+    strict.sql("DELETE FROM allowance WHERE used = 22")  # what he may say; what she is written stays counted
+    gil.post(path, json={"contents": "unannounced"}).raise_for_status()
+    strict.sql("DELETE FROM allowance")
+    gil.post(path, json={"contents": "announced"}).raise_for_status()
+    wait_until(lambda: "announced" in strict.log.read_text())
+    assert "unannounced" not in strict.log.read_text()
 
 
 def test_an_address_that_nobody_vouches_for_is_not_believed(own_registry: Callable[..., Registry]) -> None:

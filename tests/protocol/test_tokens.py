@@ -115,6 +115,14 @@ def test_a_token_that_only_reads(eve: Person, anna: Person) -> None:
     assert "only read" in refused[0].json()["message"]
 
 
+def test_a_personal_token_ends_only_itself(registry: Registry, eve: Person) -> None:
+    machine = with_token(eve)
+    tokens = {token["current"]: token["id"] for token in listed(machine)}
+    assert machine.delete(f"/api/v1/tokens/{tokens[False]}").status_code == 403
+    assert machine.delete(f"/api/v1/tokens/{tokens[True]}").status_code == 200
+    assert machine.get("/api/me").status_code == 401
+
+
 @pytest.mark.parametrize("read_only", [True, False])
 def test_a_personal_token_becomes_no_sign_in(registry: Registry, eve: Person, read_only: bool) -> None:
     """It ends when it was said to end, and can do no more than was said."""

@@ -6,7 +6,7 @@ from quilt_registry import events, letters
 from quilt_registry.accounts import forgotten, links, signin, users
 from quilt_registry.accounts.users import Account, is_user_name
 from quilt_registry.database import Connection, Database
-from quilt_registry.errors import Conflict, Forbidden, Invalid, NotFound
+from quilt_registry.errors import Conflict, Forbidden, NotFound
 from quilt_registry.events import Kind
 from quilt_registry.letters import Site
 
@@ -14,9 +14,7 @@ from quilt_registry.letters import Site
 async def create(db: Database, site: Site, admin: Account, name: str, email: str) -> None:
     """Make an active account without a password, and mail the link that chooses one. Raises Invalid, Conflict."""
     if not is_user_name(name):
-        raise Invalid(
-            "Username is not valid. It starts with a lower-case letter, followed by lower-case letters, digits and _."
-        )
+        raise users.no_name()
     users.check(name, email)
     async with db.transaction() as connection:
         account_id = await users.insert(connection, name, email, None)
@@ -79,7 +77,7 @@ async def _hold_admins(connection: Connection, admin: Account) -> None:
 
     Raises Conflict if the admin is none any more.
     """
-    rows = await connection.fetch("SELECT id FROM account WHERE is_admin AND is_active ORDER BY id FOR UPDATE")
+    rows = await connection.fetch("SELECT id FROM account WHERE is_admin AND is_active ORDER BY id FOR NO KEY UPDATE")
     if admin.id not in {row["id"] for row in rows}:
         raise Conflict("You are no longer an admin.")
 

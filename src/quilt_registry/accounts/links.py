@@ -15,7 +15,6 @@ Purpose = Literal["activation", "reset"]
 
 async def new(connection: Connection, account_id: int, purpose: Purpose) -> str:
     """A new link of an account; those before stay good unless they are made void."""
-    await connection.execute("DELETE FROM link WHERE expires_at < now() - $1::interval", LIFE)
     text = secret.make()
     await connection.execute(
         "INSERT INTO link (digest, account_id, purpose, expires_at) VALUES ($1, $2, $3, now() + $4::interval)",

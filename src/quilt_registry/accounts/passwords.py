@@ -35,6 +35,11 @@ def check(password: str) -> None:
 async def hash(password: str) -> str:
     """A password as it is kept. Raises Invalid if it is too short or too long."""
     check(password)
+    return await keep(password)
+
+
+async def keep(password: str) -> str:
+    """A password as it is kept, whatever its length."""
     async with _few_at_once:
         return await asyncio.to_thread(_hasher.hash, password)
 

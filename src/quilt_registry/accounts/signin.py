@@ -11,7 +11,7 @@ from quilt_registry import events, limits, logs
 from quilt_registry.accounts import passwords, secret
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
-from quilt_registry.errors import Forbidden, SignInNeeded
+from quilt_registry.errors import Forbidden, Invalid, SignInNeeded
 from quilt_registry.limits import Limits
 
 TOKEN_LIFE = timedelta(days=90)
@@ -64,13 +64,13 @@ async def session_of(db: Database, token: str) -> Session | None:
 
 async def sign_in(db: Database, limited: Limits, name: str, password: str, address: str) -> Token:
     """Check a password and issue a token; `address` is where the caller is. Raises SignInNeeded, the same for every
-    reason and equally slow, and TooMany.
+    reason and equally slow; TooMany, Invalid.
     """
+    if "\0" in name:
+        raise Invalid("The user name holds a NUL character.")
     for rule, subject in _guesses(name, address):
         await limited.take(rule, *subject)
-    row = await db.fetchrow(
-        "SELECT id, name, email, is_admin, is_active, password FROM account WHERE name = $1", name.replace("\0", " ")
-    )
+    row = await db.fetchrow("SELECT id, name, email, is_admin, is_active, password FROM account WHERE name = $1", name)
     matches = await passwords.verify(password, row["password"] if row else None)
     if row is None or not matches or not row["is_active"]:
         # An unknown name is not noted: it may be a password that was typed into the wrong field.
@@ -80,12 +80,9 @@ async def sign_in(db: Database, limited: Limits, name: str, password: str, addre
         raise SignInNeeded("Login attempt failed")
     for rule, subject in _guesses(name, address):
         await limited.give_back(rule, *subject)
-    if passwords.is_outdated(row["password"]):
-        await db.execute(
-            "UPDATE account SET password = $2 WHERE id = $1 AND password = $3",
-            row["id"], await passwords.hash(password), row["password"],
-        )  # fmt: skip
-    return await _signed_in(db, Account(*row[:5]), address)
+    account, kept = Account(*row[:5]), row["password"]
+    renewed = await passwords.keep(password) if passwords.is_outdated(kept) else kept
+    return await _signed_in(db, account, kept, renewed, address)
 
 
 def _guesses(name: str, address: str) -> list[tuple[limits.Rule, tuple[str, ...]]]:
@@ -96,10 +93,18 @@ def _guesses(name: str, address: str) -> list[tuple[limits.Rule, tuple[str, ...]
     ]
 
 
-async def _signed_in(db: Database, account: Account, address: str) -> Token:
+async def _signed_in(db: Database, account: Account, kept: str, renewed: str, address: str) -> Token:
+    """Issue a token, unless the password that matched was changed, or the account disabled, in the meantime."""
     async with db.transaction() as connection:
-        await connection.execute("UPDATE account SET last_login = now() WHERE id = $1", account.id)
-        await connection.execute("DELETE FROM token WHERE expires_at < now()")
+        held = await connection.fetchval(
+            """
+            UPDATE account SET last_login = now(), password = $3
+            WHERE id = $1 AND is_active AND password = $2 RETURNING true
+            """,
+            account.id, kept, renewed,
+        )  # fmt: skip
+        if not held:
+            raise SignInNeeded("Login attempt failed")
         await events.record(connection, "SIGN_IN", account.name, extra={"with": "password", "address": address})
         return await _issue(connection, account)
 
@@ -116,12 +121,23 @@ async def _issue(connection: Connection, account: Account) -> Token:
 # ------------------------------------------------------------------------------------------------ with a token or code
 
 
-async def refresh(db: Database, session: Session, token: str) -> Token:
-    """A new token for the one used, which is revoked. Raises Forbidden for a personal one."""
+async def hold(connection: Connection, session: Session) -> None:
+    """Hold the account of a session while something is issued for it; whoever revokes waits, and then revokes it, too.
+
+    Raises SignInNeeded if the session was revoked in the meantime.
+    """
+    await connection.execute("SELECT FROM account WHERE id = $1 FOR NO KEY UPDATE", session.account.id)
+    if not await connection.fetchval("SELECT EXISTS (SELECT FROM token WHERE id = $1)", session.token_id):
+        raise SignInNeeded("Token invalid.")
+
+
+async def refresh(db: Database, session: Session) -> Token:
+    """A new token for the one used, which is revoked. Raises Forbidden for a personal one, SignInNeeded."""
     if session.personal:
         raise Forbidden("A personal token cannot be renewed. Make a new one.")
     async with db.transaction() as connection:
-        await connection.execute("DELETE FROM token WHERE digest = $1", secret.digest(token))
+        await hold(connection, session)
+        await connection.execute("DELETE FROM token WHERE id = $1", session.token_id)
         return await _issue(connection, session.account)
 
 
@@ -145,7 +161,7 @@ async def new_code(db: Database, session: Session) -> str:
         raise Forbidden("A personal token cannot sign a client in. Use it as it is, or sign in with the password.")
     code = secrets.token_hex(16)  # a double click selects all of it
     async with db.transaction() as connection:
-        await connection.execute("DELETE FROM code WHERE expires_at < now() - $1::interval", CODE_LIFE)
+        await hold(connection, session)
         await connection.execute(
             "INSERT INTO code (digest, account_id, expires_at) VALUES ($1, $2, now() + $3::interval)",
             secret.digest(code), session.account.id, CODE_LIFE,
@@ -155,32 +171,40 @@ async def new_code(db: Database, session: Session) -> str:
 
 async def exchange(db: Database, text: str) -> Token:
     """A new token for a code, which is spent, or for a token, which is about to end. Raises SignInNeeded."""
+    digest = secret.digest(text)
     async with db.transaction() as connection:
-        row = await connection.fetchrow(
-            "DELETE FROM code WHERE digest = $1 RETURNING account_id, expires_at > now() AS alive", secret.digest(text)
-        )
-        if row and not row["alive"]:
+        account = await _hold_owner(connection, digest)
+        alive = await connection.fetchval("DELETE FROM code WHERE digest = $1 RETURNING expires_at > now()", digest)
+        if alive is False:
             raise SignInNeeded("Code invalid")
-        account_id = row["account_id"] if row else await _renew(connection, text)
-        found = await connection.fetchrow(
-            "SELECT id, name, email, is_admin, is_active FROM account WHERE id = $1 AND is_active", account_id
-        )
-        if found is None:
+        if account is None or not (alive or await _renew(connection, digest)):
             raise SignInNeeded("Token invalid.")
-        account = Account(*found)
-        if row:
+        if alive:
             await events.record(connection, "SIGN_IN", account.name, extra={"with": "code"})
         return await _issue(connection, account)
 
 
-async def _renew(connection: Connection, token: str) -> int | None:
-    """Let a sign-in's token end soon; a personal token is not renewed."""
+async def _hold_owner(connection: Connection, digest: bytes) -> Account | None:
+    """The active account of a code or token, held before these are touched, in the order of whoever revokes them."""
+    row = await connection.fetchrow(
+        """
+        SELECT id, name, email, is_admin, is_active FROM account WHERE is_active AND id IN
+            (SELECT account_id FROM code WHERE digest = $1 UNION ALL SELECT account_id FROM token WHERE digest = $1)
+        FOR NO KEY UPDATE
+        """,
+        digest,
+    )
+    return Account(*row) if row else None
+
+
+async def _renew(connection: Connection, digest: bytes) -> bool:
+    """Let a sign-in's token end soon; False if it is no such token, or a personal one, which is not renewed."""
     return await connection.fetchval(  # type: ignore[no-any-return]
         """
         UPDATE token SET expires_at = least(expires_at, now() + $2::interval)
-        WHERE digest = $1 AND expires_at > now() AND name IS NULL RETURNING account_id
+        WHERE digest = $1 AND expires_at > now() AND name IS NULL RETURNING true
         """,
-        secret.digest(token), RENEWED_LIFE,
+        digest, RENEWED_LIFE,
     )  # fmt: skip
 
 

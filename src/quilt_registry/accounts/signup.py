@@ -52,7 +52,9 @@ async def _let_lapse(connection: Connection, name: str, email: str) -> None:
         name,
         email,
     )
-    await connection.execute("DELETE FROM access WHERE grantee = ANY($1)", [row["name"] for row in rows])
+    for row in rows:
+        await connection.execute("DELETE FROM access WHERE grantee = $1", row["name"])
+        await events.record(connection, "ACCOUNT_LAPSE", None, subject=row["name"])
 
 
 async def _waiting(connection: Connection, name: str, email: str) -> Account | None:

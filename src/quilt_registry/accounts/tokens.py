@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from quilt_registry import events
 from quilt_registry.accounts import secret
-from quilt_registry.accounts.signin import Session
+from quilt_registry.accounts.signin import Session, hold
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, Forbidden, Invalid, NotFound
 
@@ -48,7 +48,7 @@ async def create(db: Database, session: Session, name: str, days: int, read_only
         raise Invalid(f"A token lives 1 to {LONGEST_LIFE} days.")
     text = secret.make()
     async with db.transaction() as connection:
-        await connection.execute("SELECT FROM account WHERE id = $1 FOR NO KEY UPDATE", session.account.id)
+        await hold(connection, session)
         await connection.execute("DELETE FROM token WHERE account_id = $1 AND expires_at < now()", session.account.id)
         if await connection.fetchval(
             "SELECT count(*) >= $2 FROM token WHERE account_id = $1 AND name IS NOT NULL", session.account.id, MOST
@@ -83,7 +83,9 @@ async def of_account(db: Database, session: Session) -> list[Listed]:
 
 
 async def revoke(db: Database, session: Session, token_id: int) -> None:
-    """End one of one's own tokens at once. Raises NotFound."""
+    """End one of one's own tokens at once; a personal one can end only itself. Raises NotFound, Forbidden."""
+    if session.personal and token_id != session.token_id:
+        raise Forbidden("A personal token can end only itself. Sign in with the password to end others.")
     async with db.transaction() as connection:
         row = await connection.fetchrow(
             "DELETE FROM token WHERE account_id = $1 AND id = $2 RETURNING id, name", session.account.id, token_id

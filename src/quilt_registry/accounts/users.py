@@ -9,6 +9,7 @@ from email.headerregistry import Address
 import asyncpg
 from msgspec import Struct
 
+from quilt_registry import events
 from quilt_registry.accounts import passwords
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Invalid
@@ -16,11 +17,12 @@ from quilt_registry.errors import Conflict, Invalid
 RESERVED = {"team", "public", "anonymous", "quilt"}
 LONGEST_EMAIL = 320  # characters
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_EMAIL = re.compile(r"[^\s@\0]+@[^\s@\0]+")
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = re.compile(rf'[^\s@"-][^\s@"]*@{_LABEL}(\.{_LABEL})*')
 
 
 class Account(Struct, frozen=True):
-    """Somebody who may sign in. Names are never changed and never used again."""
+    """Somebody who may sign in. A name never changes; only one that was never activated is given away again."""
 
     id: int
     name: str
@@ -73,8 +75,15 @@ async def insert(
         raise (name_taken() if error.constraint_name == "account_name" else email_taken()) from None
 
 
+def no_name() -> Invalid:
+    """The refusal for a text that cannot be a user name."""
+    return Invalid(
+        "Username is not valid. It starts with a lower-case letter, followed by lower-case letters, digits and _."
+    )
+
+
 def name_taken() -> Conflict:
-    """The refusal for a user name that somebody has or had."""
+    """The refusal for a user name that somebody has."""
     return Conflict("Username already taken.")
 
 
@@ -84,9 +93,12 @@ def email_taken() -> Conflict:
 
 
 async def create(db: Database, name: str, email: str, password: str, is_admin: bool = False) -> None:
-    """Make an active account with a password. Raises Invalid, Conflict."""
+    """Make an active account with a password, at the command line. Raises Invalid, Conflict."""
     check(name, email)
-    await insert(db, name, email, await passwords.hash(password), is_admin)
+    digest = await passwords.hash(password)
+    async with db.transaction() as connection:
+        await insert(connection, name, email, digest, is_admin)
+        await events.record(connection, "ACCOUNT_CREATE", None, subject=name, extra={"admin": is_admin})
 
 
 async def any_admin(db: Database) -> bool:

@@ -9,6 +9,7 @@ from litestar import Request, Response
 from litestar.params import Dependency
 from litestar.response import Redirect
 
+from quilt_registry import limits
 from quilt_registry.accounts import signin
 from quilt_registry.accounts.signin import TOKEN_LIFE, Session, Token
 from quilt_registry.accounts.users import Account
@@ -19,7 +20,7 @@ from quilt_registry.parts import Parts
 from quilt_registry.settings import Settings
 
 COOKIE = "quilt_session"
-LARGEST_FORM = 64_000  # bytes
+LARGEST_FORM = 160_000  # bytes; a comment of 10,240 letters of any alphabet takes up to 123,000
 
 _given = Dependency(skip_validation=True)
 Registry = Annotated[Parts, _given]
@@ -65,7 +66,7 @@ def _from_another_site(request: AnyRequest) -> bool:
 
 def client_address(request: AnyRequest) -> str:
     """Where the reader is, as far as trusted proxies tell."""
-    return request.client.host if request.client else ""
+    return limits.place(request.client.host) if request.client else ""
 
 
 async def read_form(request: AnyRequest, *fields: str) -> list[str]:

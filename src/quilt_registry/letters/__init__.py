@@ -31,6 +31,7 @@ class Site(Struct, frozen=True):
     team_id: str
     registry_url: str
     catalog_url: str
+    signup: bool  # whether people can make accounts themselves
 
 
 async def activation(db: Connection, site: Site, user: str, email: str, link: str, again: bool = False) -> None:

@@ -43,11 +43,12 @@ async def post(
     _check(contents)
     package = await access.to_read(db, member, owner, name)
     await limited.take(limits.COMMENT, member.name)
+    tells_owner = member.name != owner and await limited.allows(limits.COMMENT_LETTER, str(package.id))
     try:
         async with db.transaction() as connection:
             comment = await _insert(connection, package, member.name, contents)
             await events.record(connection, "COMMENT", member.name, package, extra={"id": comment.id})
-            if member.name != owner:
+            if tells_owner:
                 await _tell_owner(connection, site, package, comment)
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
         raise access.no_package(member, owner, name) from None

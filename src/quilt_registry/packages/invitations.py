@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import asyncpg
 from msgspec import Struct
 
@@ -15,6 +17,7 @@ from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member, Package
 
 LONGEST_EMAIL = 254  # characters
+AGAIN_AFTER = timedelta(minutes=10)  # before a letter that may be lost is written again
 
 
 class Invitation(Struct):
@@ -27,13 +30,21 @@ class Invitation(Struct):
     invited_at: str
 
 
+class Shared(Struct, frozen=True):
+    """A package that somebody was invited to."""
+
+    id: int
+    owner: str
+    name: str
+
+
 def is_address(grantee: str) -> bool:
     """Whether access is asked for a mail address instead of a user."""
     return "@" in grantee
 
 
 async def invite(db: Database, site: Site, limited: Limits, member: Member, package: Package, email: str) -> None:
-    """Invite an address, in lower case, by a letter; nothing if it is invited. Raises Invalid, TooMany, NotFound."""
+    """Invite an address, in lower case, by a letter; again after some minutes. Raises Invalid, TooMany, NotFound."""
     email = email.lower()
     if len(email) > LONGEST_EMAIL or not is_email(email):
         raise Invalid("Invalid email.")
@@ -43,9 +54,10 @@ async def invite(db: Database, site: Site, limited: Limits, member: Member, pack
             fresh = await connection.fetchval(
                 """
                 INSERT INTO invitation (package_id, email, invited_by) VALUES ($1, $2, $3)
-                ON CONFLICT DO NOTHING RETURNING true
+                ON CONFLICT (email, package_id) DO UPDATE SET invited_at = now(), invited_by = excluded.invited_by
+                WHERE invitation.invited_at < now() - $4::interval RETURNING true
                 """,
-                package.id, email, member.name,
+                package.id, email, member.name, AGAIN_AFTER,
             )  # fmt: skip
             if fresh:
                 await letters.invitation(connection, site, email, package.owner, package.name)
@@ -106,7 +118,7 @@ async def claim(db: Database, account: Account) -> None:
             account.email.lower(),
         )
         for row in rows:
-            package = Claimed(*row)
+            package = Shared(*row)
             done = await connection.execute(
                 "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, account.email.lower()
             )
@@ -117,11 +129,3 @@ async def claim(db: Database, account: Account) -> None:
                 package.id, account.name,
             )  # fmt: skip
             await events.record(connection, "INVITE_CLAIM", account.name, package)
-
-
-class Claimed(Struct, frozen=True):
-    """A package that somebody was invited to."""
-
-    id: int
-    owner: str
-    name: str

@@ -6,7 +6,7 @@ from quilt_registry import limits
 from quilt_registry.accounts import signin, signup, users
 from quilt_registry.accounts.signin import Token
 from quilt_registry.database import Database
-from quilt_registry.errors import Forbidden, NotOffered
+from quilt_registry.errors import Forbidden, Invalid, NotOffered
 from quilt_registry.letters import Site
 from quilt_registry.limits import Limits
 from quilt_registry.packages import invitations
@@ -23,13 +23,21 @@ async def register(
     if settings.signup == "closed":
         raise NotOffered("Signup is disabled.")
     await limited.take(limits.SIGN_UP, address)
+    try:
+        await _check_may_sign_up(db, settings, name, email)
+        await signup.register(db, site, name, email, password)
+    except Invalid:  # a slip: it tells nobody who is here
+        await limited.give_back(limits.SIGN_UP, address)
+        raise
+
+
+async def _check_may_sign_up(db: Database, settings: Settings, name: str, email: str) -> None:
     users.check(name, email)
     if settings.signup == "invited" and not await _may_sign_up(db, settings, email):
         raise Forbidden(
             "Only invited people can sign up here. Ask an admin for an account, or somebody of the team to share a "
             "package with your mail address."
         )
-    await signup.register(db, site, name, email, password)
 
 
 async def _may_sign_up(db: Database, settings: Settings, email: str) -> bool:

@@ -23,9 +23,10 @@ class Profile(Struct):
     shared: list[Row]
 
 
-async def profile(db: Database, member: Member) -> Profile:
-    """The member's packages, by owner and name. Claims invitations first."""
-    await invitations.claim(db, member.account)
+async def profile(db: Database, member: Member, claim: bool) -> Profile:
+    """The member's packages, by owner and name. `claim`: invitations of their address become access first."""
+    if claim:
+        await invitations.claim(db, member.account)
     rows = await db.fetch(
         f"""
         SELECT {access.COLUMNS} FROM package p JOIN access mine ON mine.package_id = p.id AND mine.grantee = $1

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from msgspec import Struct
 
 from quilt.manifest import Bounds
+from quilt_registry import events
 from quilt_registry.bodies import Packed
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Unavailable
@@ -141,6 +142,7 @@ async def _store_part(
             connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), written, asked.is_public
         )
         await instances.tag(connection, claimed.id, LATEST, instance_id)
+        await events.record(connection, "TAG_SET", member.name, claimed, manifest.top_hash, {"tag": LATEST})
         await search.index(connection, claimed.id, claimed.owner, claimed.name)
     await _clear(to.store, target.owner, member.name, staged)
     return Pushed(manifest.top_hash.hex())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncpg
 
 from quilt_registry import events
-from quilt_registry.accounts.users import is_user_name
+from quilt_registry.accounts.users import is_user_name, no_name
 from quilt_registry.database import Database
-from quilt_registry.errors import Conflict, Forbidden, Invalid, NotFound
+from quilt_registry.errors import Conflict, Forbidden, NotFound
 from quilt_registry.letters import Site
 from quilt_registry.limits import Limits
 from quilt_registry.packages import access, invitations
@@ -87,6 +87,4 @@ async def revoke(db: Database, member: Member, owner: str, name: str, grantee: s
 
 def _check_name(grantee: str) -> None:
     if not is_user_name(grantee):
-        raise Invalid(
-            "Username is not valid. It starts with a lower-case letter, followed by lower-case letters, digits and _."
-        )
+        raise no_name()

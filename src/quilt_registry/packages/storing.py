@@ -69,9 +69,12 @@ async def claim(
     if package_id is None:
         await check_free(connection, owner_id, owner, name)
         raise PackageReplaced
-    grantees = [owner, *([access.PUBLIC] if public else []), *([access.TEAM] if team else [])]
-    await connection.execute("INSERT INTO access SELECT $1, unnest($2::text[])", package_id, grantees)
-    return Claimed(package_id, owner_id, owner, name)
+    made = Claimed(package_id, owner_id, owner, name)
+    everybody = [*([access.PUBLIC] if public else []), *([access.TEAM] if team else [])]
+    await connection.execute("INSERT INTO access SELECT $1, unnest($2::text[])", package_id, [owner, *everybody])
+    for grantee in everybody:
+        await events.record(connection, "ACCESS_GRANT", owner, made, subject=grantee)
+    return made
 
 
 async def store(

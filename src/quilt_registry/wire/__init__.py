@@ -162,7 +162,11 @@ def _handler(call: Call) -> HTTPRouteHandler:
         call.path,
         http_method=[HttpMethod.GET, HttpMethod.HEAD] if call.method == "GET" else HttpMethod(call.method),
         status_code=200,
-        opt={"slash": call.path.endswith(("/", ":path}")), "changes": call.method != "GET" and not call.reads},
+        opt={
+            "slash": call.path.endswith(("/", ":path}")),
+            "changes": call.method != "GET" and not call.reads,
+            "user_endpoint": call.path.startswith("/api/users/"),
+        },
     )(call.function)
 
 
@@ -189,5 +193,5 @@ async def _check(request: Request[Any, Any, Any]) -> None:
         raise Invalid("The address holds a NUL character.")
     if path.endswith("/") and not request.route_handler.opt["slash"]:
         raise NotFound("There is nothing at this address.")
-    if path.startswith("/api/users/"):
+    if request.route_handler.opt["user_endpoint"]:
         access.check_user_endpoints(request.app.state.settings.enable_user_endpoints)

@@ -9,6 +9,7 @@ from litestar import Response
 from msgspec import Struct
 
 from quilt_registry.packages import activity, listing
+from quilt_registry.wire import queries
 from quilt_registry.wire.calling import AnyCaller, AnyRequest, Registry
 from quilt_registry.wire.messages import json
 
@@ -36,9 +37,9 @@ class Series(Struct):
 
 
 async def recent(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
-    """The packages pushed last, of those that everybody here may see. A `count` that is none counts as ten."""
-    count = request.query_params.get("count", "")
-    most = min(int(count), MOST) if re.fullmatch("[0-9]{1,18}", count) else USUAL
+    """The packages pushed last, of those that everybody here may see. A `count` that is no number counts as ten."""
+    is_number = re.fullmatch("-?[0-9]+", request.query_params.get("count", ""))
+    most = min(queries.number(request, "count", 0, queries.HIGHEST) or 0, MOST) if is_number else USUAL
     found = await listing.recent(parts.db, parts.switches, most)
     return json(Recent([RecentPackage(each.owner, each.name, each.updated_at.isoformat()) for each in found]))
 

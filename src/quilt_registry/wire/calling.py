@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from litestar import Request
 from litestar.params import Dependency
 
+from quilt_registry import limits
 from quilt_registry.accounts import signin
 from quilt_registry.accounts.signin import Session
 from quilt_registry.errors import SignInNeeded
@@ -44,7 +45,7 @@ def token(request: AnyRequest) -> str:
 
 def client_address(request: AnyRequest) -> str:
     """Where the caller is, as far as trusted proxies tell."""
-    return request.client.host if request.client else ""
+    return limits.place(request.client.host) if request.client else ""
 
 
 async def visitor(request: AnyRequest, parts: Registry) -> Session | None:

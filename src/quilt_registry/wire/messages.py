@@ -83,8 +83,9 @@ async def read_form(request: AnyRequest, field: str) -> str:
 
 
 def json(value: Any) -> Response[bytes]:
-    """An answer in JSON."""
-    return Response(msgspec.json.encode(value), media_type="application/json")
+    """An answer in JSON. Nobody on the way keeps it: it may be a secret, and is for one caller only."""
+    headers = {"Cache-Control": "private, no-store"}
+    return Response(msgspec.json.encode(value), media_type="application/json", headers=headers)
 
 
 async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[Any]:

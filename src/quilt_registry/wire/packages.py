@@ -13,7 +13,7 @@ from quilt_registry.errors import Invalid
 from quilt_registry.packages import install as installing, instances, listing, push as pushing, search as searching
 from quilt_registry.packages.push import Pushed, Target
 from quilt_registry.parts import Parts
-from quilt_registry.wire import shapes
+from quilt_registry.wire import queries, shapes
 from quilt_registry.wire.calling import AnyCaller, AnyRequest, Registry, SignedIn, address
 from quilt_registry.wire.messages import json, read_large, stream
 
@@ -111,9 +111,8 @@ async def list_hashes(caller: AnyCaller, parts: Registry, owner: str, name: str)
 
 async def search(request: AnyRequest, caller: AnyCaller, parts: Registry) -> Response[Any]:
     """Packages that hold all words of a query, in names, nodes, README or metadata of what `latest` points at."""
-    query = request.query_params
-    span = searching.read_span(query.get("limit"), query.get("after"))
-    return json(await searching.search(parts.db, caller, query.get("q", ""), span))
+    span = searching.read_span(request.query_params.get("limit"), request.query_params.get("after"))
+    return json(await searching.search(parts.db, caller, queries.text(request, "q") or "", span))
 
 
 async def delete(member: SignedIn, parts: Registry, owner: str, name: str) -> Response[Any]:

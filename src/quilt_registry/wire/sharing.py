@@ -8,7 +8,7 @@ from litestar import Response
 
 from quilt_registry.packages import invitations, profile as profiles, sharing
 from quilt_registry.wire import shapes
-from quilt_registry.wire.calling import Registry, SignedIn
+from quilt_registry.wire.calling import AnyRequest, LiveSession, Registry, SignedIn
 from quilt_registry.wire.messages import json
 
 
@@ -45,6 +45,7 @@ async def package_invitations(member: SignedIn, parts: Registry, owner: str, nam
     return json(shapes.Invitations(await invitations.of_package(parts.db, member, owner, name)))
 
 
-async def profile(member: SignedIn, parts: Registry) -> Response[Any]:
+async def profile(request: AnyRequest, session: LiveSession, member: SignedIn, parts: Registry) -> Response[Any]:
     """The caller's packages and those shared with them by name. Turns invitations of their address into access."""
-    return json(shapes.Profile(await profiles.profile(parts.db, member), member.account.is_admin))
+    claim = request.method == "GET" and not session.read_only
+    return json(shapes.Profile(await profiles.profile(parts.db, member, claim), member.account.is_admin))
