@@ -22,16 +22,18 @@ hypothesis.settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests first, then HTTP, then what starts servers and clients."""
+    """Unit tests first, then HTTP to the registries that all share, then what starts servers and clients of its own."""
 
     def order(item: pytest.Item) -> int:
-        if "old_client" in item.keywords:
-            return 4
-        if "slow" in item.keywords:
-            return 3
-        if "s3" in item.keywords:
-            return 2
-        return 1 if "registry" in getattr(item, "fixturenames", ()) else 0
+        fixtures = getattr(item, "fixturenames", ())
+        places = [
+            "old_client" in item.keywords,
+            "slow" in item.keywords,
+            "s3" in item.keywords,
+            "own_registry" in fixtures or "embedded" in fixtures,
+            "postgres" in fixtures,
+        ]
+        return len(places) - places.index(True) if any(places) else 0
 
     items.sort(key=order)
 
