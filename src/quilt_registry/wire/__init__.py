@@ -188,10 +188,10 @@ def router() -> Router:
 
 async def _check(request: Request[Any, Any, Any]) -> None:
     """Refuse what no caller may have, before it is asked who calls."""
-    path = calling.address(request)
+    path, known = calling.address(request), request.route_handler.opt  # nothing for the framework's own OPTIONS
     if "%00" in path:
         raise Invalid("The address holds a NUL character.")
-    if path.endswith("/") and not request.route_handler.opt["slash"]:
+    if path.endswith("/") and not known.get("slash", True):
         raise NotFound("There is nothing at this address.")
-    if request.route_handler.opt["user_endpoint"]:
+    if known.get("user_endpoint"):
         access.check_user_endpoints(request.app.state.settings.enable_user_endpoints)
