@@ -21,7 +21,7 @@ from quilt_registry.catalog.reading import (
     to_sign_in,
 )
 from quilt_registry.catalog.rendering import render
-from quilt_registry.errors import SignInNeeded, TooMany
+from quilt_registry.errors import Invalid, SignInNeeded, TooMany
 from quilt_registry.packages import joining
 
 
@@ -37,7 +37,7 @@ async def sign_in(request: AnyRequest, parts: Registry) -> Response[Any]:
     username, password, target = await read_form(request, "username", "password", "next")
     try:
         token = await joining.sign_in(parts.db, parts.limits, username.strip(), password, client_address(request))
-    except SignInNeeded:
+    except (SignInNeeded, Invalid):
         error = "That user name and password do not go together, or the account is not active."
         return _again(request, 422, username, target, error)
     except TooMany as error:
