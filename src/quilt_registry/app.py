@@ -39,6 +39,7 @@ from quilt_registry.wire.cors import Cors
 
 log = logging.getLogger("quilt_registry")
 
+ENDING = 3  # seconds that tasks get to come to an end; a mail server that hangs would hold them up for longer
 HELPERS = 1  # for each worker; a second one only helps where there are cores to spare
 
 
@@ -76,7 +77,7 @@ def build(settings: Settings) -> ASGIApp:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=ENDING)
             observed.tell()
             offload.close()
             await db.close()
