@@ -178,7 +178,7 @@ run_current() {
 start_release() {
     local release
     release=$(prepared_release)
-    with_settings "$release/bin/quilt-registry" migrate || die "The database cannot be migrated; nothing was changed."
+    with_settings "$release/bin/quilt-registry" migrate || die "The database cannot be migrated; the running release stays."
     if [ -e "$BASE/next" ]; then
         [ ! -e "$BASE/current" ] || point previous "$(readlink "$BASE/current")"
         mv -T "$BASE/next" "$BASE/current"

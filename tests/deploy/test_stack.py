@@ -187,7 +187,7 @@ def test_the_instance_runs_the_boot_and_signals(stack: Stack) -> None:
     assert len(user_data) < 1024
     assert "cfn-init -v --configsets default" in user_data
     assert user_data.rstrip().endswith(f"--stack registry --resource RegistryInstance --region {REGION}")
-    assert user_data.index("cfn-init ") < user_data.index("tail -n 60") < user_data.index("cfn-signal -e $status")
+    assert user_data.index("cfn-init ") < user_data.index("tail -n 60") < user_data.index('cfn-signal -e "$status"')
 
 
 def test_secrets_are_nowhere_but_in_the_secrets(stack: Stack) -> None:
@@ -422,6 +422,7 @@ def test_the_next_rotation_goes_back_to_the_first_slot(cloud: Cloud) -> None:
     assert stack.keys() == {b: "Active", stack.environment["AWS_ACCESS_KEY_ID"]: "Active"}
 
 
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS::AutoScaling::ScalingPolicy")  # moto has none
 def test_scaling_out_joins_the_same_balancer(stack: Stack) -> None:
     more = stack.cloud.create("more", "scale-out.yaml", RegistryStackName="registry", KeyName="operators")
     name = more.out["GroupName"]

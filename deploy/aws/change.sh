@@ -1,0 +1,192 @@
+#!/usr/bin/env bash
+# Changes a running stack: change.sh STACK [--template FILE] KEY=VALUE... [--execute]
+# Shows what would happen to each resource; only --execute does it. KEY=- asks for the value without showing it.
+# Exits with 2, and changes nothing, if database, bucket, signing user or signing secret would be lost.
+set -euo pipefail
+((BASH_VERSINFO[0] >= 4)) || { echo "change.sh needs bash 4 or newer." >&2; exit 1; }
+
+usage="usage: change.sh STACK [--template FILE] KEY=VALUE... [--execute]"
+execute=
+template=
+change_set=
+declare -A given=() used=()
+
+die() {
+    echo "change.sh: $1" >&2
+    exit "${2:-1}"
+}
+
+refuse() {
+    die "$1 Nothing was changed." 2
+}
+
+cloudformation() {
+    aws cloudformation "$@" --output text
+}
+
+read_arguments() {
+    stack=${1-}
+    [[ $stack =~ ^[A-Za-z][A-Za-z0-9-]*$ ]] || die "$usage"
+    shift
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --execute) execute=yes ;;
+        --template)
+            template=${2-}
+            [ -r "$template" ] || die "The template '$template' cannot be read."
+            shift
+            ;;
+        [A-Za-z]*=*) read_value "${1%%=*}" "${1#*=}" ;;
+        *) die "'$1' is not understood. $usage" ;;
+        esac
+        shift
+    done
+}
+
+read_value() {
+    local value=$2
+    if [ "$value" = - ]; then
+        read -r -s -p "$1: " value
+        echo
+    fi
+    given[$1]=$value
+}
+
+# What the stack has now; passwords come as asterisks.
+read_stack() {
+    local key value
+    while IFS=$'\t' read -r key value; do
+        [ -z "$key" ] || used[$key]=$value
+    done < <(cloudformation describe-stacks --stack-name "$stack" \
+        --query 'Stacks[0].Parameters[].[ParameterKey, ParameterValue]')
+    [ ${#used[@]} -gt 0 ] || die "The stack '$stack' cannot be read, or has no parameters."
+}
+
+refuse_traps() {
+    local snapshot=${used[DBSnapshotIdentifier]-}
+    if [ "${given[DBSnapshotIdentifier]-$snapshot}" != "$snapshot" ]; then
+        refuse "DBSnapshotIdentifier must stay '$snapshot': any other value would replace the database."
+    fi
+    if [ "${used[DBMultiAZ]-}" = true ] && [ "${given[DBMultiAZ]-true}" = false ]; then
+        refuse "DBMultiAZ must stay true: false would replace the database."
+    fi
+}
+
+# A newer image would replace the instance, so the one in use is named unless the operator names one.
+pin_image() {
+    local instance image arch newest wanted path=AmiX86
+    [ -n "${used[AmiOverride]+x}" ] && [ -z "${given[AmiOverride]+x}" ] || return 0
+    instance=$(cloudformation describe-stack-resource --stack-name "$stack" --logical-resource-id RegistryInstance \
+        --query StackResourceDetail.PhysicalResourceId)
+    read -r image arch < <(aws ec2 describe-instances --instance-ids "$instance" --output text \
+        --query 'Reservations[0].Instances[0].[ImageId, Architecture]')
+    wanted=$(aws ec2 describe-instance-types --instance-types "${given[InstanceType]-${used[InstanceType]}}" \
+        --output text --query 'InstanceTypes[0].ProcessorInfo.SupportedArchitectures')
+    if [[ " ${wanted//$'\t'/ } " != *" $arch "* ]]; then
+        [ -z "${used[AmiOverride]-}" ] ||
+            die "The image ${used[AmiOverride]} does not run on ${given[InstanceType]}. Give AmiOverride= as well."
+        return 0
+    fi
+    [ -z "${used[AmiOverride]-}" ] || return 0
+    [ "$arch" = x86_64 ] || path=AmiArm
+    newest=$(aws ssm get-parameter --name "${given[$path]-${used[$path]}}" --query Parameter.Value --output text)
+    if [ "$newest" != "$image" ]; then
+        echo "A newer image $newest is there; the instance keeps $image. AmiOverride= takes the newer one."
+        given[AmiOverride]=$image
+    fi
+}
+
+json_text() {
+    local text=${1//\\/\\\\}
+    printf '"%s"' "${text//\"/\\\"}"
+}
+
+# In a file, not in arguments, which every user of this machine could read.
+write_parameters() {
+    local key names separator='[' source=(--stack-name "$stack")
+    declare -A known=()
+    [ -z "$template" ] || source=(--template-body "file://$template")
+    names=$(cloudformation get-template-summary "${source[@]}" --query 'Parameters[].ParameterKey')
+    for key in $names; do
+        known[$key]=yes
+    done
+    for key in "${!given[@]}"; do
+        [ -n "${known[$key]-}" ] || die "The template has no parameter '$key'."
+    done
+    for key in "${!known[@]}"; do
+        if [ -n "${given[$key]+x}" ]; then
+            printf '%s{"ParameterKey": "%s", "ParameterValue": %s}' "$separator" "$key" "$(json_text "${given[$key]}")"
+        elif [ -n "${used[$key]+x}" ]; then
+            printf '%s{"ParameterKey": "%s", "UsePreviousValue": true}' "$separator" "$key"
+        else
+            continue
+        fi
+        separator=$',\n'
+    done
+    echo ']'
+}
+
+clean_up() {
+    rm -rf "$work"
+    [ -z "$change_set" ] || cloudformation delete-change-set --change-set-name "$change_set" >/dev/null || true
+}
+
+make_change_set() {
+    local body=(--use-previous-template) reason
+    [ -z "$template" ] || body=(--template-body "file://$template")
+    write_parameters >"$work/parameters.json"
+    change_set=$(cloudformation create-change-set --stack-name "$stack" --change-set-name "change-$(date +%s)-$$" \
+        "${body[@]}" --parameters "file://$work/parameters.json" --capabilities CAPABILITY_NAMED_IAM --query Id)
+    if ! cloudformation wait change-set-create-complete --change-set-name "$change_set" 2>"$work/wait"; then
+        reason=$(cloudformation describe-change-set --change-set-name "$change_set" --query StatusReason)
+        case $reason in
+        *"didn't contain changes"* | *"No updates are to be performed"*)
+            echo "Nothing to change."
+            exit 0
+            ;;
+        *) die "CloudFormation refuses: $reason" ;;
+        esac
+    fi
+}
+
+show_changes() {
+    cloudformation describe-change-set --change-set-name "$change_set" --query "Changes[].ResourceChange.[
+        LogicalResourceId, Action, Replacement || 'False',
+        join(', ', Details[].CausingEntity || \`[]\`) || join(', ', Scope || \`[]\`)]" >"$work/changes"
+    awk -F '\t' 'BEGIN { is["True"] = "replaced"; is["Conditional"] = "perhaps replaced"; is["False"] = "in place" }
+        { printf "%-22s %-8s %-17s %s\n", $1, $2, $2 == "Modify" ? is[$3] : "", $4 }' "$work/changes"
+}
+
+refuse_losses() {
+    local resource action replacement _
+    while IFS=$'\t' read -r resource action replacement _; do
+        case $resource in Database | Bucket | RegistryUser | SigningSecret) ;; *) continue ;; esac
+        if [ "$action" = Remove ] || [ "$replacement" = True ]; then
+            refuse "$resource would be lost: it would be removed or replaced."
+        fi
+    done <"$work/changes"
+}
+
+execute_change_set() {
+    local id=$change_set
+    change_set=  # an executed change set is not deleted
+    cloudformation execute-change-set --change-set-name "$id"
+    cloudformation wait stack-update-complete --stack-name "$stack" ||
+        die "The update failed and is rolled back. See: aws cloudformation describe-stack-events --stack-name $stack"
+    echo "Done."
+}
+
+read_arguments "$@"
+work=$(mktemp -d)
+trap clean_up EXIT
+read_stack
+refuse_traps
+pin_image
+make_change_set
+show_changes
+refuse_losses
+if [ -n "$execute" ]; then
+    execute_change_set
+else
+    echo "Nothing was changed. Add --execute to do it."
+fi
