@@ -422,7 +422,7 @@ def test_the_next_rotation_goes_back_to_the_first_slot(cloud: Cloud) -> None:
     assert stack.keys() == {b: "Active", stack.environment["AWS_ACCESS_KEY_ID"]: "Active"}
 
 
-@pytest.mark.filterwarnings("ignore:Tried to parse AWS::AutoScaling::ScalingPolicy")  # moto has none
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS")  # moto has none
 def test_scaling_out_joins_the_same_balancer(stack: Stack) -> None:
     more = stack.cloud.create("more", "scale-out.yaml", RegistryStackName="registry", KeyName="operators")
     name = more.out["GroupName"]
