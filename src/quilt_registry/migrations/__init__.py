@@ -2,6 +2,8 @@
 
 from alembic import op
 
+LOCK = 0x5155494C54  # "QUILT": the advisory lock that makes a second migrate, and one beside a backup, wait
+
 
 def run(sql: str) -> None:
     """Run statements that end with a semicolon at the end of a line."""

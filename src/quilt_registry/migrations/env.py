@@ -7,7 +7,7 @@ from alembic import context
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-LOCK = 0x5155494C54  # "QUILT": the advisory lock that makes a second migrate wait
+from quilt_registry.migrations import LOCK
 
 
 def _run(connection: Connection) -> None:

