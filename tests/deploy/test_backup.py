@@ -460,7 +460,7 @@ def test_no_password_is_on_a_command_line(registry: Registry, tmp_path: Path) ->
     registry.environment |= {"PATH": f"{script.parent}:{os.environ['PATH']}", "DATABASE_URL": address}
     done = registry.command("backup", str(tmp_path / "a.dump"))
     refuses(done, "pg_dump failed: it ended with 3.")
-    arguments, _, password = seen.read_text().partition("password ")
+    arguments, _, password = seen.read_text().partition("\npassword ")
     assert "hunter" not in arguments + done.stdout + done.stderr
     assert password == "hunter/2\n"
 
