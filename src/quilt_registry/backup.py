@@ -121,6 +121,17 @@ def keep(file: Path, new: Path, header: Header) -> None:
     _make_durable(file.parent)
 
 
+def doubt(header: Header) -> str | None:
+    """What an operator should know of a backup before it is needed."""
+    if header.pg_dump >= SETS_TRANSACTION_TIMEOUT > header.server:
+        return (
+            f"the pg_dump that was found is of PostgreSQL {header.pg_dump}, so this can be restored into servers of "
+            f"{header.pg_dump} and newer only, not into this one of {header.server}. Install the client programs of "
+            f"PostgreSQL {header.server} for backups that can."
+        )
+    return None
+
+
 def _make_durable(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

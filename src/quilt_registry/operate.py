@@ -38,6 +38,7 @@ T = TypeVar("T")
 DRAIN = 60  # seconds that running requests get when the registry stops
 FIRST_ADMIN = "admin"
 BEHIND, AHEAD, NOT_WHOLE = 3, 4, 5  # exit statuses
+A_DAY = 86_400_000  # milliseconds
 
 
 class Stop(Exception):
@@ -119,7 +120,7 @@ def _run(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, T]])
     """Do something with the database, outside of a server."""
 
     async def run() -> T:
-        db = Database(_url(settings), 2)
+        db = Database(_url(settings), 2, slow_ms=A_DAY)  # a command's statements may take their time
         await db.open()
         try:
             return await work(db)
@@ -397,6 +398,8 @@ def make_backup(file: Path, objects: Path | None, overwrite: bool) -> None:
         brought = backup.copy_objects(settings.objects_directory, objects) if objects else 0
         backup.keep(file, new, header)
     click.echo(f"Wrote {file} ({header.bytes:,} bytes): {_contents(header)}.")
+    if doubt := backup.doubt(header):
+        click.echo(f"Warning: {doubt}", err=True)
     if objects:
         click.echo(f"Brought {brought:,} new objects to {objects}.")
 
