@@ -20,9 +20,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 import msgspec
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
-from quilt_registry import __version__, backup, database, embedded, logs, mail, settings as settings_module
+from quilt_registry import __version__, backup, database, embedded, logs, mail, serving, settings as settings_module
 from quilt_registry.accounts import users
 from quilt_registry.database import Database
 from quilt_registry.embedded import EmbeddedError
@@ -166,10 +165,11 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
             database.migrate(_url(settings))
         _check_schema(settings)
         password = _run(settings, _first_admin) if own else None
-        announce = (settings, host, port, password, for_people)
+        announce = (settings, listener.getsockname()[:2], password, for_people)
         threading.Thread(target=_announce, args=announce, daemon=True).start()
         with _counting(settings):
             _serve(settings, listener, workers)
+    serving.notify("STOPPING=1")
     if for_people:
         click.echo("Stopped.", err=True)
     else:
@@ -178,7 +178,15 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that waits for connections before anything else is started, so that a taken port is found first."""
+    """A socket that waits for connections before anything else is started, so that a taken port is found first.
+
+    One that systemd hands over counts more than `host` and `port`.
+    """
+    if inherited := serving.inherited_socket():
+        with inherited:
+            inherited.set_inheritable(True)
+            yield inherited
+        return
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -222,15 +230,17 @@ def _counting(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _announce(settings: Settings, host: str, port: int, password: str | None, for_people: bool) -> None:
-    """Say that the registry is ready, once it answers."""
-    address = ("127.0.0.1" if host == "0.0.0.0" else host, port)  # noqa: S104
+def _announce(settings: Settings, address: tuple[str, int], password: str | None, for_people: bool) -> None:
+    """Say that the registry is ready, once it answers where it listens."""
+    if address[0] in ("0.0.0.0", "::"):  # noqa: S104
+        address = ("localhost", address[1])
     for _ in range(600):
         with contextlib.suppress(OSError), socket.create_connection(address, timeout=5) as connection:
             connection.sendall(b"GET /healthcheck HTTP/1.0\r\n\r\n")
             if b" 200 " in connection.recv(100):
                 break
         time.sleep(0.1)
+    serving.notify("READY=1")
     ready = f"Quilt Registry is ready: {settings.registry_url}"
     if not for_people:
         log.info("%s", ready)
@@ -260,16 +270,10 @@ def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
         server_header=False,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_graceful_shutdown=DRAIN,
-        backlog=2048,
+        backlog=serving.BACKLOG,
     )
-    if workers == 1:
-        server = uvicorn.Server(config)
-        server.run(sockets=[listener])
-        if not server.started:
-            raise Stop("The registry could not start; the lines above say why.")
-    else:
-        listener.listen(2048)
-        Multiprocess(config, sockets=[listener]).run()
+    if not serving.run(config, listener):
+        raise Stop("The registry could not start; the lines above say why.")
 
 
 # ------------------------------------------------------------------------------------------------ the rest
