@@ -169,7 +169,6 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
         threading.Thread(target=_announce, args=announce, daemon=True).start()
         with _counting(settings):
             _serve(settings, listener, workers)
-    serving.notify("STOPPING=1")
     if for_people:
         click.echo("Stopped.", err=True)
     else:

@@ -48,7 +48,6 @@ class Systemd:
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGTERM)
-        assert self.told.recv(100) == b"STOPPING=1"
         assert process.wait(60) == 0
 
 
