@@ -186,6 +186,8 @@ def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
     checked = embedded.command("check")
     assert checked.returncode == 0, checked.stdout
     assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 5
+    embedded.stop()
+    assert "failed" not in embedded.command("check").stdout, "nor does it have to run"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a registry as somebody else")

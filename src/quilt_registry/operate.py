@@ -80,11 +80,15 @@ def _database(join: bool = False) -> Iterator[Settings]:
     settings = settings_module.load()
     if settings.database_url:
         yield settings
-    elif join and embedded.in_use(settings.quilt_home):
-        yield _embedded(settings, embedded.address(settings.quilt_home))
-    else:
-        with embedded.locked(settings.quilt_home), embedded.running(settings.quilt_home) as url:
-            yield _embedded(settings, url)
+        return
+    try:
+        if join and embedded.in_use(settings.quilt_home):
+            yield _embedded(settings, embedded.address(settings.quilt_home))
+        else:
+            with embedded.locked(settings.quilt_home), embedded.running(settings.quilt_home) as url:
+                yield _embedded(settings, url)
+    finally:
+        os.environ.pop("DATABASE_URL", None)  # its address is good for the block only
 
 
 def _embedded(settings: Settings, url: str) -> Settings:
