@@ -185,7 +185,7 @@ def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
     assert "at least 8 characters" in short.stderr
     checked = embedded.command("check")
     assert checked.returncode == 0, checked.stdout
-    assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 5
+    assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 6
     embedded.stop()
     assert "failed" not in embedded.command("check").stdout, "nor does it have to run"
 

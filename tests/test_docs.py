@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from quilt_registry.operate import cli
@@ -40,6 +41,8 @@ def test_every_command_and_option_exists(document: Path) -> None:
             if not name.islower():  # a placeholder
                 continue
             command = cli.commands[name]
+            if isinstance(command, click.Group):
+                command = command.commands[words[1]]
             options = {option for parameter in command.params for option in parameter.opts}
             asked = {word.strip("[]") for word in words if word.strip("[").startswith("--")}
             assert asked - {"--help"} <= options, f"{document.name}: {name}"

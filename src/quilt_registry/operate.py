@@ -13,19 +13,35 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 import click
 import msgspec
 import uvicorn
 
-from quilt_registry import __version__, backup, database, embedded, logs, mail, serving, settings as settings_module
+from quilt_registry import (
+    __version__,
+    backup,
+    database,
+    embedded,
+    host,
+    logs,
+    mail,
+    serving,
+    settings as settings_module,
+)
 from quilt_registry.accounts import users
 from quilt_registry.database import Database
 from quilt_registry.embedded import EmbeddedError
 from quilt_registry.errors import Refusal
+from quilt_registry.host import HostError
 from quilt_registry.mail import Post
 from quilt_registry.objects import Objects
 from quilt_registry.packages import stocktaking
@@ -36,7 +52,11 @@ T = TypeVar("T")
 
 DRAIN = 60  # seconds that running requests get when the registry stops
 FIRST_ADMIN = "admin"
+CLOCKS_APART = 60  # seconds that are worth a warning
 BEHIND, AHEAD, NOT_WHOLE = 3, 4, 5  # exit statuses
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
 A_DAY = 86_400_000  # milliseconds
 
 
@@ -48,7 +68,7 @@ def main() -> None:
     """Entry point of the `quilt-registry` command."""
     try:
         cli(standalone_mode=False, prog_name="quilt-registry")
-    except (Stop, SettingsError, EmbeddedError, Refusal) as error:
+    except (Stop, SettingsError, EmbeddedError, HostError, Refusal) as error:
         _fail(str(error))
     except click.exceptions.Abort:
         _fail("Stopped.")
@@ -319,35 +339,77 @@ def create_admin(username: str, email: str, password_stdin: bool) -> None:
     click.echo(f"Made the admin {username}.")
 
 
+class _Doubt(Exception):
+    """A part works, but perhaps not as it is meant to. Says what to do."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What `check` has to say of a part; `state` is ok, warning or failed."""
+
+    part: str
+    state: str
+    says: str
+
+
 @cli.command()
-def check() -> None:
+@click.option("--wait", default=0, type=click.IntRange(0), help="Look again for so many seconds, until all works.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of part, state and what there is to say as JSON.")
+def check(wait: int, as_json: bool) -> None:
     """Say of each part whether it works, and what to do if not. Exit status 1 if one does not."""
-    failed = False
+    end = time.monotonic() + wait
+    while not _all_works(findings := _findings()) and time.monotonic() < end:
+        time.sleep(1)
+    if as_json:
+        click.echo(msgspec.json.encode(findings))
+    else:
+        for each in findings:
+            click.echo(f"{each.part:9} {each.state}: " + each.says.replace("\n", "\n" + " " * 10))
+    sys.exit(1 if any(each.state == "failed" for each in findings) else 0)
+
+
+def _all_works(findings: list[Finding]) -> bool:
+    """Whether there is nothing to wait for: only a registry that does not answer yet is a warning that passes."""
+    return all(each.state == "ok" or (each.state == "warning" and each.part != "registry") for each in findings)
+
+
+def _findings() -> list[Finding]:
     try:
-        settings = settings_module.load()
+        settings, doubts = settings_module.load(), settings_module.doubts()
     except SettingsError as error:
-        click.echo(f"settings  failed: {error}")
-        sys.exit(1)
-    click.echo(
-        f"settings  ok: {settings.registry_url}, {'team ' + settings.team_id if settings.team_id else 'open mode'}"
-    )
-    for doubt in settings_module.doubts():
-        click.echo(f"settings  warning: {doubt}")
-    parts = (("database", _check_database), ("store", _check_store), ("mail", _check_mail), ("letters", _check_letters))
-    for part, work in parts:
-        try:
-            click.echo(f"{part:9} ok: {work()}")
-        except (Stop, EmbeddedError, Refusal, OSError) as error:
-            failed = True
-            click.echo(f"{part:9} failed: {error}")
-    sys.exit(1 if failed else 0)
+        return [Finding("settings", "failed", str(error))]
+    mode = f"team {settings.team_id}" if settings.team_id else "open mode"
+    name = f", deployment {settings.deployment_id}" if settings.deployment_id else ""
+    findings = [Finding("settings", "ok", f"{settings.registry_url}, {mode}{name}")]
+    findings += [Finding("settings", "warning", doubt) for doubt in doubts]
+    parts = {"database": _check_database, "store": _check_store, "mail": _check_mail, "letters": _check_letters}
+    if settings.package_bucket_name:
+        parts["cors"] = _check_cors
+    parts["registry"] = _check_registry
+    return findings + [_finding(part, work) for part, work in parts.items()]
+
+
+def _finding(part: str, work: Callable[[], str]) -> Finding:
+    try:
+        return Finding(part, "ok", work())
+    except _Doubt as doubt:
+        return Finding(part, "warning", str(doubt))
+    except (Stop, EmbeddedError, Refusal, OSError) as error:
+        return Finding(part, "failed", str(error))
 
 
 def _check_database() -> str:
     with _database(join=True) as settings:
         _check_schema(settings)
         version = _run(settings, lambda db: db.fetchval("SHOW server_version"))
-        return f"PostgreSQL {version}, schema {database.head()}"
+        its_time = _run(settings, lambda db: db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
+    ahead = time.time() - its_time
+    if abs(ahead) > CLOCKS_APART:
+        where = "ahead of" if ahead > 0 else "behind"
+        raise _Doubt(
+            f"This host's clock is {abs(ahead):.0f} seconds {where} the database's. Signed URLs and sign-ins need the "
+            "right time: let NTP set both clocks."
+        )
+    return f"PostgreSQL {version}, schema {database.head()}"
 
 
 def _check_store() -> str:
@@ -375,9 +437,83 @@ def _check_mail() -> str:
 def _check_letters() -> str:
     """Letters on their way; those that cannot be delivered are no failure, but somebody waits for them."""
     with _database(join=True) as settings:
+        _check_schema(settings)
         waiting, undeliverable = _run(settings, mail.outbox)
-    lines = [f"{waiting} on the way, {len(undeliverable)} could not be delivered"]
-    return "\n".join([*lines, *(f"          {line}" for line in undeliverable)])
+    return "\n".join([f"{waiting} on the way, {len(undeliverable)} could not be delivered", *undeliverable])
+
+
+def _check_cors() -> str:
+    """What a browser asks the store before a page may use a signed URL."""
+    settings = settings_module.load()
+    origin, address = settings.catalog_url, Objects(settings).signer.urls(["check/cors"])[0].partition("?")[0]
+    try:
+        refused = [method for method in ("GET", "PUT") if not _allows(address, origin, method)]
+    except (OSError, HTTPException) as error:
+        raise _Doubt(f"The bucket cannot be asked what pages may do: {error}") from None
+    if refused:
+        raise _Doubt(
+            f"The bucket does not allow {' and '.join(refused)} to pages of {origin}. Give it a CORS rule with that "
+            "origin, the methods GET, HEAD and PUT, and all headers."
+        )
+    return f"pages of {origin} may use the bucket"
+
+
+def _allows(address: str, origin: str, method: str) -> bool:
+    try:
+        answer = _ask(address, "OPTIONS", {"Origin": origin, "Access-Control-Request-Method": method}).headers
+    except HTTPError:
+        return False
+    methods = [each.strip() for each in answer.get("Access-Control-Allow-Methods", "").split(",")]
+    return answer.get("Access-Control-Allow-Origin") in ("*", origin) and method in methods
+
+
+def _check_registry() -> str:
+    """The registry on this host, or else wherever its public address leads."""
+    settings = settings_module.load()
+    reasons = []
+    for address in (f"http://127.0.0.1:{urlsplit(settings.registry_url).port or 5000}", settings.registry_url):
+        try:
+            if _ask(address + "/healthcheck").read(3) == b"ok":
+                return f"{address} answers"
+            reasons.append(f"at {address} something else answers")
+        except (OSError, HTTPException) as error:
+            reasons.append(f"{address}: {error}")
+    raise _Doubt(f"It does not answer ({'; '.join(reasons)}). Start it, or look into its log.")
+
+
+def _ask(address: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({})) -> HTTPResponse:
+    request = Request(address, method=method, headers=dict(headers))  # noqa: S310
+    own = urlsplit(address).hostname in ("127.0.0.1", "localhost")  # no proxy leads there
+    answer: HTTPResponse = build_opener(*[ProxyHandler({})] * own).open(request, timeout=5)
+    return answer
+
+
+# ------------------------------------------------------------------------------------------------ the host
+
+
+@cli.group("host")
+def on_host() -> None:
+    """Set up a host that runs the registry under systemd."""
+
+
+@on_host.command("install")
+@click.option(
+    "--root", type=DIRECTORY, default=Path("/"), help="Write below this directory, and nothing outside of it."
+)
+@click.option("--home", type=DIRECTORY, default=host.HOME, show_default=True, help="Home of the operator.")
+def install_on_host(root: Path, home: Path) -> None:
+    """Write the units, the scripts and the command of this release. Repeating it is safe."""
+    for path in host.install(root, home):
+        click.echo(f"Wrote {path}")
+
+
+@on_host.command("env")
+@click.option("--out", type=FILE, required=True, help="The file to write.")
+@click.option("--owner", help="Who may read it: a user's name. Without it, whoever runs this.")
+@click.argument("files", type=FILE, nargs=-1, required=True)
+def write_env(out: Path, owner: str | None, files: tuple[Path, ...]) -> None:
+    """Write the settings from FILES: JSON objects of variables, or the signing key alone."""
+    click.echo(f"Wrote {host.write_settings(out, files, owner)} settings to {out}.")
 
 
 # ------------------------------------------------------------------------------------------------ backups
@@ -386,10 +522,6 @@ def _check_letters() -> str:
 def _stop_like_ctrl_c() -> None:
     """Let SIGTERM end a command as Ctrl-C does: what it left half-made is removed, what it started is ended."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-
-
-FILE = click.Path(dir_okay=False, path_type=Path)
-DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 
 @cli.command("backup")

@@ -58,6 +58,28 @@ def _mail_address(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 
+# Variables whose value a file may hold: NAME_FILE is its path.
+SECRETS = (
+    "DATABASE_URL",
+    "SQLALCHEMY_DATABASE_URI",
+    "AWS_SECRET_KEY",
+    "AWS_SECRET_ACCESS_KEY",
+    "QUILT_SECRET_KEY",
+    "SMTP_PASSWORD",
+    "METRICS_TOKEN",
+)
+# Variables of the original registry that have no counterpart here; an old file of settings still starts.
+IGNORED = (
+    "QUILT_SERVER_CONFIG",
+    "STRIPE_KEY",
+    "STRIPE_SECRET_KEY",
+    "MIXPANEL_PROJECT_TOKEN",
+    "ALLOW_INSECURE_CATALOG_ACCESS",
+    "UWSGI_HOST",
+    "UWSGI_PORT",
+    "NGINX_PORT",
+)
+
 
 class Settings(BaseSettings):
     """All settings, typed. Field names in capitals are the names of the variables, unless an alias is given."""
@@ -225,23 +247,27 @@ def load() -> Settings:
 def doubts() -> list[str]:
     """What is set and probably not meant, a sentence each. Raises SettingsError."""
     given = {**os.environ, **_secrets_in_files()}
+    found = []
     old, new = given.get("AWS_SECRET_KEY"), given.get("AWS_SECRET_ACCESS_KEY")
     if old and new and old != new:
-        return ["AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ; AWS_SECRET_KEY is used. Unset one of them."]
-    return []
+        found.append("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ; AWS_SECRET_KEY is used. Unset one of them.")
+    if ignored := [name for name in IGNORED if given.get(name)]:
+        found.append(f"Set, but without any effect: {', '.join(ignored)}. Unset them.")
+    return found
+
+
+def variables() -> set[str]:
+    """The names of all variables that may be set, those without effect included."""
+    names = {*IGNORED, *SECRETS, *(f"{name}_FILE" for name in SECRETS)}
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        names |= {str(each) for each in alias.choices} if isinstance(alias, AliasChoices) else {name.upper()}
+    return names
 
 
 def _secrets_in_files() -> dict[str, Any]:
     secrets = {}
-    for name in (
-        "DATABASE_URL",
-        "SQLALCHEMY_DATABASE_URI",
-        "AWS_SECRET_KEY",
-        "AWS_SECRET_ACCESS_KEY",
-        "QUILT_SECRET_KEY",
-        "SMTP_PASSWORD",
-        "METRICS_TOKEN",
-    ):
+    for name in SECRETS:
         if file := os.environ.get(name + "_FILE"):
             try:
                 secrets[name] = Path(file).read_text().strip()
