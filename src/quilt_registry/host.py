@@ -50,9 +50,7 @@ def install(root: Path, home: Path) -> list[Path]:
         raise HostError(f"There is no {place}. Make it, or name another --home.")
     operator = (place.stat().st_uid, place.stat().st_gid) if here and os.geteuid() == 0 else None
     try:
-        env = place / "env"
-        env.mkdir(parents=True, exist_ok=True)
-        _give(env, 0o700, operator)
+        _make_private(place / "env", operator)
         return [
             *(_put(name, system / "system" / name, home) for name in UNITS),
             _put("journald.conf", system / "journald.conf.d" / "quilt-registry.conf", home),
@@ -77,10 +75,20 @@ def _put(name: str, target: Path, home: Path, mode: int = 0o644, owner: Owner = 
     return target
 
 
-def _give(path: Path | int, mode: int, owner: Owner) -> None:
-    os.chmod(path, mode)
+def _make_private(folder: Path, owner: Owner) -> None:
+    """Make a folder that only its owner can open; a link of that name, which may lead anywhere, is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _give(descriptor, 0o700, owner)
+    finally:
+        os.close(descriptor)
+
+
+def _give(descriptor: int, mode: int, owner: Owner) -> None:
+    os.chmod(descriptor, mode)
     if owner:
-        os.chown(path, *owner)
+        os.chown(descriptor, *owner)
 
 
 def _write(target: Path, text: str, mode: int, owner: Owner) -> None:

@@ -416,14 +416,47 @@ def _check_store() -> str:
     settings = settings_module.load()
     store = Objects(settings)
     try:
-        asyncio.run(store.try_out())
+        asyncio.run(_try_store(store))
     except Refusal as error:
         raise Stop(
             f"{error} Check PACKAGE_BUCKET_NAME, S3_ENDPOINT, AWS_REGION and the keys."
             if settings.package_bucket_name
             else f"{error} Check the rights and the room of {settings.objects_directory}."
         ) from None
-    return f"bucket {settings.package_bucket_name}" if settings.package_bucket_name else str(settings.objects_directory)
+    if not settings.package_bucket_name:
+        return str(settings.objects_directory)
+    key = f"check/{secrets.token_hex(8)}"
+    try:
+        _try_signed_urls(store, key)
+    finally:
+        asyncio.run(store.remove([key]))
+    return f"bucket {settings.package_bucket_name}"
+
+
+async def _try_store(store: Objects) -> None:
+    await store.try_out()
+    await store.probe()
+
+
+def _try_signed_urls(store: Objects, key: str) -> None:
+    """Upload and download as clients do, under the address that they are given."""
+    _, [put] = store.signer.upload_urls([key], [key])
+    try:
+        _ask(put, "PUT", body=b"check")
+        same = _ask(store.signer.urls([key])[0]).read() == b"check"
+    except HTTPError as error:
+        raise Stop(
+            f"The store refuses a signed URL with status {error.code}. "
+            "Check S3_ENDPOINT, AWS_REGION, the keys and this host's clock."
+        ) from None
+    except (OSError, HTTPException) as error:
+        raise _Doubt(
+            f"The store cannot be reached where S3_ENDPOINT leads clients, at least from here: {error}"
+        ) from None
+    if not same:
+        raise Stop(
+            "What was uploaded with a signed URL was not there afterwards. Check S3_ENDPOINT and the bucket's name."
+        )
 
 
 def _check_mail() -> str:
@@ -481,8 +514,10 @@ def _check_registry() -> str:
     raise _Doubt(f"It does not answer ({'; '.join(reasons)}). Start it, or look into its log.")
 
 
-def _ask(address: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({})) -> HTTPResponse:
-    request = Request(address, method=method, headers=dict(headers))  # noqa: S310
+def _ask(
+    address: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
+) -> HTTPResponse:
+    request = Request(address, body, dict(headers), method=method)  # noqa: S310
     own = urlsplit(address).hostname in ("127.0.0.1", "localhost")  # no proxy leads there
     answer: HTTPResponse = build_opener(*[ProxyHandler({})] * own).open(request, timeout=5)
     return answer

@@ -253,6 +253,10 @@ def doubts() -> list[str]:
         found.append("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ; AWS_SECRET_KEY is used. Unset one of them.")
     if ignored := [name for name in IGNORED if given.get(name)]:
         found.append(f"Set, but without any effect: {', '.join(ignored)}. Unset them.")
+    for name in ("REGISTRY_URL", "CATALOG_URL"):
+        address = urlsplit(given.get(name) or "")
+        if address.scheme == "http" and address.hostname not in ("localhost", "127.0.0.1"):
+            found.append(f"{name} begins with http: passwords and tokens can be read on their way. Put TLS before it.")
     return found
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -16,12 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import boto3
+import obstore
 import pytest
 from hypothesis import example, given, strategies as st
 
 from quilt_registry import settings as settings_module
 from quilt_registry.operate import cli
-from tests.registry import Registry, new_name, run_sql
+from tests.registry import Registry, free_port, new_name, run_sql
 from tests.s3server import S3Server
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +96,16 @@ def test_a_home_that_units_cannot_name_is_refused(tmp_path: Path, home: str) -> 
     assert (done.returncode, done.stdout) == (1, "")
     assert "absolute path" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_in_the_home_leads_root_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "host/home/ec2-user").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    (tmp_path / "host/home/ec2-user/env").symlink_to(tmp_path / "elsewhere")
+    done = run("host", "install", "--root", tmp_path / "host")
+    assert done.returncode == 1
+    assert "home/ec2-user/env" in done.stderr
+    assert mode(tmp_path / "elsewhere") == 0o755
 
 
 def test_a_missing_home_is_named() -> None:
@@ -239,6 +251,20 @@ def test_a_restart_says_how_it_went(tmp_path: Path, systemctl: str, curl: str, s
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls[:2] == ["start quilt-registry.socket", "restart quilt-registry.service"]
     assert len(calls) == (3 if status == 0 else 2)
+
+
+def test_the_nightly_backup_replaces_that_of_a_week_ago(tmp_path: Path, new_database: Callable[[], str]) -> None:
+    unit = (SYSTEMD / "quilt-registry-backup.service").read_text()
+    [line] = re.findall(r"^ExecStart=(.*)", unit, re.MULTILINE)
+    line = line.replace("$$", "$").replace("%%", "%")  # as systemd does
+    program = "/opt/quilt-registry/current/bin/quilt-registry"
+    words = shlex.split(line.replace(program, f"{sys.executable} -m quilt_registry"))
+    (tmp_path / "backups").mkdir()  # as StateDirectory= does
+    registry = Registry(tmp_path, new_database())
+    for _ in range(2):
+        subprocess.run(words, cwd=tmp_path, env={**registry.environment, "LC_ALL": "C.UTF-8"}, check=True)
+    names = sorted(path.name for path in (tmp_path / "backups").iterdir())
+    assert re.fullmatch(r"(\w+day)\.dump \1\.dump\.json", " ".join(names))
 
 
 # ------------------------------------------------------------------------------------------------ host env
@@ -473,6 +499,23 @@ def test_what_pages_may_do_with_the_bucket(s3: S3Server, new_database: Callable[
         bucket.delete_bucket_cors(Bucket="packages")
 
 
+def test_signed_urls_are_tried_as_clients_use_them(
+    s3: S3Server, registry: Registry, new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    given = {**s3.settings, "S3_INTERNAL_ENDPOINT": s3.endpoint}
+    url = new_database()
+    for endpoint, state, says in (
+        (s3.endpoint, "ok", "bucket packages"),
+        (f"http://127.0.0.1:{free_port()}", "warning", "where S3_ENDPOINT leads clients"),
+        (registry.url, "failed", "refuses a signed URL with status 404"),
+    ):
+        found = findings(Registry(tmp_path, url, **{**given, "S3_ENDPOINT": endpoint}))["store"]
+        assert found[0] == state, found
+        assert says in found[1]
+        assert "Signature" not in found[1]
+    assert not [each for page in obstore.list(s3.bucket, "check") for each in page]
+
+
 def test_check_shows_no_secret(new_database: Callable[[], str], tmp_path: Path) -> None:
     given = {
         "DATABASE_URL": f"postgresql://somebody:{SECRET}@127.0.0.1:9/none",
@@ -497,9 +540,12 @@ def test_check_shows_no_secret(new_database: Callable[[], str], tmp_path: Path) 
         assert "STRIPE_SECRET_KEY" in done.stdout
 
 
-def test_settings_of_the_original_without_effect_are_logged(new_database: Callable[[], str], tmp_path: Path) -> None:
-    registry = Registry(tmp_path, new_database(), QUILT_SERVER_CONFIG="dev.py", UWSGI_PORT="9000", STRIPE_KEY=SECRET)
+def test_what_is_probably_not_meant_is_logged_once(new_database: Callable[[], str], tmp_path: Path) -> None:
+    given = {"QUILT_SERVER_CONFIG": "dev.py", "UWSGI_PORT": "9000", "STRIPE_KEY": SECRET, "NGINX_PORT": ""}
+    registry = Registry(tmp_path, new_database(), **given, CATALOG_URL="http://quilt.example.com")
     assert registry.start().stop() == 0
     log = registry.log.read_text()
     assert log.count("Set, but without any effect: QUILT_SERVER_CONFIG, STRIPE_KEY, UWSGI_PORT.") == 1
+    assert log.count("CATALOG_URL begins with http:") == 1
+    assert "REGISTRY_URL begins" not in log
     assert "hunter2" not in log
