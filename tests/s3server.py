@@ -151,6 +151,14 @@ class S3Server:
         """The bucket, past the registry."""
         return S3Signer("packages", self.endpoint, "us-east-1", self.access_key, self.secret_key, 600).store()
 
+    def add_key(self, access_key: str, secret_key: str) -> None:
+        """Give the bucket's user one more key."""
+        keys = f"--access-key={access_key} --secret-key={secret_key}"
+        self._run(f"radosgw-admin -n client.rgw key create --uid=tests --key-type=s3 {keys}")
+
+    def remove_key(self, access_key: str) -> None:
+        self._run(f"radosgw-admin -n client.rgw key rm --uid=tests --key-type=s3 --access-key={access_key}")
+
     def start(self) -> None:
         """Install what is missing, start, and make the bucket. Raises NotToBeHadError."""
         _install()
