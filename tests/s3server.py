@@ -1,7 +1,8 @@
 """A real S3-compatible store on the loopback interface: one node of Ceph with its RADOS gateway, all in memory.
 
 It comes from the distribution's packages, which are installed when they are missing and this runs as root. A few
-seconds to start, nothing left when it is stopped or when the tests are killed.
+seconds to start, nothing left when it is stopped or when the tests are killed. Another store that runs already and is
+empty is tried instead with TEST_S3_ENDPOINT, TEST_S3_ACCESS_KEY and TEST_S3_SECRET_KEY.
 """
 
 from __future__ import annotations
@@ -161,9 +162,15 @@ class S3Server:
 
     def start(self) -> None:
         """Install what is missing, start, and make the bucket. Raises NotToBeHadError."""
+        if given := os.environ.get("TEST_S3_ENDPOINT"):
+            self.endpoint = given
+            self.access_key, self.secret_key = os.environ["TEST_S3_ACCESS_KEY"], os.environ["TEST_S3_SECRET_KEY"]
+            self._make_bucket()
+            return
         _install()
         try:
             self._start(_free_ports(68))
+            self._make_bucket()
         except BaseException:
             self.stop()
             raise
@@ -191,6 +198,8 @@ class S3Server:
         self._wait(self._answers)
         keys = f"--access-key={self.access_key} --secret-key={self.secret_key}"
         self._run(f"radosgw-admin -n client.rgw user create --uid=tests --display-name=tests {keys}")
+
+    def _make_bucket(self) -> None:
         made = httpx.put(obstore.sign(self.bucket, "PUT", "", timedelta(minutes=1)))
         if made.status_code != 200:
             raise NotToBeHadError(f"The bucket cannot be made: {made.status_code} {made.text[:300]}")
