@@ -40,7 +40,7 @@ def test_every_make_target_exists(document: Path) -> None:
 def test_every_command_and_option_exists(document: Path) -> None:
     for words in commands(document, "quilt-registry"):
         for name in words[0].split("|"):
-            if not name.islower():  # a placeholder
+            if not name.islower() or name == "--version":  # a placeholder; an option of all
                 continue
             command = cli.commands[name]
             if isinstance(command, click.Group):
