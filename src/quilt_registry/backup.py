@@ -27,7 +27,7 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.directory import Directory, is_key
 from quilt_registry.embedded import EmbeddedError
 from quilt_registry.errors import Conflict, Invalid, Unavailable
-from quilt_registry.migrations import LOCK
+from quilt_registry.migrations import take_turn
 
 # pg_restore of this release and later begins with a setting that no server before it knows.
 SETS_TRANSACTION_TIMEOUT = 17
@@ -92,7 +92,7 @@ async def dump(db: Database, new: Path) -> Header:
         await _take_time(connection)
         # A migration would wait for the dump anyway, but with all others waiting behind it. Held outside of the
         # transaction, whose snapshot must come after a migration that this waited for.
-        await connection.execute("SELECT pg_advisory_lock_shared($1)", LOCK)
+        await take_turn(connection, shared=True)
         server = connection.get_server_version().major
         program, major = _program("pg_dump", server)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -123,6 +123,11 @@ def keep(file: Path, new: Path, header: Header) -> None:
 
 def doubt(header: Header) -> str | None:
     """What an operator should know of a backup before it is needed."""
+    if database.is_ahead(header.revision):
+        return (
+            f"the schema {header.revision} is of a newer release than this one, and only that one can restore this "
+            "backup."
+        )
     if header.pg_dump >= SETS_TRANSACTION_TIMEOUT > header.server:
         return (
             f"the pg_dump that was found is of PostgreSQL {header.pg_dump}, so this can be restored into servers of "
@@ -251,7 +256,7 @@ def read(file: Path) -> Header:
         raise Invalid(f"{file} is not whole, or not the file of {place}: it has {size} bytes, not {header.bytes}.")
     if _sha256(file) != header.sha256:
         raise Invalid(f"{file} is damaged, or not the file of {place}: its SHA-256 is not {header.sha256}.")
-    if not database.is_known(header.revision):
+    if database.is_ahead(header.revision):
         raise Conflict(
             f"{file} has the schema {header.revision} of release {header.release}; this release has "
             f"{database.head()} and does not know that one. Restore with a newer release."
@@ -277,7 +282,7 @@ async def restore(db: Database, file: Path, header: Header) -> None:
     """
     async with db.connection() as connection:
         await _take_time(connection)
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)  # no migration, no other restore beside this
+        await take_turn(connection)
         program = _program_to_restore(header, connection.get_server_version().major)
         try:
             await _run(program, db.url, "--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges",

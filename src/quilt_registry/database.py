@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import time
@@ -18,6 +19,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from quilt_registry.errors import Unavailable
+from quilt_registry.migrations import TablesInUse
 
 log = logging.getLogger(__name__)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -226,26 +228,51 @@ def _translate(error: BaseException) -> None:
 def _alembic(url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["url"] = plain(url)
+    config.attributes |= {"url": plain(url), "tell": log.info}
     return config
 
 
-def migrate(url: str) -> None:
-    """Bring the schema to this release's. Two at once are safe: the second waits, then finds nothing to do."""
-    command.upgrade(_alembic(url), "head")
+def migrate(url: str, tell: Callable[[str], None] = log.info) -> None:
+    """Bring the schema to this release's, beside whoever uses it; a schema of a newer release is left as it is.
+
+    Two at once are safe: the second waits, then finds nothing to do. One that is killed can be repeated. `tell` hears
+    of each step. Raises Unavailable when the database does not answer, or is too busy to be changed.
+    """
+    config = _alembic(url)
+    config.attributes["tell"] = tell
+    try:
+        command.upgrade(config, "head")
+    except TablesInUse as error:
+        raise Unavailable(str(error)) from error
+    except Exception as error:
+        _translate(error)
+        raise
+
+
+@functools.cache
+def revisions() -> tuple[str, ...]:
+    """The schema revisions that this release knows, its own first."""
+    return tuple(each.revision for each in ScriptDirectory.from_config(_alembic("")).walk_revisions())
 
 
 def head() -> str:
-    """The schema revision that this release needs."""
-    revision = ScriptDirectory.from_config(_alembic("")).get_current_head()
-    assert revision is not None
-    return revision
+    """The schema revision of this release."""
+    return revisions()[0]
 
 
-def is_known(revision: str) -> bool:
-    """Whether a schema revision is this release's or that of one before it."""
-    revisions = ScriptDirectory.from_config(_alembic("")).walk_revisions()
-    return any(each.revision == revision for each in revisions)
+def is_behind(found: str | None) -> bool:
+    """Whether a schema is of a release before this one, or there is none: this release cannot run on it."""
+    return found is None or found in revisions()[1:]
+
+
+def is_ahead(found: str | None) -> bool:
+    """Whether a schema is of a newer release. If that is the next one, this release runs on it."""
+    return found is not None and found not in revisions()
+
+
+def standing(found: str | None) -> str:
+    """What schema there is, and which one this release has."""
+    return f"The database has the schema {found or 'of nothing yet'}, this release needs {head()}."
 
 
 async def revision(url: str) -> str | None:

@@ -54,6 +54,10 @@ DRAIN = 60  # seconds that running requests get when the registry stops
 FIRST_ADMIN = "admin"
 CLOCKS_APART = 60  # seconds that are worth a warning
 BEHIND, AHEAD, NOT_WHOLE = 3, 4, 5  # exit statuses
+NEWER = (
+    "It is of a newer release. The release right before that one runs on it, an older one does not: go on with the "
+    "upgrade, or install the newer release."
+)
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -187,7 +191,8 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
     with contextlib.suppress(_Stopped), _listening(host, port) as listener, _database() as settings:
         if own or migrate:
             database.migrate(_url(settings))
-        _check_schema(settings)
+        if newer := _check_schema(settings):
+            log.warning("%s", newer)
         password = _run(settings, _first_admin) if own else None
         announce = (settings, listener.getsockname()[:2], password, for_people)
         threading.Thread(target=_announce, args=announce, daemon=True).start()
@@ -224,13 +229,12 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _check_schema(settings: Settings) -> None:
-    found, needed = asyncio.run(database.revision(_url(settings))), database.head()
-    if found != needed:
-        raise Stop(
-            f"The database has the schema {found or 'of nothing yet'}, this release needs {needed}. "
-            "Run `quilt-registry migrate`, or start with --migrate."
-        )
+def _check_schema(settings: Settings) -> str | None:
+    """What is to be said of a schema that this release runs on, if anything is. Raises Stop if it does not."""
+    found = asyncio.run(database.revision(_url(settings)))
+    if database.is_behind(found):
+        raise Stop(f"{database.standing(found)} Run `quilt-registry migrate`, or start with --migrate.")
+    return f"{database.standing(found)} {NEWER}" if database.is_ahead(found) else None
 
 
 async def _first_admin(db: Database) -> str | None:
@@ -311,16 +315,16 @@ def migrate(only_look: bool) -> None:
     with _database(join=True) as settings:
         if only_look:
             sys.exit(_compare_schemas(settings))
-        database.migrate(_url(settings))
-        click.echo(f"The database has the schema {database.head()}.")
+        database.migrate(_url(settings), click.echo)
+        click.echo(_check_schema(settings) or f"The database has the schema {database.head()}.")
 
 
 def _compare_schemas(settings: Settings) -> int:
-    found, needed = asyncio.run(database.revision(_url(settings))), database.head()
-    click.echo(f"The database has the schema {found or 'of nothing yet'}, this release needs {needed}.")
-    if found == needed:
-        return 0
-    return BEHIND if found is None or database.is_known(found) else AHEAD
+    found = asyncio.run(database.revision(_url(settings)))
+    click.echo(database.standing(found))
+    if database.is_behind(found):
+        return BEHIND
+    return AHEAD if database.is_ahead(found) else 0
 
 
 @cli.command("create-admin")
@@ -399,7 +403,7 @@ def _finding(part: str, work: Callable[[], str]) -> Finding:
 
 def _check_database() -> str:
     with _database(join=True) as settings:
-        _check_schema(settings)
+        newer = _check_schema(settings)
         version = _run(settings, lambda db: db.fetchval("SHOW server_version"))
         its_time = _run(settings, lambda db: db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
     ahead = time.time() - its_time
@@ -409,6 +413,8 @@ def _check_database() -> str:
             f"This host's clock is {abs(ahead):.0f} seconds {where} the database's. Signed URLs and sign-ins need the "
             "right time: let NTP set both clocks."
         )
+    if newer:
+        raise _Doubt(newer)
     return f"PostgreSQL {version}, schema {database.head()}"
 
 

@@ -24,7 +24,7 @@ class Readiness:
     """Looks at the parts. However many ask, one look goes on at a time."""
 
     def __init__(self, db: Database, store: Objects):
-        self.db, self.store, self.needed = db, store, database.head()
+        self.db, self.store = db, store
         self._looking = asyncio.Lock()
         self._look_at_store: asyncio.Task[str] | None = None
         self._state: dict[str, str] = {}
@@ -57,12 +57,12 @@ class Readiness:
             async with asyncio.timeout(LIMIT):
                 found = await self.db.fetchval("SELECT version_num FROM alembic_version")
         except asyncpg.UndefinedTableError:
-            found = "of nothing yet"
+            found = None
         except (Unavailable, TimeoutError, asyncpg.PostgresError) as error:
             self._reasons["database"] = error.__cause__ or error
             return "The database does not answer.", "Not known while the database does not answer."
-        if found != self.needed:
-            return OK, f"The database has the schema {found}, this release needs {self.needed}."
+        if database.is_behind(found):
+            return OK, database.standing(found)
         return OK, OK
 
     async def _store(self) -> str:

@@ -1,14 +1,16 @@
 """People: activation and reset links, personal tokens, letters, invitations, comments, limits, the audit trail."""
 
-from quilt_registry.migrations import run
+from quilt_registry.migrations import change
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Only adds: the release before this one runs on it."""
-    run("""
+    """Rows of token are written anew for their id: 0.2 s for 100,000 sign-ins."""
+    change(
+        "account, token, package, instance, package_search, event",
+        """
 -- Registered, but the link in the letter was not followed yet. Such an account is not active.
 ALTER TABLE account ADD COLUMN awaits_activation boolean NOT NULL DEFAULT false;
 
@@ -76,9 +78,6 @@ CREATE INDEX allowance_ends ON allowance (ends_at);
 
 -- The newest push; what is sorted by it need not look at the instances.
 ALTER TABLE package ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
-UPDATE package p SET updated_at = coalesce(
-    (SELECT max(i.updated_at) FROM instance i WHERE i.package_id = p.id), p.created_at);
-CREATE INDEX package_updated ON package (updated_at);
 
 -- User metadata that search looks at: the objects of an instance, 32 bytes each, and their text, read once an object.
 ALTER TABLE instance ADD COLUMN metadata bytea NOT NULL DEFAULT '';
@@ -99,22 +98,14 @@ ALTER TEXT SEARCH CONFIGURATION unstemmed ALTER MAPPING REPLACE pg_catalog.simpl
 ALTER TABLE package_search
     ADD COLUMN names tsvector NOT NULL DEFAULT '',
     ADD COLUMN nodes tsvector NOT NULL DEFAULT '';
-UPDATE package_search SET names = ts_filter(words, '{a,b}'), nodes = strip(ts_filter(words, '{c}'));
-CREATE INDEX package_search_nodes ON package_search USING gin (nodes) WITH (fastupdate = off);
 ALTER INDEX package_search_words SET (fastupdate = off);
 
 -- Whom something was done to: the account that was disabled, the user who was given access.
 ALTER TABLE event ADD COLUMN subject text;
--- The audit is read a kind at a time, the newest first (auditing.py), by who, to whom, on what package, or as it is.
-CREATE INDEX event_kind ON event (kind, created_at, id);
-CREATE INDEX event_account_kind ON event (account, kind, created_at, id);
-CREATE INDEX event_subject_kind ON event (subject, kind, created_at, id) WHERE subject IS NOT NULL;
-CREATE INDEX event_package_kind ON event (owner, package, kind, created_at, id);
--- Nothing has read through these yet, and each event is written to every index.
-DROP INDEX event_account, event_package;
 
 CREATE FUNCTION event_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'Rows of the audit trail are only ever added.'; END $$;
 CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event
     FOR EACH STATEMENT EXECUTE FUNCTION event_is_append_only();
-""")
+""",
+    )
