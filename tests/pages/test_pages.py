@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from html import unescape
+from importlib.metadata import version
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -68,6 +69,10 @@ def test_signing_in_leads_home_and_shows_who_is_signed_in(visitor: httpx.Client,
     answer = sign_in(visitor, " anna ")
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert "anna" in visitor.get("/").text
+
+
+def test_the_foot_of_a_page_tells_the_release(visitor: httpx.Client) -> None:
+    assert f"Quilt Registry {version('quilt-registry')}" in visitor.get("/signin").text
 
 
 def test_a_wrong_password_keeps_the_name_and_not_the_password(visitor: httpx.Client, anna: Person) -> None:

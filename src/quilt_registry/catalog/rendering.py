@@ -9,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 
+from quilt_registry import __version__
+
 HEADERS = {
     # Everything comes from here; no script, no framing.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -25,6 +27,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_templates.globals["release"] = __version__
 
 
 def render(request: Request[Any, Any, Any], template: str, status: int = 200, **values: Any) -> Response[str]:
