@@ -1,0 +1,149 @@
+"""Debian's nginx as a process of the tests, and an authority whose certificates nobody else trusts."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.mailbox import wait_until
+from tests.s3server import PATH, NotToBeHadError
+
+# What Debian's nginx.conf has around the files of sites, with paths of its own.
+AROUND = """
+{user}
+daemon off;
+worker_processes 2;
+pid {home}/pid;
+events {{ worker_connections 768; }}
+http {{
+    sendfile on;
+    tcp_nopush on;
+    types_hash_max_size 2048;
+    default_type application/octet-stream;
+    ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;
+    ssl_prefer_server_ciphers on;
+    access_log {home}/access.log;
+    client_body_temp_path {home}/body;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    gzip on;
+    include {home}/site.conf;
+}}
+"""
+
+
+class Nginx:
+    """nginx with a file as it lies in /etc/nginx/sites-enabled. All that it writes is in `home`."""
+
+    def __init__(self, home: Path, configuration: str):
+        home.mkdir(parents=True, exist_ok=True)
+        self.home, self.process = home, None
+        user = "user root;" if os.geteuid() == 0 else ""  # the homes of tests are closed to all others
+        (home / "nginx.conf").write_text(AROUND.format(user=user, home=home))
+        self._write(configuration)
+
+    process: subprocess.Popen[bytes] | None
+
+    def start(self) -> Nginx:
+        """Start it and wait until it serves; it ends with this process. Raises NotToBeHadError if there is no nginx."""
+        if not shutil.which("nginx", path=PATH):
+            raise NotToBeHadError("There is no nginx. Install the Debian package nginx-light.")
+        self._run("-t")
+        with open(self.home / "out", "wb") as out:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *self._command()], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        wait_until(lambda: len(self._workers()) == 2, says=self.errors)
+        return self
+
+    def reload(self, configuration: str) -> None:
+        """Serve by another configuration from now on, as `systemctl reload nginx` does; what runs comes to its end."""
+        self._write(configuration)
+        self._run("-t")
+        before = self._workers()
+        self._run("-s", "reload")
+        wait_until(lambda: len(self._workers()) == 2 and not self._workers() & before, says=self.errors)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(20)
+            self.process = None
+
+    def errors(self) -> str:
+        """The log of errors."""
+        return (self.home / "error.log").read_text()
+
+    def _write(self, configuration: str) -> None:
+        (self.home / "site.conf").write_text(configuration)
+
+    def _command(self) -> list[str]:
+        program = shutil.which("nginx", path=PATH) or "nginx"
+        return [program, "-e", f"{self.home}/error.log", "-p", f"{self.home}", "-c", f"{self.home}/nginx.conf"]
+
+    def _run(self, *arguments: str) -> None:
+        done = subprocess.run([*self._command(), *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def _workers(self) -> set[str]:
+        """The ids of the processes that take connections, not of those that only end what they have begun."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.errors()
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return {child for child in children if "shutting down" not in _title(child)}
+
+
+def _title(process: str) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:  # it has ended
+        return "shutting down"
+
+
+class Authority:
+    """Signs certificates. `certificate` is its own, for those who shall trust it."""
+
+    def __init__(self, home: Path):
+        home.mkdir(parents=True, exist_ok=True)
+        self.home, self.certificate = home, home / "authority.pem"
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of the tests")])
+        made = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
+        self.certificate.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def sign(self, *names: str) -> tuple[Path, Path]:
+        """The files of a certificate for these host names and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        made = self._builder(subject, key).add_extension(alternatives, critical=False).sign(self._key, hashes.SHA256())
+        certificate, private = self.home / f"{names[0]}.pem", self.home / f"{names[0]}.key"
+        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        private.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return certificate, private
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=2))
+        )
