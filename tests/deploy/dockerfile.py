@@ -24,7 +24,7 @@ OVERLAY = """
 
 @dataclass
 class Image:
-    """A stage: the files in `added` lie over those of `base`. How it is run, as instructions; how it is, by a command."""
+    """A stage: files in `added` that lie over those of `base`, and how it is run. `health` is a command that asks."""
 
     base: Path
     added: Path

@@ -1,0 +1,57 @@
+"""checkov reads what is deployed, and finds nothing but what was decided otherwise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.tools import run
+
+ROOT = Path(__file__).parents[2]
+
+# What it asks for, of which resource, and why not.
+OF_AWS = {
+    ("CKV_AWS_260", "AWS::EC2::SecurityGroup.ElbSecurityGroup"): "port 80 only sends people to 443",
+    ("CKV_AWS_18", "AWS::S3::Bucket.Bucket"): "access logs cost; the registry has its audit",
+    ("CKV_AWS_91", "AWS::ElasticLoadBalancingV2::LoadBalancer.LoadBalancer"): "likewise; it logs its requests",
+    ("CKV_AWS_40", "AWS::IAM::Policy.RegistryUserPolicy"): "there is one machine user, and no group to put it in",
+    ("CKV_AWS_149", "AWS::SecretsManager::Secret.SigningSecret"): "the service's own key is enough",
+    ("CKV_AWS_149", "AWS::SecretsManager::Secret.RegistrySecret"): "the service's own key is enough",
+    ("CKV_AWS_16", "AWS::RDS::DBInstance.Database"): "it is encrypted, unless a snapshot says for itself",
+    ("CKV_AWS_157", "AWS::RDS::DBInstance.Database"): "a standby doubles the price: the parameter DBMultiAZ",
+    ("CKV_AWS_118", "AWS::RDS::DBInstance.Database"): "the alarms of alarms.yaml are enough",
+    ("CKV_AWS_161", "AWS::RDS::DBInstance.Database"): "nobody signs in to the database by IAM",
+    ("CKV_AWS_88", "AWS::EC2::Instance.RegistryInstance"): "operators come by SSH from SshInputCIDR",
+}
+PODS = ("Deployment.default.quilt-registry", "Job.default.quilt-registry-migrate-0.1.0")
+NAMESPACED = (*PODS, *(f"{kind}.default.quilt-registry" for kind in ("Service", "Ingress", "Secret")))
+OF_KUBERNETES = {
+    **{("CKV_K8S_11", pod): "a limit of CPU only makes pushes slow on idle nodes" for pod in PODS},
+    **{("CKV_K8S_15", pod): "a release's tag never moves" for pod in PODS},
+    **{("CKV_K8S_43", pod): "the image is the operator's own; its digest is theirs to put there" for pod in PODS},
+    **{("CKV_K8S_35", pod): "the settings are the environment, as everywhere" for pod in PODS},
+    **{("CKV_K8S_21", each): "the namespace is the operator's choice, kubectl --namespace" for each in NAMESPACED},
+}
+OF_THE_IMAGE = {("CKV_DOCKER_7", "/Dockerfile.FROM"): "BASE, which it does not read, has a version and a digest"}
+
+
+@pytest.mark.parametrize(
+    ("framework", "where", "decided"),
+    [
+        ("cloudformation", ["--file", ROOT / "deploy/aws/template.yaml"], OF_AWS),
+        ("kubernetes", ["--directory", ROOT / "deploy/kubernetes"], OF_KUBERNETES),
+        ("dockerfile", ["--file", ROOT / "Dockerfile"], OF_THE_IMAGE),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_nothing_is_found_but_what_was_decided(
+    framework: str, where: list[object], decided: dict[tuple[str, str], str]
+) -> None:
+    done = run("checkov", "--framework", framework, *where, "--skip-download", "--quiet", "--compact", "-o", "json")
+    found = json.loads(done.stdout)
+    assert found["summary"]["passed"] > 20, done.stderr
+    assert found["summary"]["parsing_errors"] == 0
+    failed = [(each["check_id"], each["resource"].replace(str(ROOT), "")) for each in found["results"]["failed_checks"]]
+    assert sorted(failed) == sorted(decided)
