@@ -1,0 +1,491 @@
+"""From the release before to this one and back, while people work; against real PostgreSQL, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from alembic import command
+
+from quilt_registry import database, embedded
+from tests.deploy.nginx import Nginx
+from tests.deploy.test_backup import refuses, succeeds
+from tests.registry import PASSWORD, Registry, new_name, run_sql
+from tests.s3server import NotToBeHadError
+from tests.test_faults import until
+
+# The release before this one. With each release this moves to the tag of the last.
+RELEASE_BEFORE = "d425b78b172f697f2f1400d29f6912a33b83bcaf"
+SCHEMA_BEFORE = "0001"
+
+LONGER = 1.5  # seconds that a migration may hold up a request
+
+Make = Callable[..., Registry]
+
+
+@pytest.fixture(scope="session")
+def release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source of the release before, out of this clone. One that lacks it skips these tests, but not in CI."""
+    there = tmp_path_factory.mktemp("release_before")
+    here = Path(__file__).parents[2]
+    done = subprocess.run(["git", "archive", RELEASE_BEFORE, "src"], cwd=here, capture_output=True)
+    if done.returncode:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"the release before: {done.stderr.decode().strip()}")
+    subprocess.run(["tar", "-x", "-C", there], input=done.stdout, check=True)
+    return there / "src"
+
+
+@pytest.fixture(scope="session")
+def template_before(postgres: str, release_before: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A registry of the release before with Anna's package, stopped. Its database is what others are copied from."""
+    name, home = new_name("template_before"), tmp_path_factory.mktemp("before")
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
+    made = Registry(home, postgres.format(name), PYTHONPATH=str(release_before))
+    succeeds(made.command("migrate"))
+    made.start().make_person("anna").push("trees", {"x": b"1", "README": b"# Trees"})
+    assert made.stop() == 0
+    return made
+
+
+@pytest.fixture
+def before(postgres: str, template_before: Registry, release_before: Path) -> Iterator[Registry]:
+    """A registry of the release before with Anna's package; not started yet."""
+    name = new_name("before")
+    of = str(template_before.database_url).partition("?")[0].rpartition("/")[2]
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name} TEMPLATE {of}")
+    made = Registry(template_before.home, postgres.format(name), PYTHONPATH=str(release_before))
+    yield made
+    if made.process and made.process.poll() is None:
+        made.stop()
+
+
+def upgraded(before: Registry) -> Registry:
+    """The same registry with this release."""
+    made = Registry(before.home, before.database_url)
+    made.environment["REGISTRY_URL"] = before.environment["REGISTRY_URL"]
+    made.port, made.url = before.port, before.url
+    return made
+
+
+def schema(registry: Registry) -> dict[str, list[str]]:
+    """All that a schema is, in words that can be compared. No index in it is half-built."""
+    queries = {
+        "columns": """SELECT table_name, ordinal_position, column_name, data_type, column_default, is_nullable,
+                             is_identity FROM information_schema.columns WHERE table_schema = 'public'""",
+        "indexes": """SELECT pg_get_indexdef(i.indexrelid), i.indisunique, c.reloptions
+                      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                      WHERE c.relnamespace = 'public'::regnamespace AND i.indisvalid""",
+        "constraints": """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated
+                          FROM pg_constraint WHERE connamespace = 'public'::regnamespace""",
+        "triggers": "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+        "functions": "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+        "search": """SELECT c.cfgname, m.maptokentype, m.mapseqno, d.dictname, d.dictinitoption
+                     FROM pg_ts_config_map m JOIN pg_ts_config c ON c.oid = m.mapcfg
+                     JOIN pg_ts_dict d ON d.oid = m.mapdict WHERE c.cfgnamespace = 'public'::regnamespace""",
+        "revision": "SELECT version_num FROM alembic_version",
+    }
+    assert registry.sql("SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid") == []
+    return {part: sorted(repr(tuple(row)) for row in registry.sql(query)) for part, query in queries.items()}
+
+
+def work_of(registry: Registry, *arguments: str) -> subprocess.Popen[str]:
+    """A command that the test goes on beside."""
+    program = [sys.executable, "-u", "-m", "quilt_registry", *arguments]
+    return subprocess.Popen(
+        program, env=registry.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def says(running: subprocess.Popen[str], line: str) -> None:
+    """Wait for a line of a command."""
+    assert running.stdout is not None
+    heard = []
+    for each in running.stdout:
+        heard.append(each)
+        if each.startswith(line):
+            return
+    raise AssertionError(f"It ended with {running.wait()} and said:\n{''.join(heard)}")
+
+
+def ends_well(running: subprocess.Popen[str]) -> str:
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+    return said
+
+
+@contextlib.contextmanager
+def left_open(registry: Registry, statement: str) -> Iterator[None]:
+    """Somebody did this in a transaction and leaves it open."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(registry.database_url))
+        runner.run(connection.execute("BEGIN"))
+        runner.run(connection.execute(statement))
+        yield
+        runner.run(connection.close())
+
+
+# ------------------------------------------------------------------------------------------------ migrations
+
+
+def revision(registry: Registry) -> str:
+    return str(registry.sql("SELECT version_num FROM alembic_version")[0][0])
+
+
+def test_two_migrations_at_once_both_end_well(before: Registry, new_database: Callable[[], str]) -> None:
+    registry = upgraded(before)
+    with left_open(registry, "SELECT FROM event"):
+        both = [work_of(registry, "migrate") for _ in range(2)]
+        time.sleep(2)
+        assert revision(registry) == SCHEMA_BEFORE
+    said = [ends_well(each) for each in both]
+    assert sorted(each.count("The schema is ") for each in said) == [0, len(database.revisions()) - 1]
+    assert sum(each.count("Waiting for the end of a migration") for each in said) == 1
+    assert schema(registry) == schema(Registry(before.home, new_database()))
+
+
+@pytest.mark.parametrize(
+    ("reached", "held", "line"),
+    [
+        (SCHEMA_BEFORE, "SELECT FROM event", "Tables that must be changed are in use"),
+        ("0002", "SELECT FROM package_search FOR UPDATE", "Filling package_search"),
+        ("0002", "INSERT INTO event (kind) VALUES ('VIEW')", "Building the index event_kind"),
+    ],
+    ids=["changing tables", "filling", "building an index"],
+)
+def test_a_migration_that_is_killed_is_repeated(
+    before: Registry, new_database: Callable[[], str], reached: str, held: str, line: str
+) -> None:
+    """Also at once, while what stopped the first still stops the second."""
+    registry = upgraded(before)
+    command.upgrade(database._alembic(str(registry.database_url)), reached)
+    with left_open(registry, held):
+        running = work_of(registry, "migrate")
+        says(running, line)
+        time.sleep(0.5)
+        running.kill()
+        assert running.wait() == -signal.SIGKILL
+        again = work_of(registry, "migrate")
+        says(again, line)
+    ends_well(again)
+    assert schema(registry) == schema(Registry(before.home, new_database()))
+    assert registry.sql("SELECT names @@ 'tree', nodes @@ 'x' FROM package_search") == [(True, True)]
+
+
+def test_a_migration_that_finds_no_moment_says_what_to_do(before: Registry) -> None:
+    registry = upgraded(before)
+    impatient = "from quilt_registry import migrations, operate; migrations.TRIES = 2; operate.main()"
+    with left_open(registry, "SELECT FROM event"):
+        done = subprocess.run(
+            [sys.executable, "-c", impatient, "migrate"], env=registry.environment, capture_output=True, text=True
+        )
+    refuses(done, "left open", "Let them end, then repeat")
+    assert revision(registry) == SCHEMA_BEFORE
+    succeeds(registry.command("migrate"))
+
+
+def test_migrations_and_backups_wait_for_each_other(before: Registry, tmp_path: Path) -> None:
+    registry, slow = upgraded(before), slow_pg_dump(tmp_path)
+    registry.environment["PATH"] = f"{slow.parent}:{os.environ['PATH']}"
+    backing_up = work_of(registry, "backup", str(tmp_path / "early.dump"))
+    until((slow.parent / "began").exists)
+    migrating = work_of(registry, "migrate")
+    says(migrating, "Waiting for the end of a migration, restore or backup")
+    assert revision(registry) == SCHEMA_BEFORE
+    (slow.parent / "go").touch()
+    assert f"schema {SCHEMA_BEFORE}" in ends_well(backing_up)
+    ends_well(migrating)
+
+
+def test_backups_wait_for_migrations_that_wait_for_nobody_in_turn(before: Registry, tmp_path: Path) -> None:
+    registry = upgraded(before)
+    command.upgrade(database._alembic(str(registry.database_url)), "0002")
+    with left_open(registry, "SELECT FROM package_search FOR UPDATE"):
+        migrating = work_of(registry, "migrate")
+        says(migrating, "Filling package_search")
+        backing_up = work_of(registry, "backup", str(tmp_path / "late.dump"))
+        says(backing_up, "Waiting for the end of a migration, restore or backup")
+    ends_well(migrating)
+    assert f"schema {database.head()}" in ends_well(backing_up)
+
+
+def slow_pg_dump(folder: Path) -> Path:
+    """The real one, that says when it begins, and waits to be let go."""
+    script = folder / "bin" / "pg_dump"
+    script.parent.mkdir()
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] || touch {script.parent}/began\n'
+        f'while [ "$1" != --version ] && [ ! -e {script.parent}/go ]; do sleep 0.05; done\n'
+        f'exec {embedded.programs()}/pg_dump "$@"\n'
+    )
+    script.chmod(0o755)
+    return script
+
+
+def test_a_dump_of_the_release_before_is_restored_into_this_one(
+    before: Registry, postgres: str, tmp_path: Path
+) -> None:
+    file, name = tmp_path / "before.dump", new_name("restored")
+    succeeds(upgraded(before).command("backup", str(file)))
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
+    restored = Registry(before.home, postgres.format(name))
+    assert f"brought to {database.head()}" in succeeds(restored.command("restore", str(file)))
+    anna = restored.start().sign_in("anna")
+    [top_hash] = [each["hash"] for each in anna.get("/api/log/anna/trees/").json()["logs"]]
+    anna.install("anna", "trees", top_hash)
+    assert anna.get("/api/search/", params={"q": "tree"}).json()["packages"]
+    assert restored.stop() == 0
+
+
+# ------------------------------------------------------------------------------------------------ people at work
+
+
+class Member(threading.Thread):
+    """Somebody who works with packages all the time; what they did, what failed, and how long they waited."""
+
+    def __init__(self, registry: Registry, name: str):
+        super().__init__()
+        self.person = registry.make_person(name)
+        self.did, self.failed, self.pushed = Counter[str](), list[str](), list[str]()
+        self.longest, self.over = 0.0, threading.Event()
+        for client in (self.person.http, self.person.transfers):
+            client.event_hooks = {"request": [self._begin], "response": [self._end]}
+
+    def _begin(self, request: httpx.Request) -> None:
+        request.extensions["began"] = time.monotonic()
+
+    def _end(self, response: httpx.Response) -> None:
+        self.longest = max(self.longest, time.monotonic() - response.request.extensions["began"])
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            for work in (self.push, self.install, self.tag, self.read, self.search, self.share, self.sign_in):
+                try:
+                    work()
+                    self.did[work.__name__] += 1
+                except Exception as error:
+                    self.failed.append(f"{work.__name__}: {error!r}")
+
+    def push(self) -> None:
+        data = f"{self.person.name} {len(self.pushed)}".encode()
+        files = {"mine": data, "README": b"# Of " + data, "g": {"both": b"the same for all"}}
+        self.pushed.append(self.person.push("work", files, is_team=True))
+
+    def install(self) -> None:
+        self.person.install(self.person.name, "work", self.pushed[-1])
+        self.person.install(self.person.name, "work", self.pushed[0], subpath="g")
+
+    def tag(self) -> None:
+        address = f"/api/tag/{self.person.name}/work/"
+        assert self.person.put(address + "good", json={"hash": self.pushed[-1]}).status_code == 200
+        assert {"good", "latest"} == {each["tag"] for each in self.person.get(address).json()["tags"]}
+
+    def read(self) -> None:
+        name = self.person.name
+        for address in (f"package/{name}/", f"package/{name}/work/", f"log/{name}/work/", f"access/{name}/work/", "me"):
+            assert self.person.get(f"/api/{address}").status_code == 200
+
+    def search(self) -> None:
+        found = self.person.get("/api/search/", params={"q": f"{self.person.name} work"}).json()["packages"]
+        assert [self.person.name, "work"] in [[each["owner"], each["name"]] for each in found]
+
+    def share(self) -> None:
+        address = f"/api/access/{self.person.name}/work/ada"
+        assert self.person.put(address).status_code == 200
+        assert self.person.delete(address).status_code == 200
+
+    def sign_in(self) -> None:
+        answer = self.person.post("/api/login", json={"username": self.person.name, "password": PASSWORD})
+        token = answer.raise_for_status().json()["token"]
+        assert self.person.get("/api/me", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+@contextlib.contextmanager
+def at_work(registry: Registry, *names: str) -> Iterator[list[Member]]:
+    """Members who work for the length of the block. Nothing that they do fails, and nothing that they did is lost."""
+    registry.make_person("ada")
+    members = [Member(registry, name) for name in names]
+    for member in members:
+        member.start()
+    try:
+        yield members
+    finally:
+        for member in members:
+            member.over.set()
+        for member in members:
+            member.join()
+    assert [problem for member in members for problem in member.failed] == []
+    for member in members:
+        assert len(set(member.pushed)) == member.did["push"]
+        for top_hash in member.pushed:
+            member.person.install(member.person.name, "work", top_hash)
+
+
+def longest(members: list[Member]) -> float:
+    """How long somebody waited for the beginning of an answer since this was asked before, in seconds."""
+    found = max(member.longest for member in members)
+    for member in members:
+        member.longest = 0.0
+    return found
+
+
+LARGE = """
+INSERT INTO account (name, email) VALUES ('otto', 'otto@example.com');
+INSERT INTO token (digest, account_id, expires_at)
+    SELECT sha256(i::text::bytea), id, now() + interval '90 days' FROM account, generate_series(1, 20000) i
+    WHERE name = 'otto';
+INSERT INTO package (owner_id, owner, name)
+    SELECT id, name, 'p' || i FROM account, generate_series(1, 20000) i WHERE name = 'otto';
+INSERT INTO instance
+    (package_id, top_hash, pages, entries, size, preview, file_types, names, created_by, updated_by, updated_at)
+    SELECT id, sha256(name::bytea), '', 0, 0, '', '', '', owner, owner, now() - id * interval '1 h' FROM package
+    WHERE owner = 'otto';
+INSERT INTO package_search
+    SELECT id, setweight(to_tsvector('english', owner || ' ' || name), 'A')
+            || setweight(to_tsvector('english', 'leaf' || id), 'C')
+            || setweight(to_tsvector('english', (SELECT string_agg('word' || (id * j) % 5000, ' ')
+                                                 FROM generate_series(1, 20) j)), 'D')
+    FROM package WHERE owner = 'otto';
+INSERT INTO event (created_at, kind, account, owner, package, package_id)
+    SELECT now() - i * interval '1 s', (ARRAY['PUSH', 'INSTALL', 'VIEW'])[i % 3 + 1], 'otto', 'otto', 'p' || i % 20000,
+           i % 20000 FROM generate_series(1, 300000) i;
+"""
+
+
+@pytest.mark.slow
+def test_large_tables_are_migrated_while_people_work_with_the_release_before(
+    before: Registry, new_database: Callable[[], str]
+) -> None:
+    """And while somebody left a transaction open, as who dumps by hand does."""
+    for statement in LARGE.split(";\n"):
+        before.sql(statement)
+    before.start()
+    with at_work(before, "ben", "carl", "dora") as members:
+        time.sleep(1)
+        usual = longest(members)
+        with left_open(before, "SELECT FROM event LIMIT 1"):
+            migrating = work_of(upgraded(before), "migrate")
+            says(migrating, "Tables that must be changed are in use")
+            time.sleep(1.5)
+        ends_well(migrating)
+        waited = longest(members)
+    assert waited < usual + LONGER
+    assert before.stop() == 0
+    assert schema(before) == schema(Registry(before.home, new_database()))
+    unfilled = """SELECT p.name FROM package p JOIN instance i ON i.package_id = p.id
+                                JOIN package_search s ON s.package_id = p.id
+                  WHERE p.owner = 'otto' AND (p.updated_at <> i.updated_at OR s.names = '' OR s.nodes = '')"""
+    assert before.sql(unfilled) == []
+
+
+# ------------------------------------------------------------------------------------------------ releases side by side
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[Nginx]:
+    """Serves nothing yet."""
+    made = Nginx(tmp_path / "nginx", "")
+    try:
+        made.start()
+    except NotToBeHadError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    yield made
+    made.stop()
+
+
+def balancing(front: Registry, *backs: Registry, out: Registry | None = None) -> str:
+    """How nginx spreads requests over processes, but for one that is taken out.
+
+    It closes kept connections when it is reloaded, perhaps under a request that is on its way. Clients try again then;
+    here nothing is kept, and nothing is tried again.
+    """
+    servers = " ".join(f"server 127.0.0.1:{each.port}{' down' * (each is out)};" for each in backs)
+    return f"""
+upstream registry {{ {servers} }}
+server {{
+    listen 127.0.0.1:{front.port};
+    keepalive_timeout 0;
+    location / {{
+        proxy_pass http://registry;
+        proxy_next_upstream off;
+        proxy_set_header Host $http_host;
+    }}
+}}
+"""
+
+
+@pytest.mark.slow
+def test_a_rolling_upgrade_costs_nobody_a_request(before: Registry, nginx: Nginx) -> None:
+    front = Registry(before.home, before.database_url)  # what people talk to: nginx is there
+    olds = [Registry(before.home, before.database_url, PYTHONPATH=before.environment["PYTHONPATH"]) for _ in range(2)]
+    news = []
+    for old in olds:
+        old.environment["REGISTRY_URL"] = front.url
+        old.start()
+    nginx.reload(balancing(front, *olds))
+    try:
+        with at_work(front, "ben", "carl", "dora") as members:
+            time.sleep(1)
+            ends_well(work_of(upgraded(olds[0]), "migrate"))
+            for old in olds:
+                nginx.reload(balancing(front, *olds, out=old))
+                time.sleep(1)  # what it was given before comes to its end
+                assert old.stop() == 0
+                news.append(upgraded(old).start())
+                until(lambda: news[-1].nobody().get("/readyz").status_code == 200)
+                nginx.reload(balancing(front, *olds))
+                did = sum(member.did.total() for member in members)
+                until(lambda did=did: sum(member.did.total() for member in members) > did + 20)
+        assert all(members[0].did.values())
+    finally:
+        for each in (*olds, *news):
+            if each.process and each.process.poll() is None:
+                each.stop()
+
+
+def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp_path: Path) -> None:
+    """So that a rollback is a start of the release before; and nothing is damaged."""
+    registry, newer = own_registry(), "It is of a newer release"
+    anna = registry.make_person("anna")
+    first = anna.push("trees", {"x": b"1"})
+    registry.sql("ALTER TABLE package ADD COLUMN color text NOT NULL DEFAULT 'green'")
+    registry.sql("UPDATE alembic_version SET version_num = '9999'")
+    time.sleep(1.1)  # an answer of /readyz is good for a second
+    assert anna.get("/readyz").status_code == 200
+    second = anna.push("trees", {"x": b"2"})
+    assert registry.stop() == 0
+
+    assert newer in succeeds(registry.command("migrate"))
+    assert registry.command("migrate", "--check").returncode == 4
+    assert revision(registry) == "9999"
+    registry.start()
+    assert registry.log.read_text().count(newer) == 1
+    assert anna.get("/readyz").status_code == 200
+    anna.push("trees", {"x": b"3"})
+    for top_hash in (first, second):
+        anna.install("anna", "trees", top_hash)
+    assert f"database  warning: The database has the schema 9999, this release needs {database.head()}. {newer}" in (
+        succeeds(registry.command("check"))
+    )
+    new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
+    succeeds(registry.command(*new, input="correct horse\n"))
+    succeeds(registry.command("verify-objects"))
+
+    file = tmp_path / "a.dump"
+    done = registry.command("backup", str(file))
+    assert "schema 9999" in succeeds(done)
+    assert "only that one can restore this backup" in done.stderr
+    refuses(registry.command("restore", str(file)), "Restore with a newer release")
