@@ -1,4 +1,4 @@
-"""Debian's nginx as a process of the tests, and an authority whose certificates nobody else trusts."""
+"""Debian's nginx with the documented file, and an authority whose certificates nobody else trusts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from cryptography.x509.oid import NameOID
 from tests.mailbox import wait_until
 from tests.s3server import PATH, NotToBeHadError
 
-# What Debian's nginx.conf has around the files of sites, with paths of its own.
+DOCUMENTED = Path(__file__).parents[2] / "deploy" / "proxy" / "nginx.conf"
+# What Debian's nginx.conf has around the files of sites, with paths of its own; its OpenSSL may speak any TLS.
 AROUND = """
 {user}
 daemon off;
 worker_processes 2;
+error_log {home}/error.log warn;
 pid {home}/pid;
 events {{ worker_connections 768; }}
 http {{
@@ -30,6 +32,7 @@ http {{
     default_type application/octet-stream;
     ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;
     ssl_prefer_server_ciphers on;
+    ssl_ciphers DEFAULT:@SECLEVEL=0;
     access_log {home}/access.log;
     client_body_temp_path {home}/body;
     proxy_temp_path {home}/proxy;
@@ -40,6 +43,27 @@ http {{
     include {home}/site.conf;
 }}
 """
+
+
+def replaced(text: str, *changes: tuple[str, str]) -> str:
+    """A documented text with ports, paths and names of a test; each must be there to be replaced."""
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def site(plain: int, tls: int, certificate: tuple[Path, Path], *registries: int) -> str:
+    """The documented file with these ports: for HTTP, for HTTPS, of a registry, of a second one if there is one."""
+    servers = ("server 127.0.0.1:5000 ", "# server 127.0.0.1:5001 ")
+    return replaced(
+        DOCUMENTED.read_text(),
+        *((f"listen {port} ", f"listen 127.0.0.1:{here} ") for port, here in ((80, plain), (443, tls))),
+        *((f"listen [::]:{port} ", f"listen 127.0.0.2:{here} ") for port, here in ((80, plain), (443, tls))),
+        ("/etc/ssl/certs/quilt.pem", str(certificate[0])),
+        ("/etc/ssl/private/quilt.key", str(certificate[1])),
+        *((server, f"server 127.0.0.1:{port} ") for server, port in zip(servers, registries, strict=False)),
+    )
 
 
 class Nginx:
