@@ -67,8 +67,13 @@ def before(postgres: str, template_before: Registry, release_before: Path) -> It
     run_sql(postgres.format("postgres"), f"CREATE DATABASE {name} TEMPLATE {of}")
     made = Registry(template_before.home, postgres.format(name), PYTHONPATH=str(release_before))
     yield made
-    if made.process and made.process.poll() is None:
-        made.stop()
+    end(made)
+
+
+def end(*registries: Registry) -> None:
+    for each in registries:
+        if each.process and each.process.poll() is None:
+            each.stop()
 
 
 def upgraded(before: Registry) -> Registry:
@@ -192,7 +197,6 @@ def test_a_migration_that_finds_no_moment_says_what_to_do(before: Registry) -> N
         )
     refuses(done, "left open", "Let them end, then repeat")
     assert revision(registry) == SCHEMA_BEFORE
-    succeeds(registry.command("migrate"))
 
 
 def test_migrations_and_backups_wait_for_each_other(before: Registry, tmp_path: Path) -> None:
@@ -276,6 +280,7 @@ class Member(threading.Thread):
                     self.did[work.__name__] += 1
                 except Exception as error:
                     self.failed.append(f"{work.__name__}: {error!r}")
+            self.over.wait(0.1)
 
     def push(self) -> None:
         data = f"{self.person.name} {len(self.pushed)}".encode()
@@ -430,30 +435,32 @@ server {{
 @pytest.mark.slow
 def test_a_rolling_upgrade_costs_nobody_a_request(before: Registry, nginx: Nginx) -> None:
     front = Registry(before.home, before.database_url)  # what people talk to: nginx is there
-    olds = [Registry(before.home, before.database_url, PYTHONPATH=before.environment["PYTHONPATH"]) for _ in range(2)]
-    news = []
-    for old in olds:
-        old.environment["REGISTRY_URL"] = front.url
-        old.start()
-    nginx.reload(balancing(front, *olds))
+    given = {"PYTHONPATH": before.environment["PYTHONPATH"], "REGISTRY_URL": front.url}
+    olds = [Registry(before.home, before.database_url, **given) for _ in range(2)]
+    news = [upgraded(old) for old in olds]
     try:
+        for old in olds:
+            old.start()
+        nginx.reload(balancing(front, *olds))
         with at_work(front, "ben", "carl", "dora") as members:
-            time.sleep(1)
-            ends_well(work_of(upgraded(olds[0]), "migrate"))
-            for old in olds:
+            work_goes_on(members)
+            ends_well(work_of(news[0], "migrate"))
+            for old, new in zip(olds, news, strict=True):
                 nginx.reload(balancing(front, *olds, out=old))
                 time.sleep(1)  # what it was given before comes to its end
                 assert old.stop() == 0
-                news.append(upgraded(old).start())
-                until(lambda: news[-1].nobody().get("/readyz").status_code == 200)
+                new.start()
+                until(lambda new=new: new.nobody().get("/readyz").is_success)
                 nginx.reload(balancing(front, *olds))
-                did = sum(member.did.total() for member in members)
-                until(lambda did=did: sum(member.did.total() for member in members) > did + 20)
-        assert all(members[0].did.values())
+                work_goes_on(members)
     finally:
-        for each in (*olds, *news):
-            if each.process and each.process.poll() is None:
-                each.stop()
+        end(*olds, *news)
+
+
+def work_goes_on(members: list[Member]) -> None:
+    """All of them have done everything since, and some more."""
+    done = {member.name: member.did.total() for member in members}
+    until(lambda: all(member.did.total() > done[member.name] + 10 for member in members))
 
 
 def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp_path: Path) -> None:
@@ -469,7 +476,6 @@ def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp
     assert registry.stop() == 0
 
     assert newer in succeeds(registry.command("migrate"))
-    assert registry.command("migrate", "--check").returncode == 4
     assert revision(registry) == "9999"
     registry.start()
     assert registry.log.read_text().count(newer) == 1
@@ -480,9 +486,6 @@ def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp
     assert f"database  warning: The database has the schema 9999, this release needs {database.head()}. {newer}" in (
         succeeds(registry.command("check"))
     )
-    new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
-    succeeds(registry.command(*new, input="correct horse\n"))
-    succeeds(registry.command("verify-objects"))
 
     file = tmp_path / "a.dump"
     done = registry.command("backup", str(file))
