@@ -201,7 +201,7 @@ class S3Server:
 
     def _make_bucket(self) -> None:
         made = httpx.put(obstore.sign(self.bucket, "PUT", "", timedelta(minutes=1)))
-        if made.status_code != 200:
+        if made.status_code not in (200, 409):  # in a store that is given, it may be there
             raise NotToBeHadError(f"The bucket cannot be made: {made.status_code} {made.text[:300]}")
 
     def _run(self, command: str, *more: str, input: str = "") -> str:

@@ -44,7 +44,7 @@ OF_THE_IMAGE = {("CKV_DOCKER_7", "/Dockerfile.FROM"): "BASE, which it does not r
         ("kubernetes", ["--directory", ROOT / "deploy/kubernetes"], OF_KUBERNETES),
         ("dockerfile", ["--file", ROOT / "Dockerfile"], OF_THE_IMAGE),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["AWS", "Kubernetes", "the image"],
 )
 def test_nothing_is_found_but_what_was_decided(
     framework: str, where: list[object], decided: dict[tuple[str, str], str]

