@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from quilt_registry import backup
+from quilt_registry.embedded import programs
 from tests import trees
 from tests.registry import Person, Registry, new_name, run_sql
 from tests.s3server import S3Server
@@ -330,9 +331,12 @@ def test_an_older_pg_dump_is_refused_with_what_to_install(registry: Registry, tm
 
 
 def _started(registry: Registry, *arguments: str) -> subprocess.Popen[str]:
-    """Start a command that the test goes on beside."""
-    command = [sys.executable, "-m", "quilt_registry", *arguments]
-    return subprocess.Popen(command, env=registry.environment, stderr=subprocess.PIPE, text=True)
+    """Start a command that the test goes on beside, as a shell does with `&`: SIGINT is switched off at first."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "quilt_registry", *arguments],
+        env=registry.environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
 
 
 def _wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
@@ -342,22 +346,31 @@ def _wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
         time.sleep(0.005)
 
 
+@pytest.fixture
+def long_dump(registry: Registry, tmp_path: Path) -> Path:
+    """Makes a backup take a minute: the file is there once pg_dump has done its work, and has not ended yet."""
+    done, real, slow = tmp_path / "dumped", programs() / "pg_dump", tmp_path / "bin" / "pg_dump"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\n{real} "$@" && [ "$1" != --version ] || exit\ntouch {done}\nexec sleep 60\n')
+    slow.chmod(0o755)
+    registry.environment["PATH"] = f"{slow.parent}:{os.environ['PATH']}"
+    return done
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_backup_that_is_stopped_leaves_no_file(registry: Registry, tmp_path: Path, how: int) -> None:
+def test_a_backup_that_is_stopped_leaves_no_file(registry: Registry, long_dump: Path, tmp_path: Path, how: int) -> None:
     registry.make_person("anna")
-    _many_objects(registry, 100_000)
     file = tmp_path / "a.dump"
     running = _started(registry, "backup", str(file))
-    dumping = "SELECT FROM pg_stat_activity WHERE application_name = 'pg_dump' AND datname = current_database()"
-    _wait_for(lambda: registry.sql(dumping))
+    _wait_for(long_dump.exists)
     running.send_signal(how)
-    _, said = running.communicate(timeout=30)
+    _, said = running.communicate(timeout=90)
     assert running.returncode != 0
     assert "Traceback" not in said
     assert not file.exists()
     if how != signal.SIGKILL:
         assert not list(tmp_path.glob("a.dump*"))
-    _wait_for(lambda: not registry.sql(dumping))
+    registry.environment["PATH"] = os.environ["PATH"]
     succeeds(registry.command("backup", str(file)))
 
 
@@ -381,22 +394,24 @@ def test_an_interrupted_restore_leaves_an_empty_database_and_says_so(
     registry: Registry, empty_database: Callable[[], str], tmp_path: Path, how: str
 ) -> None:
     registry.make_person("anna")
-    _many_objects(registry, 300_000)
     file = tmp_path / "a.dump"
     succeeds(registry.command("backup", str(file)))
     target = Registry(tmp_path / "target", empty_database())
+    target.sql("CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); END $$")
+    target.sql("CREATE EVENT TRIGGER wait ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION wait()")
     running = _started(target, "restore", str(file))
-    copying = "application_name = 'pg_restore' AND datname = current_database() AND query LIKE 'COPY public.object%'"
-    _wait_for(lambda: target.sql(f"SELECT FROM pg_stat_activity WHERE {copying}"))
+    copied = "application_name = 'pg_restore' AND datname = current_database() AND wait_event = 'PgSleep'"
+    _wait_for(lambda: target.sql(f"SELECT FROM pg_stat_activity WHERE {copied}"))
     if how == "the command is stopped":
         running.terminate()
     else:
-        target.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {copying}")
+        target.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {copied}")
     _, said = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "Nothing was restored: the database is empty." in said
     assert "Traceback" not in said
     assert tables(target.database_url) == []  # type: ignore[arg-type]
+    target.sql("DROP EVENT TRIGGER wait")
     succeeds(target.command("restore", str(file)))
 
 
