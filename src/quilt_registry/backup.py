@@ -32,6 +32,9 @@ from quilt_registry.migrations import take_turn
 # pg_restore of this release and later begins with a setting that no server before it knows.
 SETS_TRANSACTION_TIMEOUT = 17
 
+# Else the server would go on with a long statement of a program that was killed, and hold its locks.
+ENDS_WITH_US = "-c client_connection_check_interval=1s"
+
 
 class Header(Struct):
     """What a backup holds. `server` and `pg_dump` are major versions of PostgreSQL, `tables` are counts of rows."""
@@ -211,7 +214,7 @@ async def _run(program: Path, url: str, *arguments: str) -> None:
     address, password = without_password(url)
     process = await asyncio.create_subprocess_exec(
         program, *arguments, "--no-password", f"--dbname={address}",
-        env={**os.environ, "LC_ALL": "C", **({"PGPASSWORD": password} if password else {})},
+        env={**os.environ, "LC_ALL": "C", "PGOPTIONS": ENDS_WITH_US, **({"PGPASSWORD": password} if password else {})},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

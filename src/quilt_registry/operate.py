@@ -562,6 +562,7 @@ def write_env(out: Path, owner: str | None, files: tuple[Path, ...]) -> None:
 
 def _stop_like_ctrl_c() -> None:
     """Let SIGTERM end a command as Ctrl-C does: what it left half-made is removed, what it started is ended."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells switch off in what they run with &
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
