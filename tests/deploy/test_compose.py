@@ -295,11 +295,11 @@ def test_the_proxy_says_who_is_asking_and_nobody_else_does(composed: Composed) -
     assert json.loads(line)["client"] == "127.0.0.1"
 
 
-def test_the_bucket_is_made_once_and_what_is_in_it_survives(composed: Composed, anna: Person) -> None:
+def test_the_bucket_is_made_once_and_what_is_in_it_survives_a_crash(composed: Composed, anna: Person) -> None:
     top_hash = anna.push("kept", {"x": b"kept"})
     composed.make_bucket()
-    composed.processes["store"].terminate()
-    assert composed.processes["store"].wait(30) == 0
+    composed.processes["store"].kill()
+    composed.processes["store"].wait()
     composed.start_store()
     anna.install("anna", "kept", top_hash)
 
@@ -312,14 +312,16 @@ def test_objects_are_written_through_to_the_disk(composed: Composed) -> None:
 
 
 def test_the_store_passes_the_tests_of_objects(composed: Composed) -> None:
-    """All but those that count objects by the thousand, which tell nothing more of it and take a minute."""
-    keys = {"TEST_S3_ENDPOINT": "http://127.0.0.1:8333", "TEST_S3_ACCESS_KEY": "registry"}
-    secret = (composed.secrets / "store_secret").read_text()
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_s3.py", "-k", "not listed and not answer"]
+    """Those of the store alone. All of test_s3.py and test_verify_objects.py pass, too, but take two minutes."""
+    given = {
+        "TEST_S3_ENDPOINT": "http://127.0.0.1:8333",
+        "TEST_S3_ACCESS_KEY": "registry",
+        "TEST_S3_SECRET_KEY": (composed.secrets / "store_secret").read_text(),
+    }
+    chosen = "(sizes and one) or prefixes or beginning or staged or signed_urls or empty"
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_s3.py", "-k", chosen]
     done = subprocess.run(
-        [sys.executable, *words],
-        env={**os.environ, **keys, "TEST_S3_SECRET_KEY": secret, "CI": "true"},
-        capture_output=True, text=True, cwd=ROOT, timeout=250,
-    )  # fmt: skip
+        [sys.executable, *words], env=os.environ | given, capture_output=True, text=True, cwd=ROOT, timeout=250
+    )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"\b1\d passed", done.stdout)
+    assert re.search(r"\b[6-9] passed, \d+ deselected", done.stdout), done.stdout
