@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from quilt_registry import settings
-from quilt_registry.operate import DRAIN, cli
+from quilt_registry.operate import cli
+from quilt_registry.operate.service import DRAIN
 from quilt_registry.serving import LINGER
 from tests.deploy.tools import run
 

@@ -1,0 +1,213 @@
+"""`check`: what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from http.client import HTTPException, HTTPResponse
+from types import MappingProxyType
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+import click
+import msgspec
+
+from quilt_registry import database, mail, settings as settings_module
+from quilt_registry.embedded import EmbeddedError
+from quilt_registry.errors import Refusal
+from quilt_registry.mail import Post
+from quilt_registry.objects import Objects
+from quilt_registry.operate.ground import Stop, check_schema, opened, run
+from quilt_registry.settings import SettingsError
+
+CLOCKS_APART = 60  # seconds that are worth a warning
+
+
+class _Doubt(Exception):
+    """A part works, but perhaps not as it is meant to. Says what to do."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What `check` has to say of a part; `state` is ok, warning or failed."""
+
+    part: str
+    state: str
+    says: str
+
+
+@click.command()
+@click.option("--wait", default=0, type=click.IntRange(0), help="Look again for so many seconds, until all works.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of part, state and what there is to say as JSON.")
+def check(wait: int, as_json: bool) -> None:
+    """Say of each part whether it works, and what to do if not. Exit status 1 if one does not."""
+    end = time.monotonic() + wait
+    while not _all_works(findings := _findings()) and time.monotonic() < end:
+        time.sleep(1)
+    if as_json:
+        click.echo(msgspec.json.encode(findings))
+    else:
+        for each in findings:
+            click.echo(f"{each.part:9} {each.state}: " + each.says.replace("\n", "\n" + " " * 10))
+    sys.exit(1 if any(each.state == "failed" for each in findings) else 0)
+
+
+def _all_works(findings: list[Finding]) -> bool:
+    """Whether there is nothing to wait for: only a registry that does not answer yet is a warning that passes."""
+    return all(each.state == "ok" or (each.state == "warning" and each.part != "registry") for each in findings)
+
+
+def _findings() -> list[Finding]:
+    try:
+        settings, doubts = settings_module.load(), settings_module.doubts()
+    except SettingsError as error:
+        return [Finding("settings", "failed", str(error))]
+    mode = f"team {settings.team_id}" if settings.team_id else "open mode"
+    name = f", deployment {settings.deployment_id}" if settings.deployment_id else ""
+    findings = [Finding("settings", "ok", f"{settings.registry_url}, {mode}{name}")]
+    findings += [Finding("settings", "warning", doubt) for doubt in doubts]
+    parts = {"database": _check_database, "store": _check_store, "mail": _check_mail, "letters": _check_letters}
+    if settings.package_bucket_name:
+        parts["cors"] = _check_cors
+    parts["registry"] = _check_registry
+    return findings + [_finding(part, work) for part, work in parts.items()]
+
+
+def _finding(part: str, work: Callable[[], str]) -> Finding:
+    try:
+        return Finding(part, "ok", work())
+    except _Doubt as doubt:
+        return Finding(part, "warning", str(doubt))
+    except (Stop, EmbeddedError, Refusal, OSError) as error:
+        return Finding(part, "failed", str(error))
+
+
+def _check_database() -> str:
+    with opened(join=True) as settings:
+        newer = check_schema(settings)
+        version = run(settings, lambda db: db.fetchval("SHOW server_version"))
+        its_time = run(settings, lambda db: db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
+    ahead = time.time() - its_time
+    if abs(ahead) > CLOCKS_APART:
+        where = "ahead of" if ahead > 0 else "behind"
+        raise _Doubt(
+            f"This host's clock is {abs(ahead):.0f} seconds {where} the database's. Signed URLs and sign-ins need the "
+            "right time: let NTP set both clocks."
+        )
+    if newer:
+        raise _Doubt(newer)
+    return f"PostgreSQL {version}, schema {database.head()}"
+
+
+def _check_store() -> str:
+    settings = settings_module.load()
+    store = Objects(settings)
+    try:
+        asyncio.run(_try_store(store))
+    except Refusal as error:
+        raise Stop(
+            f"{error} Check PACKAGE_BUCKET_NAME, S3_ENDPOINT, AWS_REGION and the keys."
+            if settings.package_bucket_name
+            else f"{error} Check the rights and the room of {settings.objects_directory}."
+        ) from None
+    if not settings.package_bucket_name:
+        return str(settings.objects_directory)
+    key = f"check/{secrets.token_hex(8)}"
+    try:
+        _try_signed_urls(store, key)
+    finally:
+        asyncio.run(store.remove([key]))
+    return f"bucket {settings.package_bucket_name}"
+
+
+async def _try_store(store: Objects) -> None:
+    await store.try_out()
+    await store.probe()
+
+
+def _try_signed_urls(store: Objects, key: str) -> None:
+    """Upload and download as clients do, under the address that they are given."""
+    _, [put] = store.signer.upload_urls([key], [key])
+    try:
+        _ask(put, "PUT", body=b"check")
+        same = _ask(store.signer.urls([key])[0]).read() == b"check"
+    except HTTPError as error:
+        raise Stop(
+            f"The store refuses a signed URL with status {error.code}. "
+            "Check S3_ENDPOINT, AWS_REGION, the keys and this host's clock."
+        ) from None
+    except (OSError, HTTPException) as error:
+        raise _Doubt(
+            f"The store cannot be reached where S3_ENDPOINT leads clients, at least from here: {error}"
+        ) from None
+    if not same:
+        raise Stop(
+            "What was uploaded with a signed URL was not there afterwards. Check S3_ENDPOINT and the bucket's name."
+        )
+
+
+def _check_mail() -> str:
+    settings = settings_module.load()
+    try:
+        return asyncio.run(Post(settings).try_out())
+    except Refusal as error:
+        raise Stop(f"{error} Check the SMTP_… settings.") from None
+
+
+def _check_letters() -> str:
+    """Letters on their way; those that cannot be delivered are no failure, but somebody waits for them."""
+    with opened(join=True) as settings:
+        check_schema(settings)
+        waiting, undeliverable = run(settings, mail.outbox)
+    return "\n".join([f"{waiting} on the way, {len(undeliverable)} could not be delivered", *undeliverable])
+
+
+def _check_cors() -> str:
+    """What a browser asks the store before a page may use a signed URL."""
+    settings = settings_module.load()
+    origin, address = settings.catalog_url, Objects(settings).signer.urls(["check/cors"])[0].partition("?")[0]
+    try:
+        refused = [method for method in ("GET", "PUT") if not _allows(address, origin, method)]
+    except (OSError, HTTPException) as error:
+        raise _Doubt(f"The bucket cannot be asked what pages may do: {error}") from None
+    if refused:
+        raise _Doubt(
+            f"The bucket does not allow {' and '.join(refused)} to pages of {origin}. Give it a CORS rule with that "
+            "origin, the methods GET, HEAD and PUT, and all headers."
+        )
+    return f"pages of {origin} may use the bucket"
+
+
+def _allows(address: str, origin: str, method: str) -> bool:
+    try:
+        answer = _ask(address, "OPTIONS", {"Origin": origin, "Access-Control-Request-Method": method}).headers
+    except HTTPError:
+        return False
+    methods = [each.strip() for each in answer.get("Access-Control-Allow-Methods", "").split(",")]
+    return answer.get("Access-Control-Allow-Origin") in ("*", origin) and method in methods
+
+
+def _check_registry() -> str:
+    """The registry on this host, or else wherever its public address leads."""
+    settings = settings_module.load()
+    reasons = []
+    for address in (f"http://127.0.0.1:{urlsplit(settings.registry_url).port or 5000}", settings.registry_url):
+        try:
+            if _ask(address + "/healthcheck").read(3) == b"ok":
+                return f"{address} answers"
+            reasons.append(f"at {address} something else answers")
+        except (OSError, HTTPException) as error:
+            reasons.append(f"{address}: {error}")
+    raise _Doubt(f"It does not answer ({'; '.join(reasons)}). Start it, or look into its log.")
+
+
+def _ask(
+    address: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
+) -> HTTPResponse:
+    request = Request(address, body, dict(headers), method=method)  # noqa: S310
+    own = urlsplit(address).hostname in ("127.0.0.1", "localhost")  # no proxy leads there
+    answer: HTTPResponse = build_opener(*[ProxyHandler({})] * own).open(request, timeout=5)
+    return answer

@@ -1,0 +1,102 @@
+"""What commands stand on: a database that runs and has the right schema, and work done with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from quilt_registry import database, embedded, settings as settings_module
+from quilt_registry.database import Database
+from quilt_registry.settings import Settings
+
+T = TypeVar("T")
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+DIRECTORY = click.Path(file_okay=False, path_type=Path)
+A_DAY = 86_400_000  # milliseconds
+NEWER = (
+    "It is of a newer release. The release right before that one runs on it, an older one does not: go on with the "
+    "upgrade, or install the newer release."
+)
+
+
+class Stop(Exception):
+    """The command cannot go on. Shown as it is, without a traceback; exit status 1."""
+
+
+@contextlib.contextmanager
+def opened(join: bool = False) -> Iterator[Settings]:
+    """The settings with a database that runs: the external one, or the embedded one for the length of the block.
+
+    `join`: where a registry runs already with the embedded one, use it beside that.
+    """
+    settings = settings_module.load()
+    if settings.database_url:
+        yield settings
+        return
+    try:
+        if join and embedded.in_use(settings.quilt_home):
+            yield _embedded(settings, embedded.address(settings.quilt_home))
+        else:
+            with embedded.locked(settings.quilt_home), embedded.running(settings.quilt_home) as url:
+                yield _embedded(settings, url)
+    finally:
+        os.environ.pop("DATABASE_URL", None)  # its address is good for the block only
+
+
+def _embedded(settings: Settings, url: str) -> Settings:
+    """The settings of the embedded set-up, put into the environment, where workers read them."""
+    os.environ["DATABASE_URL"] = url
+    if not settings.quilt_secret_key:
+        os.environ["QUILT_SECRET_KEY"] = _secret(settings.quilt_home / "secret")
+    return settings_module.load()
+
+
+def _secret(path: Path) -> str:
+    """The key that signs, made once, in a file that only its owner can read."""
+    with contextlib.suppress(FileNotFoundError):
+        if text := path.read_text().strip():
+            return text
+    text = secrets.token_urlsafe(32)
+    new = path.with_suffix(".new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
+    return text
+
+
+def database_url(settings: Settings) -> str:
+    """The database's address, of settings with a database that runs."""
+    assert settings.database_url is not None
+    return settings.database_url.get_secret_value()
+
+
+def run(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+    """Do something with the database, outside of a server."""
+
+    async def run() -> T:
+        db = Database(database_url(settings), 2, slow_ms=A_DAY)  # a command's statements may take their time
+        await db.open()
+        try:
+            return await work(db)
+        finally:
+            await db.close()
+
+    return asyncio.run(run())
+
+
+def check_schema(settings: Settings) -> str | None:
+    """What is to be said of a schema that this release runs on, if anything is. Raises Stop if it does not."""
+    found = asyncio.run(database.revision(database_url(settings)))
+    if database.is_behind(found):
+        raise Stop(f"{database.standing(found)} Run `quilt-registry migrate`, or start with --migrate.")
+    return f"{database.standing(found)} {NEWER}" if database.is_ahead(found) else None
