@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 
 import uvicorn
 from uvicorn.config import Config
@@ -18,15 +20,33 @@ BACKLOG = 2048
 class Server(uvicorn.Server):
     """Stops accepting, answers what comes on open connections for a moment and asks to close them, then ends.
 
-    uvicorn alone closes connections at once, also those that it has accepted and not read yet.
+    uvicorn alone closes connections at once, also those that it has accepted and not read yet; and those that the
+    kernel has accepted for it are reset.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        waiting = [connection for listener in sockets or [] for connection in _waiting(listener)]
         for server in self.servers:
             server.close()
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         await asyncio.sleep(LINGER)
         await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What speaks HTTP on one connection, made as uvicorn makes it."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait to be accepted."""
+    listener.setblocking(False)
+    with contextlib.suppress(OSError):
+        while True:
+            yield listener.accept()[0]
 
 
 class Worker(multiprocess.Process):
@@ -39,6 +59,16 @@ class Worker(multiprocess.Process):
         return self._server
 
 
+class Supervisor(Multiprocess):
+    """Keeps workers."""
+
+    def terminate_all(self) -> None:
+        """Nobody connects any more once the last worker stops to accept: who would, finds nobody and goes elsewhere."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+
 # The supervisor makes its workers from this name, and offers no other way to say which.
 multiprocess.Process = Worker  # type: ignore[misc]
 
@@ -47,7 +77,7 @@ def run(config: Config, listener: socket.socket) -> bool:
     """Serve until a signal ends it, with as many processes as the configuration says; False if it could not start."""
     if config.workers > 1:
         listener.listen(BACKLOG)
-        Multiprocess(config, sockets=[listener]).run()
+        Supervisor(config, sockets=[listener]).run()
         return True
     server = Server(config)
     server.run(sockets=[listener])

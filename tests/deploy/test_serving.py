@@ -101,6 +101,45 @@ def test_restarts_cost_nobody_an_answer(systemd: Systemd) -> None:
     assert max(asker.longest for asker in askers) < 20
 
 
+class Knocking(threading.Thread):
+    """Connects anew for each question, whatever becomes of it."""
+
+    def __init__(self, port: int):
+        super().__init__()
+        self.address, self.over = ("127.0.0.1", port), threading.Event()
+        self.answered, self.turned_away = 0, list[str]()
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            with socket.socket() as connection:
+                connection.settimeout(60)
+                if connection.connect_ex(self.address):
+                    time.sleep(0.01)
+                    continue
+                try:
+                    connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    assert b" 200 " in connection.recv(1000)
+                    self.answered += 1
+                except (OSError, AssertionError) as error:
+                    self.turned_away.append(repr(error))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_at_the_end_everybody_who_was_let_in_is_answered(own_registry: Callable[..., Registry], workers: int) -> None:
+    """Without systemd a proxy finds nobody listening and asks another one. What it has sent it cannot send again."""
+    registry = own_registry(workers=workers)
+    knockers = [Knocking(registry.port) for _ in range(12)]
+    for knocker in knockers:
+        knocker.start()
+    time.sleep(0.5)
+    assert registry.stop() == 0
+    for knocker in knockers:
+        knocker.over.set()
+        knocker.join()
+    assert sum(knocker.answered for knocker in knockers) > 50
+    assert [problem for knocker in knockers for problem in knocker.turned_away] == []
+
+
 def test_a_socket_for_another_process_is_left_alone(own_registry: Callable[..., Registry]) -> None:
     """What a parent was handed over is no business of a child that inherits its environment."""
     registry = own_registry(LISTEN_FDS="1", LISTEN_PID="1")
