@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from quilt_registry.operate import service
+from tests.deploy.templates import load
 from tests.registry import Registry
 
 
@@ -138,6 +140,18 @@ def test_at_the_end_everybody_who_was_let_in_is_answered(own_registry: Callable[
         knocker.join()
     assert sum(knocker.answered for knocker in knockers) > 50
     assert [problem for knocker in knockers for problem in knocker.turned_away] == []
+
+
+def test_connections_are_kept_for_longer_than_a_proxy_keeps_them(registry: Registry) -> None:
+    """What is sent into one that is being closed is lost, and a proxy says 502: uvicorn's own time is five seconds."""
+    balancer = load()["Resources"]["LoadBalancer"]["Properties"]["LoadBalancerAttributes"]
+    [idle] = [int(each["Value"]) for each in balancer if each["Key"] == "idle_timeout.timeout_seconds"]
+    assert idle < service.KEPT
+    with socket.create_connection(("127.0.0.1", registry.port)) as connection:
+        for wait in (0, 6):
+            time.sleep(wait)
+            connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in connection.recv(1000), "it was closed"
 
 
 def test_a_socket_for_another_process_is_left_alone(own_registry: Callable[..., Registry]) -> None:

@@ -27,6 +27,7 @@ from quilt_registry.settings import Settings
 log = logging.getLogger("quilt_registry")
 
 DRAIN = 60  # seconds that running requests get when the registry stops
+KEPT = 150  # seconds that idle connections stay open: proxies keep theirs for up to 120, and must be first to close
 FIRST_ADMIN = "admin"
 
 
@@ -158,6 +159,7 @@ def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
         access_log=False,  # addresses hold signatures of URLs
         server_header=False,
         forwarded_allow_ips=settings.forwarded_allow_ips,
+        timeout_keep_alive=KEPT,
         timeout_graceful_shutdown=DRAIN,
         backlog=serving.BACKLOG,
     )
