@@ -11,6 +11,8 @@ PYTHON=${PYTHON:-python3.12}
 REGISTRY_HOME=${REGISTRY_HOME:-/home/ec2-user}
 # Empty where the database has no certificate of Amazon's.
 DB_CA_URL=${DB_CA_URL-https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem}
+# Seconds: S3 does not know a new key everywhere at once.
+CHECK_WAIT=${CHECK_WAIT:-120}
 unfinished=
 
 die() {
@@ -60,7 +62,7 @@ make_release() {
     unfinished=$release
     trap '[ -z "$unfinished" ] || rm -rf "$unfinished"' EXIT
     "$PYTHON" -m venv "$release"
-    "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --only-binary=:all: \
+    "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --prefer-binary \
         "$REGISTRY_PACKAGE" || die "pip cannot install $REGISTRY_PACKAGE. Check REGISTRY_PACKAGE in $HOST_ENV."
     "$release/bin/quilt-registry" --version || die "$REGISTRY_PACKAGE does not run."
 }
@@ -172,7 +174,7 @@ run_current() {
         journalctl --unit quilt-registry.service --lines 20 --no-pager --output cat >&2 || true
         die "The service does not start; its last lines are above."
     fi
-    with_settings "$command" check --wait 120 || die "The registry is not well; the lines above say what to do."
+    with_settings "$command" check --wait "$CHECK_WAIT" || die "The registry is not well; the lines above say what to do."
 }
 
 start_release() {
