@@ -185,6 +185,11 @@ def test_the_image_holds_no_secret(image: Image) -> None:
     assert not [name for name in files if re.search(r"\.env$|^\.git|\.key$|^id_|^pip\.conf$|^\.netrc$", name)]
 
 
+def test_it_serves_unless_told_otherwise(image: Image) -> None:
+    assert 'ENTRYPOINT ["quilt-registry"]' in image.instructions
+    assert 'CMD ["serve", "--host", "0.0.0.0"]' in image.instructions
+
+
 def test_an_engine_asks_whether_it_is_well_as_compose_does(image: Image) -> None:
     assert SERVICE["healthcheck"]["test"] == ["CMD", *image.health]
 
@@ -193,13 +198,12 @@ def test_an_engine_asks_whether_it_is_well_as_compose_does(image: Image) -> None
 
 
 def test_without_the_schema_it_does_not_start_and_migrating_helps(
-    imported: str, postgres: str, new_database: Callable[[], str], tmp_path: Path
+    imported: str, new_database: Callable[[], str], tmp_path: Path
 ) -> None:
-    url = new_database()
-    empty = Container(imported, tmp_path / "empty", url)
+    empty = Container(imported, tmp_path / "empty", new_database())
     empty.sql("DROP SCHEMA public CASCADE")
     empty.sql("CREATE SCHEMA public")
-    refused = empty.command()  # the image's own command
+    refused = empty.command("serve", "--host", "127.0.0.1", "--port", str(empty.port))
     assert refused.returncode == 1
     assert "Run `quilt-registry migrate`" in refused.stderr + refused.stdout
     assert empty.command("migrate").returncode == 0
