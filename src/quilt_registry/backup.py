@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
@@ -51,6 +51,16 @@ class Header(Struct):
 
 # Tables that people ask about, and what they call their rows.
 COUNTED = {"account": "accounts", "package": "packages", "instance": "versions of them", "object": "objects"}
+
+
+async def contents(db: Database) -> dict[str, int]:
+    """The numbers of rows that people ask about, by table."""
+    return {table: await db.fetchval(f"SELECT count(*) FROM {table}") for table in COUNTED}
+
+
+def summary(tables: Mapping[str, int]) -> str:
+    """Numbers of rows as people read them."""
+    return ", ".join(f"{tables.get(table, 0):,} {name}" for table, name in COUNTED.items())
 
 
 def _beside(file: Path, suffix: str) -> Path:

@@ -428,7 +428,7 @@ def test_a_registry_that_does_not_run_is_a_warning(new_database: Callable[[], st
     state, says = found.pop("registry")
     assert state == "warning"
     assert "does not answer" in says
-    assert list(found) == ["settings", "database", "store", "mail", "letters"]
+    assert list(found) == ["settings", "database", "contents", "store", "mail", "letters"]
     assert {state for state, _ in found.values()} == {"ok"}
     assert "deployment blue" in found["settings"][1]
 
@@ -454,6 +454,30 @@ def test_what_answers_instead_of_the_registry_is_told(
     state, says = findings(Registry(tmp_path, new_database(), REGISTRY_URL=s3.endpoint))["registry"]
     assert state == "warning"
     assert s3.endpoint in says
+
+
+def test_what_the_database_holds_and_how_it_is_reached_is_told(new_database: Callable[[], str], tmp_path: Path) -> None:
+    registry = Registry(tmp_path, new_database())
+    registry.sql("INSERT INTO account (name, email) VALUES ('anna', 'anna@example.com')")
+    found = findings(registry)
+    assert found["contents"] == ("ok", "1 accounts, 0 packages, 0 versions of them, 0 objects")
+    assert found["database"][1].endswith(", not encrypted")
+
+
+def test_a_database_with_few_connections_left_is_told(new_database: Callable[[], str], tmp_path: Path) -> None:
+    """The server says that it takes fewer than it does."""
+    url = new_database()
+    name = run_sql(url, "SELECT current_database() AS name")[0]["name"]
+    run_sql(url, "CREATE SCHEMA few")
+    run_sql(
+        url,
+        """CREATE FUNCTION few.current_setting(name text) RETURNS text LANGUAGE sql
+           AS $$ SELECT CASE name WHEN 'max_connections' THEN '1' ELSE pg_catalog.current_setting(name) END $$""",
+    )
+    run_sql(url, f"ALTER DATABASE {name} SET search_path = few, public, pg_catalog")
+    state, says = findings(Registry(tmp_path, url))["database"]
+    assert state == "warning"
+    assert re.match(r"\d+ of the database's 1 connections are in use\. Lower DATABASE_POOL", says)
 
 
 @pytest.mark.parametrize(("apart", "state"), [(75, "warning"), (-75, "warning"), (20, "ok")])

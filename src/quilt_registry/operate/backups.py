@@ -76,8 +76,7 @@ def _check_directory_store(settings: Settings, objects: Path | None) -> None:
 
 
 def _contents(header: backup.Header) -> str:
-    counts = ((header.tables.get(table, 0), name) for table, name in backup.COUNTED.items())
-    return f"schema {header.revision}, " + ", ".join(f"{count:,} {name}" for count, name in counts)
+    return f"schema {header.revision}, {backup.summary(header.tables)}"
 
 
 @click.command("verify-objects")

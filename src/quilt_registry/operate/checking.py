@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException, HTTPResponse
 from types import MappingProxyType
 from urllib.error import HTTPError
@@ -16,7 +16,8 @@ from urllib.request import ProxyHandler, Request, build_opener
 import click
 import msgspec
 
-from quilt_registry import database, mail, settings as settings_module
+from quilt_registry import backup, database, mail, settings as settings_module
+from quilt_registry.database import Database
 from quilt_registry.embedded import EmbeddedError
 from quilt_registry.errors import Refusal
 from quilt_registry.mail import Post
@@ -25,6 +26,7 @@ from quilt_registry.operate.ground import Stop, check_schema, opened, run
 from quilt_registry.settings import SettingsError
 
 CLOCKS_APART = 60  # seconds that are worth a warning
+MANY_CONNECTIONS = 0.8  # of all that the database takes: a share worth a warning
 
 
 class _Doubt(Exception):
@@ -69,7 +71,8 @@ def _findings() -> list[Finding]:
     name = f", deployment {settings.deployment_id}" if settings.deployment_id else ""
     findings = [Finding("settings", "ok", f"{settings.registry_url}, {mode}{name}")]
     findings += [Finding("settings", "warning", doubt) for doubt in doubts]
-    parts = {"database": _check_database, "store": _check_store, "mail": _check_mail, "letters": _check_letters}
+    parts = {"database": _check_database, "contents": _check_contents, "store": _check_store}
+    parts |= {"mail": _check_mail, "letters": _check_letters}
     if settings.package_bucket_name:
         parts["cors"] = _check_cors
     parts["registry"] = _check_registry
@@ -85,21 +88,60 @@ def _finding(part: str, work: Callable[[], str]) -> Finding:
         return Finding(part, "failed", str(error))
 
 
+class _Server(msgspec.Struct):
+    """What the database's server says of itself: `time` in seconds, `tls` the version of TLS that is in use."""
+
+    version: str
+    time: float
+    tls: str | None
+    used: int
+    limit: int
+
+
+async def _ask_server(db: Database) -> _Server:
+    row = await db.fetchrow(
+        """
+        SELECT current_setting('server_version') AS version,
+               extract(epoch FROM clock_timestamp())::float8 AS time,
+               (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls,
+               (SELECT sum(numbackends)::int FROM pg_stat_database) AS used,
+               current_setting('max_connections')::int AS "limit"
+        """
+    )
+    assert row is not None
+    return _Server(**row)
+
+
 def _check_database() -> str:
     with opened(join=True) as settings:
         newer = check_schema(settings)
-        version = run(settings, lambda db: db.fetchval("SHOW server_version"))
-        its_time = run(settings, lambda db: db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
-    ahead = time.time() - its_time
+        server = run(settings, _ask_server)
+    doubts = [*([newer] if newer else []), *_doubts(server)]
+    if doubts:
+        raise _Doubt("\n".join(doubts))
+    return f"PostgreSQL {server.version}, schema {database.head()}, {server.tls or 'not encrypted'}"
+
+
+def _doubts(server: _Server) -> Iterator[str]:
+    ahead = time.time() - server.time
     if abs(ahead) > CLOCKS_APART:
         where = "ahead of" if ahead > 0 else "behind"
-        raise _Doubt(
+        yield (
             f"This host's clock is {abs(ahead):.0f} seconds {where} the database's. Signed URLs and sign-ins need the "
             "right time: let NTP set both clocks."
         )
-    if newer:
-        raise _Doubt(newer)
-    return f"PostgreSQL {version}, schema {database.head()}"
+    if server.used > MANY_CONNECTIONS * server.limit:
+        yield (
+            f"{server.used} of the database's {server.limit} connections are in use. Lower DATABASE_POOL or the number "
+            "of workers, or give the database more memory and a higher max_connections."
+        )
+
+
+def _check_contents() -> str:
+    """How much there is: the same after a restore as before it."""
+    with opened(join=True) as settings:
+        check_schema(settings)
+        return backup.summary(run(settings, backup.contents))
 
 
 def _check_store() -> str:
