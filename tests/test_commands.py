@@ -135,6 +135,15 @@ def _with_port(port: int) -> list[str]:
     return [" ".join(line) for line in lines if str(port) in line]
 
 
+@pytest.mark.parametrize("command", ["serve", "check", "migrate"])
+def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("no directory")
+    done = Registry(tmp_path / "file" / "home").command(command)
+    assert done.returncode == 1
+    assert "cannot be written: Not a directory. Set QUILT_HOME" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_admin_is_made_before_the_first_start(embedded: Registry) -> None:
     """The database is there only for the command then; the first start makes no second admin."""
     new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
@@ -185,7 +194,7 @@ def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
     assert "at least 8 characters" in short.stderr
     checked = embedded.command("check")
     assert checked.returncode == 0, checked.stdout
-    assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 6
+    assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 7
     embedded.stop()
     assert "failed" not in embedded.command("check").stdout, "nor does it have to run"
 

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import quote
 
 DATABASE = "quilt"
@@ -42,16 +43,19 @@ class EmbeddedError(Exception):
     """The embedded database cannot run. The message says why and what to do."""
 
 
+class InUse(EmbeddedError):
+    """Another registry has the data directory."""
+
+
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold the data directory, so that only one registry uses it. Raises EmbeddedError if another one does."""
-    home.mkdir(parents=True, exist_ok=True)
-    with open(home / "lock", "a+") as lock:
+    """Hold the data directory, so that only one registry uses it. Raises EmbeddedError, InUse if another one does."""
+    with _lock_file(home) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise EmbeddedError(
+            raise InUse(
                 f"Another registry (process {lock.read().strip() or 'unknown'}) already runs with the data in "
                 f"{home.resolve()}. "
                 "Stop that one first, or set QUILT_HOME to another directory."
@@ -62,12 +66,23 @@ def locked(home: Path) -> Iterator[None]:
         yield
 
 
+def _lock_file(home: Path) -> TextIO:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        return open(home / "lock", "a+")
+    except OSError as error:
+        raise EmbeddedError(
+            f"The data directory {home} cannot be written: {error.strerror}. Set QUILT_HOME to one that can, or "
+            "DATABASE_URL to a PostgreSQL of your own."
+        ) from None
+
+
 def in_use(home: Path) -> bool:
     """Whether a registry holds the data directory."""
     try:
         with locked(home):
             return False
-    except EmbeddedError:
+    except InUse:
         return True
 
 
