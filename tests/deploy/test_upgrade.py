@@ -283,7 +283,7 @@ class Member(threading.Thread):
                     self.did[work.__name__] += 1
                 except Exception as error:
                     self.failed.append(f"{work.__name__}: {error!r}")
-            self.over.wait(0.1)
+            self.over.wait(0.3)
 
     def push(self) -> None:
         data = f"{self.person.name} {len(self.pushed)}".encode()
