@@ -129,6 +129,7 @@ class Worker(threading.Thread):
         token = person.post("/api/login", json=given).raise_for_status().json()["token"]
         day.signed_in.append(person.name)
         person.get("/api/profile", headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+        self.over.wait(0.05)
 
     def _watch(self, client: httpx.Client) -> None:
         """Note all that is asked, and what fails."""
