@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -33,10 +35,20 @@ def new_name(prefix: str = "p") -> str:
     return f"{prefix}{next(_numbers)}"
 
 
+# Below those that the system gives to connections, and others for each process that tests.
+_first = 10_000 + 2_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(random.sample(range(_first, _first + 2_000), 2_000))
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    return next(filter(_is_free, _ports))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener, contextlib.suppress(OSError):
+        listener.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def run_sql(url: str, query: str, *values: Any) -> list[Any]:
