@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -147,11 +148,12 @@ def test_connections_are_kept_for_longer_than_a_proxy_keeps_them(registry: Regis
     balancer = load()["Resources"]["LoadBalancer"]["Properties"]["LoadBalancerAttributes"]
     [idle] = [int(each["Value"]) for each in balancer if each["Key"] == "idle_timeout.timeout_seconds"]
     assert idle < service.KEPT
-    with socket.create_connection(("127.0.0.1", registry.port)) as connection:
-        for wait in (0, 6):
-            time.sleep(wait)
-            connection.sendall(b"GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert b" 200 " in connection.recv(1000), "it was closed"
+    connection = HTTPConnection("127.0.0.1", registry.port)
+    for wait in (0, 6):
+        time.sleep(wait)
+        connection.request("GET", "/healthcheck")
+        assert connection.getresponse().read() == b"ok"
+    connection.close()
 
 
 def test_a_socket_for_another_process_is_left_alone(own_registry: Callable[..., Registry]) -> None:
