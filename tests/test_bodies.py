@@ -70,7 +70,9 @@ def test_an_empty_body_that_says_it_is_gzip_is_refused() -> None:
     assert "cut off" in refusal(Packed(b"", gzip=True)).message
 
 
-@pytest.mark.parametrize("junk", [b"x", b"\0", b"more" * 100_000, gzip.compress(b"{}")])
+@pytest.mark.parametrize(
+    "junk", [b"x", b"\0", b"more" * 100_000, gzip.compress(b"{}")], ids=["x", "nul", "much", "gzip"]
+)
 @pytest.mark.parametrize("size", [10, 400_000])  # the end of gzip inside of a step, and beyond the first
 def test_anything_after_the_end_of_gzip_is_refused(junk: bytes, size: int) -> None:
     data = gzip.compress(random.Random(1).randbytes(size))

@@ -355,7 +355,9 @@ GOOD = gzip.compress(b'{"contents":{"type":"ROOT","children":{}},"description":"
 
 
 @pytest.mark.parametrize(
-    "data", [b"not gzip", GOOD[:-9], GOOD + b"junk", b"", gzip.compress(b"{"), gzip.compress(b"\xff")]
+    "data",
+    [b"not gzip", GOOD[:-9], GOOD + b"junk", b"", gzip.compress(b"{"), gzip.compress(b"\xff")],
+    ids=["not gzip", "cut off", "too long", "empty", "half an object", "no text"],
 )
 def test_d_broken_bodies_are_refused(anna: Person, data: bytes) -> None:
     answer = anna.put(
