@@ -34,6 +34,10 @@ prepared_release() {
     fi
 }
 
+version_of() {
+    cat "$BASE/$1/version" 2>/dev/null || true
+}
+
 with_settings() (
     [ -r "$REGISTRY_HOME/env/registry" ] || die "$REGISTRY_HOME/env/registry is missing. Run: $0 configure"
     set -a
@@ -61,10 +65,13 @@ make_release() {
     mkdir "$release" || die "Another install began in this second. Try again."
     unfinished=$release
     trap '[ -z "$unfinished" ] || rm -rf "$unfinished"' EXIT
-    "$PYTHON" -m venv "$release"
-    "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --prefer-binary \
+    "$PYTHON" -m venv "$release" ||
+        die "$PYTHON cannot make a virtual environment in $release. Free there: $(df -h --output=avail "$release" | tail -n 1)."
+    # Wheels, but for one that is plain Python and comes as source only.
+    "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir \
+        --only-binary=:all: --no-binary=wordninja \
         "$REGISTRY_PACKAGE" || die "pip cannot install $REGISTRY_PACKAGE. Check REGISTRY_PACKAGE in $HOST_ENV."
-    "$release/bin/quilt-registry" --version || die "$REGISTRY_PACKAGE does not run."
+    "$release/bin/quilt-registry" --version | tee "$release/version" || die "$REGISTRY_PACKAGE does not run."
 }
 
 fetch_database_ca() {
@@ -137,8 +144,8 @@ install_release() {
     : "${REGISTRY_PACKAGE:?is missing in $HOST_ENV}"
     need_python
     need_account
-    make_release
     fetch_database_ca
+    make_release
     point next "$unfinished"
     unfinished=
     remove_old_releases
@@ -182,7 +189,9 @@ start_release() {
     release=$(prepared_release)
     with_settings "$release/bin/quilt-registry" migrate || die "The database cannot be migrated; the running release stays."
     if [ -e "$BASE/next" ]; then
-        [ ! -e "$BASE/current" ] || point previous "$(readlink "$BASE/current")"
+        # The same release once more is no reason to forget the one before.
+        [ ! -e "$BASE/current" ] || [ "$(version_of current)" = "$(version_of next)" ] ||
+            point previous "$(readlink "$BASE/current")"
         mv -T "$BASE/next" "$BASE/current"
     fi
     run_current
