@@ -1,0 +1,446 @@
+"""A throw-away Debian under a real systemd, and around it what an instance of the stack finds on AWS.
+
+It boots by systemd-nspawn in a network of its own that has nothing but a loopback, in which stand: an emulator of AWS
+that holds the stack, under the names of AWS; a PostgreSQL that speaks TLS only; and a mail server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from moto import mock_aws
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Response
+
+from tests.deploy.authority import Authority
+from tests.deploy.debian import need, packed_root, unpack, without
+from tests.deploy.templates import PASSWORDS, resolve, tool
+from tests.deploy.test_stack import BUCKET, REGION, Cloud
+from tests.mailbox import Mailbox, wait_until
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = (
+    *("systemd", "dbus", "python3", "python3-venv", "ca-certificates", "curl", "iproute2", "procps"),
+    *("sudo", "postgresql-client"),  # Amazon's images have the first; the backup needs pg_dump
+)
+RELEASES = ("0.1.0+boot1", "0.1.0+boot2")
+REQUIREMENT = "quilt-registry[server]=={}"
+HERE = "127.0.0.1"
+
+
+def _run(*command: object, timeout: float = 600) -> str:
+    """Run a program of this machine. Without it there is nothing to test."""
+    words = list(map(str, command))
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
+    if done.returncode:
+        without(f"{' '.join(words[:4])} ended with {done.returncode}: {done.stdout[-800:]}")
+    return done.stdout
+
+
+# ------------------------------------------------------------------------------------------------ the releases
+
+
+def _python(root: Path) -> list[str]:
+    """What makes pip choose for the root's Python, which need not be that of the tests."""
+    version = _run("chroot", root, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    return [f"--python-version={version}", "--only-binary=:all:"]
+
+
+def add_aws_command(root: Path) -> None:
+    """The command line of AWS, which is on Amazon's images."""
+    _run(tool("pip"), "install", "--quiet", "--no-compile", *_python(root), "--target", root / "opt/awscli", "awscli")
+    command = root / "usr/local/bin/aws"
+    command.write_text('#!/bin/sh\nPYTHONPATH=/opt/awscli exec python3 -m awscli "$@"\n')
+    command.chmod(0o755)
+
+
+def gather_releases(root: Path, to: Path, *versions: str) -> None:
+    """The checkout as wheels of these versions, and what pip would fetch for them on an instance."""
+    to.mkdir(parents=True)
+    for version in versions:
+        build_release(to, version)
+    # This one comes as source only.
+    _run(tool("pip"), "wheel", "--quiet", "--no-deps", "--wheel-dir", to, "wordninja")
+    needed = (REQUIREMENT.format(versions[0]), "setuptools", "wheel")
+    _run(tool("pip"), "download", "--quiet", *_python(root), f"--find-links={to}", "--dest", to, *needed)
+    for wheel in to.glob("wordninja*"):
+        wheel.unlink()
+    _run(tool("pip"), "download", "--quiet", "--no-deps", "--no-binary=:all:", "--dest", to, "wordninja")
+
+
+def build_release(to: Path, version: str, **changed: str) -> None:
+    """A wheel of a copy of the checkout, in which files of the package may be others."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in ("src", "deploy/systemd"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(ROOT / name, copy)
+        project = copy / "pyproject.toml"
+        project.write_text(
+            re.sub(r'^version = ".*"', f'version = "{version}"', project.read_text(), flags=re.MULTILINE)
+        )
+        for name, text in changed.items():
+            (copy / "src/quilt_registry" / f"{name}.py").write_text(text)
+        _run(tool("pip"), "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", to, copy)
+
+
+# ------------------------------------------------------------------------------------------------ the machine
+
+
+class Machine:
+    """A root that systemd-nspawn boots, with this thread's network."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.console = root, root.parent / "console"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.init = ""
+
+    def start(self) -> None:
+        """Boot, until nothing is left to be started."""
+        command = ["systemd-nspawn", "--register=no", "--keep-unit", f"--directory={self.root}", "--boot"]
+        with open(self.console, "ab") as console:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command, "systemd.unit=multi-user.target"],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            )  # fmt: skip
+        wait_until(self._is_there, 30, self.console.read_text)
+        wait_until(self._is_up, 60, self.console.read_text)
+
+    def _is_there(self) -> bool:
+        """Whether there is an init, whose number in its own world is 1; it is a child of systemd-nspawn."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.console.read_text()
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        self.init = next((child for child in children if _is_init(child)), "")
+        return self.init != ""
+
+    def _is_up(self) -> bool:
+        return self.run("systemctl is-system-running").stdout.strip() in ("running", "degraded")
+
+    def run(
+        self, script: str, user: str = "root", input: str = "", check: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script inside, as root with PYTHON set as another host than Amazon's must, or as somebody signed in."""
+        settings = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "HOME": "/root", "PYTHON": "python3"}
+        words = ["bash", "-c", script] if user == "root" else ["runuser", "--login", user, "--command", script]
+        done = subprocess.run(
+            ["nsenter", "--target", self.init, "--all", "--", *words],
+            env=settings | environment, input=input, capture_output=True, text=True, timeout=250,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done
+
+    def says(self, script: str, user: str = "root") -> str:
+        """What a script prints, which must succeed."""
+        return self.run(script, user, check=True).stdout.strip()
+
+    def reboot(self) -> None:
+        """As `systemctl reboot` does; systemd-nspawn leaves the second half to whoever started it."""
+        assert self.process is not None
+        self.run("systemctl reboot")
+        self.process.wait(60)
+        self.start()
+
+    def stop(self) -> None:
+        """The end of init is that of all within; that of systemd-nspawn would not be."""
+        if self.process and self.process.poll() is None:
+            os.kill(int(self.init or self.process.pid), signal.SIGKILL)
+            self.process.wait(30)
+
+
+def _is_init(pid: str) -> bool:
+    with contextlib.suppress(OSError):
+        numbers = re.findall(r"^NSpid:\s*(.*)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0].split()
+        return len(numbers) > 1 and numbers[-1] == "1"
+    return False
+
+
+@contextlib.contextmanager
+def own_mounts(at: Path) -> Iterator[None]:
+    """Let this thread, and whatever it starts meanwhile, see mounts that nobody else does, with a disk in memory there.
+
+    They are gone when nobody is left who sees them, even if the tests are killed.
+    """
+    with _own("mnt", 0x20000):  # CLONE_NEWNS
+        _run("mount", "--make-rprivate", "/")
+        _run("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")
+        _run("mount", "-t", "tmpfs", "-o", "mode=755", "none", at)
+        yield
+
+
+@contextlib.contextmanager
+def own_network() -> Iterator[None]:
+    """Let this thread, and whatever it starts meanwhile, have a loopback of its own and no other way out."""
+    with _own("net", 0x40000000):  # CLONE_NEWNET
+        _run("ip", "link", "set", "lo", "up")
+        yield
+
+
+@contextlib.contextmanager
+def _own(kind: str, flag: int) -> Iterator[None]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY)
+    try:
+        if libc.unshare(flag):
+            without(f"this machine allows no namespaces: {os.strerror(ctypes.get_errno())}")
+        yield
+    finally:
+        libc.unshare(0x200)  # CLONE_FS: threads that were started meanwhile hold the same directories
+        assert libc.setns(before, flag) == 0
+        os.close(before)
+
+
+# ------------------------------------------------------------------------------------------------ what is around it
+
+
+def _tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+class Aws:
+    """The emulator under the names of AWS, and the address of the certificates of its databases.
+
+    It remembers the key that the bucket's last visitor signed with.
+    """
+
+    bundle = "truststore.pki.rds.amazonaws.com"
+    hosts = (f"{BUCKET}.s3.{REGION}.amazonaws.com", f"secretsmanager.{REGION}.amazonaws.com", bundle)
+
+    def __init__(self, certificate: Path, database_authority: bytes) -> None:
+        self.database_authority, self.signed_with = database_authority, ""
+        self.emulator = DomainDispatcherApplication(create_backend_app)
+        self.server = make_server(
+            HERE, 443, self._answer, threaded=True, request_handler=MotoRequestHandler, ssl_context=_tls(certificate)
+        )
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["HTTP_HOST"] != self.bundle:
+            if environ["HTTP_HOST"].startswith(BUCKET):
+                signature = environ.get("HTTP_AUTHORIZATION", "")
+                self.signed_with = "".join(re.findall(r"Credential=(\w+)/", signature)) or self.signed_with
+                environ.pop("CONTENT_TYPE", None)  # or the emulator takes an upload for a form
+            return self.emulator(environ, start_response)
+        known = environ["PATH_INFO"] == "/global/global-bundle.pem"
+        return Response(self.database_authority, 200 if known else 404)(environ, start_response)
+
+    def stop(self) -> None:
+        self.server.shutdown()
+
+
+class Postgres:
+    """A database of the stack: only TLS, only with the password."""
+
+    def __init__(self, home: Path, certificate: Path, password: str) -> None:
+        programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+        if not programs:
+            without("there is no PostgreSQL of Debian")
+        self.programs, self.data, self.certificate = Path(programs[-1]), home / "postgres", certificate
+        self.data.mkdir()
+        for path in (self.data, self.certificate):
+            shutil.chown(path, "postgres", "postgres")
+        self.process: subprocess.Popen[bytes] | None = None
+        _run(
+            *self._as_owner("initdb"),
+            "--no-sync",
+            "--auth-local=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            self.data,
+        )
+        (self.data / "pg_hba.conf").write_text(f"local all postgres trust\nhostssl all all {HERE}/32 scram-sha-256\n")
+        self.start()
+        self.sql("CREATE ROLE registry LOGIN")
+        self.sql("CREATE DATABASE registry OWNER registry")
+        self.set_password(password)
+
+    def start(self) -> None:
+        settings = {
+            "listen_addresses": HERE, "unix_socket_directories": self.data, "fsync": "off", "ssl": "on",
+            "ssl_cert_file": self.certificate, "ssl_key_file": self.certificate,
+        }  # fmt: skip
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with open(self.data / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [*self._as_owner("postgres"), "-D", self.data, *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.data,
+            )  # fmt: skip
+        ready = [*self._as_owner("pg_isready"), "--quiet", "--host", str(self.data)]
+        wait_until(lambda: subprocess.run(ready).returncode == 0, 30, (self.data / "log").read_text)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.send_signal(signal.SIGINT)  # does not wait for clients
+            self.process.wait(30)
+
+    def sql(self, statement: str) -> str:
+        return _run(*self._as_owner("psql"), "--host", self.data, "-v", "ON_ERROR_STOP=1", "-tAc", statement).strip()
+
+    def set_password(self, password: str) -> None:
+        self.sql(f"ALTER ROLE registry PASSWORD '{password}'")
+
+    def _as_owner(self, program: str) -> list[str]:
+        owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"]
+        return [*owner, str(self.programs / program)]
+
+
+class MailServer(Mailbox):
+    """Takes letters from the user of the stack only, and only encrypted."""
+
+    def __init__(self, certificate: Path, user: str, password: str) -> None:
+        super().__init__(
+            587, tls_context=_tls(certificate), require_starttls=True, auth_required=True, authenticator=self
+        )
+        self.user, self.password = user.encode(), password.encode()
+
+    def __call__(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        return AuthResult(success=(data.login, data.password) == (self.user, self.password), handled=False)
+
+
+# ------------------------------------------------------------------------------------------------ the instance
+
+CFN_INIT = '''#!/usr/bin/python3
+"""Stands for cfn-init: does what this stack asks of it, and fails at whatever else."""
+import json, os, pathlib, shutil, subprocess, sys
+
+init = json.loads(pathlib.Path("/opt/aws/init.json").read_text())
+assert sys.argv[1:4] == ["-v", "--configsets", "default"], sys.argv
+for name in init["configSets"]["default"]:
+    files, commands = init[name].pop("files", {}), init[name].pop("commands", {})
+    assert not init[name], init[name]
+    for path, file in files.items():
+        assert set(file) == {"content", "mode", "owner", "group"}, file
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        pathlib.Path(path).write_text(file["content"])
+        os.chmod(path, int(file["mode"], 8))
+        shutil.chown(path, file["owner"], file["group"])
+    for key in sorted(commands):
+        assert set(commands[key]) == {"command"}, commands[key]
+        with open("/var/log/cfn-init-cmd.log", "a") as log:
+            status = subprocess.call(commands[key]["command"], shell=True, stdout=log, stderr=log)
+            print(f"Command {key} ended with {status}.", file=log)
+        if status:
+            sys.exit(status)
+'''
+
+CFN_SIGNAL = """#!/bin/sh
+echo "$2" >/opt/aws/signal
+"""
+
+
+class Instance(Machine):
+    """The instance of the stack as it comes from Amazon, with all that it needs around it."""
+
+    def __init__(self, **parameters: str) -> None:
+        self.home, self.parameters = Path(tempfile.mkdtemp(prefix="instance-")), parameters
+        super().__init__(self.home / "root")
+        self.ends = contextlib.ExitStack()
+        self.ends.callback(self.home.rmdir)
+
+    def launch(self) -> None:
+        """Make the root and the stack, start what is around it, and boot."""
+        need("systemd-nspawn", "nsenter", "unshare", "setpriv", "ip", "chroot")
+        packed = packed_root(PACKAGES)
+        self.ends.enter_context(own_mounts(self.home))
+        unpack(packed, self.root)
+        add_aws_command(self.root)
+        gather_releases(self.root, self.root / "srv/wheels", *RELEASES)
+        self.ends.enter_context(own_network())
+        self.ends.enter_context(mock_aws())
+        self.stack = Cloud().create(**self.parameters)
+        self._surround()
+        self._furnish()
+        self.ends.callback(super().stop)
+        try:
+            self.start()
+        except AssertionError as error:
+            without(f"systemd does not boot here: {str(error)[-800:]}")
+        self.run("update-ca-certificates && useradd --create-home --shell /bin/bash ec2-user", check=True)
+
+    def _surround(self) -> None:
+        given, database = self.stack.environment, self.stack.out["DatabaseEndpoint"]
+        of_web = Authority(self.home / "web", "everybody's authority")
+        of_databases = Authority(self.home / "databases", "Amazon's authority for databases")
+        trusted = self.root / "usr/local/share/ca-certificates/test.crt"
+        trusted.write_bytes(of_web.certificate.read_bytes())
+        mail_host = given["SMTP_HOST"]
+        certificate = of_web.vouch(mail_host, *Aws.hosts)
+        self.aws = Aws(certificate, of_databases.certificate.read_bytes())
+        self.ends.callback(self.aws.stop)
+        self.mail = MailServer(certificate, given["SMTP_USERNAME"], given["SMTP_PASSWORD"])
+        self.ends.callback(self.mail.stop)
+        self.mail.start()
+        certificate = of_databases.vouch(database)
+        self.database = Postgres(self.home, certificate, PASSWORDS["DBPassword"])
+        self.ends.callback(self.database.stop)
+        name = socket.gethostname()  # which sudo looks up
+        (self.root / "etc/hosts").write_text(f"{HERE} localhost {name} {mail_host} {database} {' '.join(Aws.hosts)}\n")
+
+    def _furnish(self) -> None:
+        """What Amazon's image and the instance's role bring, and where pip finds wheels without the Internet."""
+        files = {
+            "etc/pip.conf": "[global]\nno-index = true\nfind-links = /srv/wheels\n",
+            "etc/sudoers.d/ec2-user": "ec2-user ALL=(ALL) NOPASSWD: ALL\n",
+            "root/.aws/credentials": "[default]\naws_access_key_id = role\naws_secret_access_key = role\n",
+            "root/.aws/config": "[default]\nca_bundle = /etc/ssl/certs/ca-certificates.crt\n",
+            "opt/aws/bin/cfn-init": CFN_INIT,
+            "opt/aws/bin/cfn-signal": CFN_SIGNAL,
+            "opt/aws/init.json": json.dumps(self._of_the_template("Metadata", "AWS::CloudFormation::Init")),
+            "opt/aws/user-data": self._of_the_template("Properties", "UserData")["Fn::Base64"],
+        }
+        for name, text in files.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755 if "bin" in name else 0o600)
+
+    def _of_the_template(self, *keys: str) -> Any:
+        """A part of the instance as CloudFormation hands it over."""
+        node = resolve(self.stack.template, self.stack.given)["Resources"]["RegistryInstance"]
+        for key in keys:
+            node = node[key]
+        return self._filled(node)
+
+    def _filled(self, node: Any) -> Any:
+        if isinstance(node, dict):
+            if "Fn::Sub" in node:
+                return re.sub(r"\$\{([\w:]+)\}", lambda found: self._value(found[1]), node["Fn::Sub"])
+            return {key: self._filled(value) for key, value in node.items()}
+        return node
+
+    def _value(self, name: str) -> str:
+        known = {"AWS::Region": REGION, "AWS::StackName": self.stack.name}
+        defaults = {key: str(p["Default"]) for key, p in self.stack.template["Parameters"].items() if "Default" in p}
+        return (known | defaults | self.stack.given).get(name) or self.stack.physical(name)
+
+    def boot(self, within: str = "", **environment: str) -> tuple[int, str]:
+        """The first boot, as cloud-init does it: the status that is signalled, and the log of its commands."""
+        (self.root / "opt/aws/signal").unlink(missing_ok=True)
+        log = self.root / "var/log/cfn-init-cmd.log"
+        log.unlink(missing_ok=True)
+        self.run(f"{within} bash /opt/aws/user-data", **environment)
+        return int((self.root / "opt/aws/signal").read_text()), log.read_text()
+
+    def stop(self) -> None:
+        self.ends.close()

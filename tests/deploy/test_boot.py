@@ -1,0 +1,464 @@
+"""The boot of an instance and the life after it: the template's own user data, boot script and units under systemd.
+
+One instance, to which all of this happens in order. Where a test fails, what the journal says of it is shown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from tests import trees
+from tests.deploy.boot import HERE, RELEASES, REQUIREMENT, Aws, Instance, build_release
+from tests.deploy.templates import PASSWORDS
+from tests.deploy.test_stack import BUCKET
+from tests.mailbox import wait_until
+from tests.registry import PASSWORD, Registry
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+FIRST, SECOND = RELEASES
+TEAM_NAME = """it's $HOME `id` $(id) # ; é 🌳 %h ${X} & <b>"""
+URL = f"http://{HERE}:5000"
+SCRIPT = "/opt/quilt-registry/bootstrap.sh"
+UNITS = "quilt-registry.service quilt-registry.socket quilt-registry-backup.service quilt-registry-backup.timer"
+IN_A_HURRY = {"PIP_NO_COMPILE": "1", "CHECK_WAIT": "0"}
+LONGEST_WAIT = 5  # seconds, of a request during a restart, on processors that nobody else uses
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[Instance]:
+    made = Instance(TeamName=TEAM_NAME, RegistryPackage=REQUIREMENT.format(FIRST))
+    try:
+        made.launch()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(autouse=True)
+def journal(instance: Instance) -> Iterator[None]:
+    """Printed, so that pytest shows it where a test fails."""
+    cursor = instance.says("journalctl --lines 0 --show-cursor").rpartition("-- cursor: ")[2]
+    yield
+    print(instance.run(f"journalctl --no-pager --output short --after-cursor '{cursor}'").stdout[-10_000:])  # noqa: T201
+
+
+def secrets_of(instance: Instance) -> list[str]:
+    return [
+        *PASSWORDS.values(),
+        instance.stack.environment["AWS_SECRET_KEY"],
+        instance.stack.secret("SigningSecretArn"),
+    ]
+
+
+@contextlib.contextmanager
+def commands_seen() -> Iterator[set[bytes]]:
+    """The command lines of all processes meanwhile, as anybody on the host may see them."""
+    seen: set[bytes] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for process in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(process.read_bytes())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        looking.join()
+
+
+def links(instance: Instance) -> dict[str, str]:
+    """Which releases the links name."""
+    found = {
+        name: instance.run(f"readlink /opt/quilt-registry/{name}").stdout for name in ("current", "previous", "next")
+    }
+    return {name: Path(target.strip()).name for name, target in found.items() if target}
+
+
+def releases(instance: Instance) -> set[str]:
+    return set(instance.says("ls /opt/quilt-registry/releases").split())
+
+
+def main_process(instance: Instance) -> str:
+    return instance.says("systemctl show --property MainPID --value quilt-registry.service")
+
+
+def version(instance: Instance) -> str:
+    return instance.says("quilt-registry --version", user="ec2-user").rpartition(" ")[2]
+
+
+def signing_key(instance: Instance) -> str:
+    """The key that the service signs with when it looks after the bucket."""
+    instance.aws.signed_with = ""
+
+    def is_seen() -> bool:
+        assert httpx.get(URL + "/readyz").status_code == 200
+        return instance.aws.signed_with != ""
+
+    wait_until(is_seen)
+    return instance.aws.signed_with
+
+
+def ask_for(instance: Instance, package: str) -> None:
+    """What an operator writes into host.env before an upgrade."""
+    instance.says(f"""sed -i "s|^REGISTRY_PACKAGE=.*|REGISTRY_PACKAGE='{package}'|" /etc/quilt-registry/host.env""")
+
+
+# ------------------------------------------------------------------------------------------------ boots that fail
+
+Trouble = Callable[[Instance], AbstractContextManager[dict[str, str]]]
+# Nothing but the new release is on the small disk, and nobody else sees it.
+SMALL_DISK = """unshare --mount sh -c 'mkdir -p /opt/quilt-registry/releases
+    mount -t tmpfs -o size=20m none /opt/quilt-registry/releases; exec "$@"' sh"""
+
+
+@contextlib.contextmanager
+def full_disk(_: Instance) -> Iterator[dict[str, str]]:
+    yield {"within": SMALL_DISK}
+
+
+@contextlib.contextmanager
+def no_certificates(_: Instance) -> Iterator[dict[str, str]]:
+    yield {"DB_CA_URL": f"https://{Aws.bundle}/absent.pem"}
+
+
+@contextlib.contextmanager
+def secret_out_of_reach(_: Instance) -> Iterator[dict[str, str]]:
+    yield {"AWS_ENDPOINT_URL_SECRETS_MANAGER": f"https://{HERE}:9", "AWS_MAX_ATTEMPTS": "2"}
+
+
+@contextlib.contextmanager
+def wrong_database_password(instance: Instance) -> Iterator[dict[str, str]]:
+    instance.database.set_password("another-password")
+    try:
+        yield {}
+    finally:
+        instance.database.set_password(PASSWORDS["DBPassword"])
+
+
+@contextlib.contextmanager
+def database_out_of_reach(instance: Instance) -> Iterator[dict[str, str]]:
+    instance.database.stop()
+    try:
+        yield {}
+    finally:
+        instance.database.start()
+
+
+@contextlib.contextmanager
+def no_bucket(instance: Instance) -> Iterator[dict[str, str]]:
+    s3 = instance.stack.cloud.s3
+    rules = s3.get_bucket_cors(Bucket=BUCKET)["CORSRules"]
+    s3.delete_bucket(Bucket=BUCKET)
+    try:
+        yield {}
+    finally:
+        s3.create_bucket(Bucket=BUCKET)
+        s3.put_bucket_cors(Bucket=BUCKET, CORSConfiguration={"CORSRules": rules})
+
+
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        (full_disk, "cannot make a virtual environment"),
+        (no_certificates, f"Cannot fetch the database's certificates from https://{Aws.bundle}/absent.pem."),
+        (secret_out_of_reach, "Cannot read the secret arn:"),
+        (wrong_database_password, "password authentication failed"),
+        (database_out_of_reach, "The database does not answer."),
+        (no_bucket, "The specified bucket does not exist"),
+    ],
+)
+def test_a_boot_that_fails_says_why(instance: Instance, trouble: Trouble, says: str) -> None:
+    began = time.monotonic()
+    with trouble(instance) as given, commands_seen() as commands:
+        status, log = instance.boot(**given, **IN_A_HURRY)
+    assert status != 0
+    assert says in log
+    assert says in instance.console.read_text()[-8000:]  # where `aws ec2 get-console-output` finds it
+    assert time.monotonic() - began < 100
+    assert not [secret for secret in secrets_of(instance) if secret in log or secret.encode() in b"".join(commands)]
+
+
+# ------------------------------------------------------------------------------------------------ the first boot
+
+
+class Booted(NamedTuple):
+    log: str
+    commands: bytes
+
+
+@pytest.fixture(scope="module")
+def booted(instance: Instance) -> Booted:
+    """The first boot that ends well. Without it there is no use in the rest."""
+    with commands_seen() as commands:
+        status, log = instance.boot()
+    assert status == 0, log
+    return Booted(log, b"".join(commands))
+
+
+@pytest.fixture
+def host(instance: Instance, booted: Booted) -> Instance:
+    """The instance after its first boot."""
+    return instance
+
+
+def test_the_first_boot_ends_well(host: Instance, booted: Booted) -> None:
+    assert host.says("systemctl is-active quilt-registry.socket quilt-registry.service") == "active\nactive"
+    assert httpx.get(URL + "/healthcheck").text == "ok"
+    assert httpx.get(URL + "/readyz").status_code == 200
+    assert "TLSv1.3" in booted.log
+    assert "warning" not in booted.log
+    assert not [secret for secret in secrets_of(host) if secret.encode() in booted.commands]
+
+
+def test_a_database_that_another_authority_vouches_for_is_refused(host: Instance) -> None:
+    assert host.run("quilt-registry migrate --check", user="ec2-user").returncode == 0
+    with_others = "mount --bind /etc/ssl/certs/ca-certificates.crt /etc/quilt-registry/rds-ca.pem"
+    refused = host.run(f"unshare --mount sh -c '{with_others} && quilt-registry migrate --check'")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("quilt-registry: The database")
+
+
+def test_the_service_can_do_little(host: Instance) -> None:
+    process = f"/proc/{main_process(host)}"
+    user = host.says("id --user quilt-registry")
+    status = dict(re.findall(r"(\w+):\s*(.*)", host.says(f"cat {process}/status")))
+    assert status["Uid"].split() == [user] * 4 != ["0"] * 4
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    owners = [line.split() for line in host.says(f"cat {process}/uid_map").splitlines()]
+    assert owners == [["0", "0", "1"], [user, user, "1"]]  # all others are nobody
+    assert host.says(f"ls {process}/root/home {process}/root/root 2>&1 || true").count("ec2-user") == 0
+    with_its_eyes = f"nsenter --target {main_process(host)} --mount --setuid {user} --setgid {user}"
+    assert host.run(f"{with_its_eyes} touch /opt/quilt-registry/mine").returncode == 1
+
+
+def test_only_the_operator_reads_the_settings(host: Instance) -> None:
+    assert host.says("stat --format '%U %a' /home/ec2-user/env/registry /home/ec2-user/env").split("\n") == [
+        "ec2-user 600",
+        "ec2-user 700",
+    ]
+    read = host.run("runuser --user quilt-registry cat /home/ec2-user/env/registry")
+    assert (read.returncode, read.stdout) == (1, "")
+
+
+def test_systemd_has_nothing_to_say_against_the_units(host: Instance) -> None:
+    assert host.says(f"systemd-analyze verify {UNITS} 2>&1") == ""
+    for name in ("quilt-registry", "quilt-registry-backup"):
+        host.says(f"systemd-analyze security --threshold=20 --no-pager {name}.service")
+
+
+def test_a_name_of_odd_characters_is_the_same_everywhere(host: Instance) -> None:
+    assert host.says(""". env/registry; printf %s "$TEAM_NAME" """, user="ec2-user") == TEAM_NAME
+    environment = host.says(f"cat /proc/{main_process(host)}/environ").split("\0")
+    assert f"TEAM_NAME={TEAM_NAME}" in environment
+
+
+def test_the_two_lines_of_the_old_guide_make_an_admin(host: Instance) -> None:
+    lines = ". env/registry\n./create_admin.sh --username ada --email ada@example.com --password-stdin"
+    made = host.run(lines, user="ec2-user", input=PASSWORD + "\n")
+    assert (made.returncode, made.stdout) == (0, "Made the admin ada.\n"), made.stderr
+    again = host.run(lines, user="ec2-user", input="something else\n")
+    assert (again.returncode, again.stderr) == (1, "quilt-registry: Username already taken.\n")
+    answer = httpx.post(URL + "/api/login", json={"username": "ada", "password": PASSWORD})
+    assert answer.status_code == 200
+
+
+def test_the_operator_has_the_registry_checked(host: Instance) -> None:
+    found = json.loads(host.says("quilt-registry check --json", user="ec2-user"))
+    assert {each["state"] for each in found} == {"ok"}, found
+
+
+def test_somebody_pushes_and_installs(host: Instance) -> None:
+    """On Debian's PostgreSQL, which is older than the embedded one. The bucket is reached from inside only."""
+    registry = Registry(host.home)
+    registry.url = URL
+    ada, data = registry.sign_in("ada"), b"1,2,3"
+    node = trees.tree({"rows": data})
+    answer = ada.send_push("ada", "trees", node, dry_run=True)
+    assert answer.status_code == 200, answer.text
+    [urls] = answer.json()["upload_urls"].values()
+    host.run(f"curl --fail --silent --upload-file - '{urls['put']}'", input=data.decode(), check=True)
+    answer = ada.send_push("ada", "trees", node, sizes=trees.sizes([data]))
+    assert answer.status_code == 200, answer.text
+    [url] = ada.get(f"/api/package/ada/trees/{trees.top_hash(node)}").json()["urls"].values()
+    assert host.says(f"curl --fail --silent '{url}'") == data.decode()
+
+
+# ------------------------------------------------------------------------------------------------ the life after
+
+
+@contextlib.contextmanager
+def people_asking() -> Iterator[list[tuple[float, str]]]:
+    """Two who never stop: one on a connection that stays, one on a new connection each time. Waits and answers."""
+    answers: list[tuple[float, str]] = []
+    over = threading.Event()
+
+    def ask(**headers: str) -> None:
+        with httpx.Client(headers=headers, timeout=60) as client:
+            while not over.wait(0.01):
+                began = time.monotonic()
+                try:
+                    answer = client.get(URL + "/healthcheck").text
+                except httpx.HTTPError as error:
+                    answer = repr(error)
+                answers.append((time.monotonic() - began, answer))
+
+    asking = [threading.Thread(target=ask), threading.Thread(target=ask, kwargs={"Connection": "close"})]
+    for each in asking:
+        each.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        for each in asking:
+            each.join()
+
+
+def test_nobody_is_refused_during_restarts(host: Instance) -> None:
+    with people_asking() as answers:
+        host.says("systemctl restart quilt-registry")
+        started = host.run("./start.sh", user="ec2-user")
+        host.says("systemctl restart quilt-registry.service")
+    assert started.returncode == 0, started.stderr
+    assert "active (running)" in started.stdout
+    assert {answer for _, answer in answers} == {"ok"}
+    busy = max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert max(wait for wait, _ in answers) < LONGEST_WAIT * busy
+
+
+def test_a_key_changed_by_hand_counts_until_the_next_configure(host: Instance) -> None:
+    of_the_stack = host.stack.environment["AWS_ACCESS_KEY_ID"]
+    assert signing_key(host) == of_the_stack
+    edit = "s/^AWS_ACCESS_KEY_ID=.*/AWS_ACCESS_KEY_ID=BYHAND/; s/^AWS_SECRET_KEY=.*/AWS_SECRET_KEY=made-by-hand/"
+    began = host.says("date '+%F %T'")
+    host.run("sed -i -f - env/registry && ./start.sh", user="ec2-user", input=edit, check=True)
+    assert signing_key(host) == "BYHAND"
+    lines = host.says(f"journalctl --unit quilt-registry --output cat --since '{began}'")
+    assert lines.count("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ") == 1
+    assert "made-by-hand" not in lines
+    host.says(f"{SCRIPT} configure && /home/ec2-user/start.sh")
+    assert signing_key(host) == of_the_stack
+
+
+def test_a_key_changed_by_the_stack_counts_from_the_next_configure(host: Instance) -> None:
+    before = host.stack.environment["AWS_ACCESS_KEY_ID"]
+    host.stack.change(SigningKeySlot="B", RetiredKeyStatus="Active")
+    after = host.stack.environment["AWS_ACCESS_KEY_ID"]
+    assert signing_key(host) == before != after
+    host.says(f"sudo {SCRIPT} configure && ./start.sh", user="ec2-user")
+    assert signing_key(host) == after
+
+
+@contextlib.contextmanager
+def nothing_changes(instance: Instance) -> Iterator[None]:
+    """The same process goes on with the same release, and nothing is left over."""
+    before = links(instance), releases(instance), main_process(instance)
+    yield
+    assert (links(instance), releases(instance), main_process(instance)) == before
+    assert httpx.get(URL + "/healthcheck").text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("release", "says"),
+    [
+        ("9.9.9", "pip cannot install quilt-registry[server]==9.9.9. Check REGISTRY_PACKAGE in /etc/quilt-registry/"),
+        ("0.1.0+broken", "quilt-registry[server]==0.1.0+broken does not run."),
+    ],
+)
+def test_a_release_that_is_none_changes_nothing(host: Instance, release: str, says: str) -> None:
+    build_release(host.root / "srv/wheels", "0.1.0+broken", __init__="import what_is_not_there\n")
+    ask_for(host, REQUIREMENT.format(release))
+    with nothing_changes(host):
+        done = host.run(f"{SCRIPT} install", **IN_A_HURRY)
+        assert done.returncode == 1
+        assert says in done.stderr
+
+
+def test_a_full_disk_changes_nothing(host: Instance) -> None:
+    ask_for(host, REQUIREMENT.format(SECOND))
+    with nothing_changes(host):
+        done = host.run(f"{SMALL_DISK} {SCRIPT} install")
+        assert done.returncode == 1
+        assert "Free there: " in done.stderr
+
+
+def test_an_install_that_is_killed_changes_nothing(host: Instance) -> None:
+    before = links(host), main_process(host)
+    killed = host.run(
+        f"""setsid {SCRIPT} install & install=$!
+            until pgrep --full 'pip install.*{re.escape(SECOND)}' >/dev/null; do sleep 0.1; done
+            sleep 1; kill -KILL -- -$install; wait $install"""
+    )
+    assert killed.returncode == 128 + 9
+    assert (links(host), main_process(host)) == before
+
+
+def test_an_upgrade_and_the_way_back(host: Instance) -> None:
+    """Each word twice; and an operator who does the whole upgrade again can still go back."""
+    first = links(host)["current"]
+    host.says(f"{SCRIPT} install")
+    assert host.run(f"{SCRIPT} install", **IN_A_HURRY).returncode == 0
+    assert version(host) == FIRST
+    assert releases(host) == {first, links(host)["next"]}  # also what the killed install left is gone
+    with people_asking() as answers:
+        for _ in range(2):
+            host.says(f"{SCRIPT} start")
+            assert version(host) == SECOND
+    assert {answer for _, answer in answers} == {"ok"}
+    assert host.run(f"{SCRIPT} install && {SCRIPT} start", **IN_A_HURRY).returncode == 0
+    assert links(host)["previous"] == first
+    for _ in range(2):
+        host.says(f"{SCRIPT} rollback")
+        assert version(host) == FIRST
+
+
+def test_after_a_reboot_it_runs_with_the_settings_as_they_are(host: Instance) -> None:
+    """Also if the database comes later than the host."""
+    host.says("echo 'TEAM_NAME=\"By hand\"' >>env/registry", user="ec2-user")
+    host.database.stop()
+    host.reboot()
+    show = "systemctl show quilt-registry.service --value --property"
+    wait_until(lambda: int(host.says(f"{show} NRestarts")) >= 2, 60)
+    assert host.says(f"{show} StartLimitIntervalUSec") == "0"  # so that any number of attempts may follow
+    host.database.start()
+    wait_until(lambda: host.says(f"{show} ActiveState") == "active", 60)
+    assert httpx.get(URL + "/readyz").status_code == 200
+    assert "TEAM_NAME=By hand" in host.says(f"cat /proc/{main_process(host)}/environ").split("\0")
+
+
+def test_the_nightly_backup(host: Instance) -> None:
+    host.says("systemctl enable --now quilt-registry-backup.timer")
+    assert "quilt-registry-backup.service" in host.says("systemctl list-timers --no-pager")
+    host.says("systemctl start quilt-registry-backup.service")
+    backups = host.says("stat --format '%U %a %n' /var/lib/quilt-registry/backups/*").split("\n")
+    assert len(backups) == 2
+    assert all(line.startswith("quilt-registry 600 ") for line in backups)
+
+
+def test_no_log_holds_a_secret(host: Instance) -> None:
+    kept = host.says(
+        """journalctl --no-pager --output json --all
+           cat /var/log/cfn-init*.log /etc/quilt-registry/host.env
+           find /tmp /var/tmp -type f -exec cat {} +"""
+    )
+    assert kept.count("quilt-registry") > 100
+    seen = kept + host.console.read_text()
+    assert not [secret for secret in [*secrets_of(host), "made-by-hand", PASSWORD] if secret in seen]
