@@ -1,17 +1,11 @@
-"""Debian's nginx with the documented file, and an authority whose certificates nobody else trusts."""
+"""Debian's nginx with the documented file."""
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import subprocess
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.mailbox import wait_until
 from tests.s3server import PATH, NotToBeHadError
@@ -53,15 +47,18 @@ def replaced(text: str, *changes: tuple[str, str]) -> str:
     return text
 
 
-def site(plain: int, tls: int, certificate: tuple[Path, Path], *registries: int) -> str:
-    """The documented file with these ports: for HTTP, for HTTPS, of a registry, of a second one if there is one."""
+def site(plain: int, tls: int, certificate: Path, *registries: int) -> str:
+    """The documented file with these ports: for HTTP, for HTTPS, of a registry, of a second one if there is one.
+
+    The certificate's file has the key, too.
+    """
     servers = ("server 127.0.0.1:5000 ", "# server 127.0.0.1:5001 ")
     return replaced(
         DOCUMENTED.read_text(),
         *((f"listen {port} ", f"listen 127.0.0.1:{here} ") for port, here in ((80, plain), (443, tls))),
         *((f"listen [::]:{port} ", f"listen 127.0.0.2:{here} ") for port, here in ((80, plain), (443, tls))),
-        ("/etc/ssl/certs/quilt.pem", str(certificate[0])),
-        ("/etc/ssl/private/quilt.key", str(certificate[1])),
+        ("/etc/ssl/certs/quilt.pem", str(certificate)),
+        ("/etc/ssl/private/quilt.key", str(certificate)),
         *((server, f"server 127.0.0.1:{port} ") for server, port in zip(servers, registries, strict=False)),
     )
 
@@ -132,42 +129,3 @@ def _title(process: str) -> str:
         return Path(f"/proc/{process}/cmdline").read_text()
     except OSError:  # it has ended
         return "shutting down"
-
-
-class Authority:
-    """Signs certificates. `certificate` is its own, for those who shall trust it."""
-
-    def __init__(self, home: Path):
-        home.mkdir(parents=True, exist_ok=True)
-        self.home, self.certificate = home, home / "authority.pem"
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of the tests")])
-        made = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
-        self.certificate.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-
-    def sign(self, *names: str) -> tuple[Path, Path]:
-        """The files of a certificate for these host names and of its key."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-        made = self._builder(subject, key).add_extension(alternatives, critical=False).sign(self._key, hashes.SHA256())
-        certificate, private = self.home / f"{names[0]}.pem", self.home / f"{names[0]}.key"
-        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return certificate, private
-
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=2))
-        )

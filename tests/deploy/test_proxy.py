@@ -22,7 +22,8 @@ from tests import trees
 from tests.client import old_client
 from tests.client.old_client import Terminal
 from tests.deploy import nginx
-from tests.deploy.nginx import Authority, Nginx, replaced
+from tests.deploy.authority import Authority
+from tests.deploy.nginx import Nginx, replaced
 from tests.mailbox import Mailbox, wait_until
 from tests.registry import PASSWORD, Person, Registry, free_port, new_name
 from tests.s3server import NotToBeHadError
@@ -63,13 +64,13 @@ class Caddy:
         self.process.wait(20)
 
 
-def caddyfile(plain: int, tls: int, certificate: tuple[Path, Path], registry: int) -> str:
+def caddyfile(plain: int, tls: int, certificate: Path, registry: int) -> str:
     """The documented file with these ports."""
     return replaced(
         CADDYFILE.read_text(),
         ("{\n\tauto_https off", f"{{\n\tauto_https off\n\thttp_port {plain}\n\thttps_port {tls}"),
-        ("/etc/ssl/certs/quilt.pem", str(certificate[0])),
-        ("/etc/ssl/private/quilt.key", str(certificate[1])),
+        ("/etc/ssl/certs/quilt.pem", str(certificate)),
+        ("/etc/ssl/private/quilt.key", str(certificate)),
         ("127.0.0.1:5000", f"127.0.0.1:{registry}"),
     )
 
@@ -95,7 +96,7 @@ class Site:
         self.plain, self.tls = free_port(), free_port()
         authority = Authority(home / "authority")
         self.authority = authority.certificate
-        certificate = authority.sign(CATALOG, REGISTRY, OTHER)
+        certificate = authority.vouch(CATALOG, REGISTRY, OTHER)
         self.address = f"https://{REGISTRY}:{self.tls}"
         self.registry = Registry(
             home / "registry", database_url,

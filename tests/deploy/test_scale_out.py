@@ -18,7 +18,8 @@ import httpx
 import pytest
 from msgspec import Struct, field
 
-from tests.deploy.nginx import Authority, Nginx, site
+from tests.deploy.authority import Authority
+from tests.deploy.nginx import Nginx, site
 from tests.mailbox import Mailbox, wait_until
 from tests.registry import PASSWORD, Registry, free_port
 from tests.s3server import NotToBeHadError, S3Server
@@ -63,7 +64,7 @@ class Farm:
         self.url, self.authority = f"https://localhost:{tls}", authority.certificate
         given = {**s3.settings, "REGISTRY_URL": self.url, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port)}
         self.one, self.other = (Registry(home / name, database_url, **given) for name in ("one", "other"))
-        text = site(free_port(), tls, authority.sign("localhost"), self.one.port, self.other.port)
+        text = site(free_port(), tls, authority.vouch("localhost"), self.one.port, self.other.port)
         self.nginx = Nginx(home / "nginx", text.replace(HOST, "localhost"))
 
     def start(self) -> Farm:

@@ -43,7 +43,8 @@ async def known(db: Database | Connection, member: Member, owner: str, objects: 
     """
     row = await db.fetchrow(
         f"""
-        SELECT coalesce(string_agg(o.digest, ''), ''), min(o.digest) FILTER (WHERE o.size <> n.size)
+        SELECT coalesce(string_agg(o.digest, ''), ''),
+               (array_agg(o.digest ORDER BY o.digest) FILTER (WHERE o.size <> n.size))[1]
         FROM ({UNPACKED}) n
         JOIN object o ON o.digest = n.digest AND o.owner_id = (SELECT id FROM account WHERE name = $4)
         WHERE o.state <> {DAMAGED} AND ($5 OR EXISTS (
