@@ -30,8 +30,9 @@ $(VENV)/.dev: $(VENV)/.run
 run: $(VENV)/.run
 	@exec $(BIN)/quilt-registry serve $(ARGS)
 
+# Two files at a time; ARGS="-n 0 ..." is one.
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .
