@@ -23,6 +23,7 @@ from hypothesis import example, given, strategies as st
 
 from quilt_registry import settings as settings_module
 from quilt_registry.operate import cli
+from tests.deploy.debian import without
 from tests.registry import Registry, free_port, new_name, run_sql
 from tests.s3server import S3Server
 
@@ -480,22 +481,29 @@ def test_a_database_with_few_connections_left_is_told(new_database: Callable[[],
     assert re.match(r"\d+ of the database's 1 connections are in use\. Lower DATABASE_POOL", says)
 
 
-@pytest.mark.parametrize(("apart", "state"), [(75, "warning"), (-75, "warning"), (20, "ok")])
-def test_clocks_that_differ_are_told(new_database: Callable[[], str], tmp_path: Path, apart: int, state: str) -> None:
-    """The database finds a clock of this test's before its own."""
-    url = new_database()
-    name = run_sql(url, "SELECT current_database() AS name")[0]["name"]
-    run_sql(url, "CREATE SCHEMA skewed")
-    run_sql(
-        url,
-        f"""CREATE FUNCTION skewed.clock_timestamp() RETURNS timestamptz LANGUAGE sql
-            AS $$ SELECT pg_catalog.clock_timestamp() - interval '{apart} seconds' $$""",
-    )
-    run_sql(url, f"ALTER DATABASE {name} SET search_path = skewed, public, pg_catalog")
-    found = findings(Registry(tmp_path, url))["database"]
-    assert found[0] == state
-    if state == "warning":
-        assert re.search(rf"7[4567] seconds {'ahead of' if apart > 0 else 'behind'} the database's", found[1])
+@pytest.mark.parametrize(
+    ("apart", "database", "store"),
+    [(75, "warning", "warning"), (-75, "warning", "warning"), (20, "ok", "ok"), (3600, "warning", "failed")],
+)
+def test_a_clock_that_is_wrong_is_told(
+    s3: S3Server, new_database: Callable[[], str], tmp_path: Path, apart: int, database: str, store: str
+) -> None:
+    """The database and the store have the right time; a store refuses what is signed an hour too late."""
+    found = findings(Registry(tmp_path, new_database(), **s3.settings, **clock(apart)))
+    assert (found["database"][0], found["store"][0]) == (database, store)
+    if apart != 20:
+        wrong = rf"This host's clock is {str(abs(apart))[:-1]}\d seconds {'ahead of' if apart > 0 else 'behind'} the"
+        assert re.search(rf"{wrong} database's\. Signed URLs", found["database"][1])
+        assert re.search(rf"{wrong} store's\. Signed URLs", found["store"][1])
+
+
+def clock(apart: int) -> dict[str, str]:
+    """What gives a program a clock that is so many seconds ahead."""
+    if not shutil.which("faketime"):
+        without("there is no faketime")
+    words = ["faketime", "-f", f"{apart:+}s", "printenv", "LD_PRELOAD"]
+    library = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    return {"LD_PRELOAD": library, "FAKETIME": f"{apart:+}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def test_what_pages_may_do_with_the_bucket(s3: S3Server, new_database: Callable[[], str], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from types import MappingProxyType
 from urllib.error import HTTPError
@@ -123,18 +124,24 @@ def _check_database() -> str:
 
 
 def _doubts(server: _Server) -> Iterator[str]:
-    ahead = time.time() - server.time
-    if abs(ahead) > CLOCKS_APART:
-        where = "ahead of" if ahead > 0 else "behind"
-        yield (
-            f"This host's clock is {abs(ahead):.0f} seconds {where} the database's. Signed URLs and sign-ins need the "
-            "right time: let NTP set both clocks."
-        )
+    if doubt := _clock_doubt("database", server.time):
+        yield doubt
     if server.used > MANY_CONNECTIONS * server.limit:
         yield (
             f"{server.used} of the database's {server.limit} connections are in use. Lower DATABASE_POOL or the number "
             "of workers, or give the database more memory and a higher max_connections."
         )
+
+
+def _clock_doubt(other: str, its_time: float) -> str:
+    """What is to be said of this host's clock beside that of another part; nothing if they agree."""
+    ahead = time.time() - its_time
+    if abs(ahead) <= CLOCKS_APART:
+        return ""
+    return (
+        f"This host's clock is {abs(ahead):.0f} seconds {'ahead of' if ahead > 0 else 'behind'} the {other}'s. Signed "
+        "URLs and sign-ins need the right time: let NTP set both clocks."
+    )
 
 
 def _check_contents() -> str:
@@ -147,22 +154,45 @@ def _check_contents() -> str:
 def _check_store() -> str:
     settings = settings_module.load()
     store = Objects(settings)
+    if settings.package_bucket_name:
+        return _check_bucket(settings.package_bucket_name, store)
     try:
         asyncio.run(_try_store(store))
     except Refusal as error:
-        raise Stop(
-            f"{error} Check PACKAGE_BUCKET_NAME, S3_ENDPOINT, AWS_REGION and the keys."
-            if settings.package_bucket_name
-            else f"{error} Check the rights and the room of {settings.objects_directory}."
-        ) from None
-    if not settings.package_bucket_name:
-        return str(settings.objects_directory)
+        raise Stop(f"{error} Check the rights and the room of {settings.objects_directory}.") from None
+    return str(settings.objects_directory)
+
+
+def _check_bucket(name: str, store: Objects) -> str:
+    clock = _store_clock_doubt(store)
+    try:
+        asyncio.run(_try_store(store))
+    except Refusal as error:
+        advice = f"Check PACKAGE_BUCKET_NAME, S3_ENDPOINT, AWS_REGION and the keys. {clock}".rstrip()
+        raise Stop(f"{error} {advice}") from None
     key = f"check/{secrets.token_hex(8)}"
     try:
         _try_signed_urls(store, key)
     finally:
         asyncio.run(store.remove([key]))
-    return f"bucket {settings.package_bucket_name}"
+    if clock:
+        raise _Doubt(clock)
+    return f"bucket {name}"
+
+
+def _store_clock_doubt(store: Objects) -> str:
+    """The store puts its time into any answer, also into one that refuses."""
+    try:
+        date = _ask(_unsigned(store, "check/clock")).headers.get("Date")
+    except HTTPError as error:
+        date = error.headers.get("Date")
+    except (OSError, HTTPException):
+        return ""  # what else is tried says why it cannot be reached
+    return _clock_doubt("store", parsedate_to_datetime(date).timestamp()) if date else ""
+
+
+def _unsigned(store: Objects, key: str) -> str:
+    return store.signer.urls([key])[0].partition("?")[0]
 
 
 async def _try_store(store: Objects) -> None:
@@ -210,7 +240,7 @@ def _check_letters() -> str:
 def _check_cors() -> str:
     """What a browser asks the store before a page may use a signed URL."""
     settings = settings_module.load()
-    origin, address = settings.catalog_url, Objects(settings).signer.urls(["check/cors"])[0].partition("?")[0]
+    origin, address = settings.catalog_url, _unsigned(Objects(settings), "check/cors")
     try:
         refused = [method for method in ("GET", "PUT") if not _allows(address, origin, method)]
     except (OSError, HTTPException) as error:
