@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import httpx
 import pytest
 
 from tests import trees
-from tests.deploy.boot import HERE, RELEASES, REQUIREMENT, Aws, Instance, build_release
+from tests.deploy.boot import HERE, RELEASES, REQUIREMENT, ROOT, Aws, Instance, build_release
 from tests.deploy.templates import PASSWORDS
 from tests.deploy.test_stack import BUCKET
 from tests.mailbox import wait_until
@@ -288,9 +289,7 @@ def test_the_operator_has_the_registry_checked(host: Instance) -> None:
 
 def test_somebody_pushes_and_installs(host: Instance) -> None:
     """On Debian's PostgreSQL, which is older than the embedded one. The bucket is reached from inside only."""
-    registry = Registry(host.home)
-    registry.url = URL
-    ada, data = registry.sign_in("ada"), b"1,2,3"
+    ada, data = registry_of(host).sign_in("ada"), b"1,2,3"
     node = trees.tree({"rows": data})
     answer = ada.send_push("ada", "trees", node, dry_run=True)
     assert answer.status_code == 200, answer.text
@@ -462,3 +461,44 @@ def test_no_log_holds_a_secret(host: Instance) -> None:
     assert kept.count("quilt-registry") > 100
     seen = kept + host.console.read_text()
     assert not [secret for secret in [*secrets_of(host), "made-by-hand", PASSWORD] if secret in seen]
+
+
+# ------------------------------------------------------------------------------------------------ a host without AWS
+
+BARE = f"""systemctl disable --now {UNITS}
+rm -rf /etc/systemd/system/quilt-registry* /etc/quilt-registry /opt/quilt-registry /var/lib/quilt-registry
+rm -rf /usr/local/bin/quilt-registry /home/ec2-user /opt/aws /root/.aws
+systemctl daemon-reload
+userdel quilt-registry && userdel ec2-user && useradd --create-home --shell /bin/bash rosa
+echo 'rosa ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/rosa"""
+
+
+def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
+    """Typed as it stands there, with names filled in. There is no bucket."""
+    section = (ROOT / "deploy/README.md").read_text().partition("## A Linux host\n")[2].partition("\n## ")[0]
+    install, settings, start, *_ = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    host.says(BARE)
+    host.database.sql("DROP DATABASE registry WITH (FORCE)")
+    host.database.sql("CREATE DATABASE registry OWNER registry")
+    checkout = host.root / "home/rosa/quilt"
+    shutil.copytree(ROOT / "deploy", checkout / "deploy")
+    host.says("cd quilt\n" + install.replace("1.4.0", FIRST).replace("OPERATOR", "rosa"), user="rosa")
+    mail = {name: host.stack.environment[name] for name in ("SMTP_HOST", "SMTP_USERNAME", "SMTP_PASSWORD")}
+    given = {**mail, "QUILT_HOME": "/var/lib/quilt-registry", "REGISTRY_URL": URL}
+    kept = re.sub(r"^(PACKAGE_|S3_|AWS_|REGISTRY_URL|SMTP_).*\n", "", settings, flags=re.MULTILINE)
+    kept = kept.replace("PASSWORD", PASSWORDS["DBPassword"]) + "".join(f'{k}="{v}"\n' for k, v in given.items())
+    host.run("umask 077; cat >env/registry", user="rosa", input=kept, check=True)
+    answers = f"ada\nada@example.com\n{PASSWORD}\n{PASSWORD}\n"
+    started = host.run(f"cd quilt\n{start}", user="rosa", input=answers)
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "failed" not in started.stdout
+    assert "quilt-registry-backup.service" in host.says("systemctl list-timers --no-pager")
+    ada = registry_of(host).sign_in("ada")
+    ada.install("ada", "trees", ada.push("trees", {"rows": b"1,2,3"}))
+
+
+def registry_of(host: Instance) -> Registry:
+    """The registry as people see it who use it."""
+    registry = Registry(host.home)
+    registry.url = URL
+    return registry
