@@ -293,6 +293,13 @@ def test_two_aws_secrets_that_differ_are_warned_of(new_database: Callable[[], st
     assert "hunter2" not in shown
 
 
+def test_who_does_not_migrate_does_without_alembic() -> None:
+    """It would take as long to load as all the rest, in each process and for each command."""
+    script = "import sys, quilt_registry.app, quilt_registry.operate; print({'alembic', 'sqlalchemy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_each_command_has_help(tmp_path: Path) -> None:
     registry = Registry(tmp_path)
     for name in ("serve", "migrate", "create-admin", "check"):

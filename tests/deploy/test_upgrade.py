@@ -18,6 +18,7 @@ import asyncpg
 import httpx
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 
 from quilt_registry import database, embedded
 from tests.deploy.nginx import Nginx
@@ -148,6 +149,11 @@ def revision(registry: Registry) -> str:
     return str(registry.sql("SELECT version_num FROM alembic_version")[0][0])
 
 
+def test_the_schemas_that_a_release_knows() -> None:
+    script = ScriptDirectory.from_config(database._alembic("", print))
+    assert database.revisions() == tuple(each.revision for each in script.walk_revisions())
+
+
 def test_two_migrations_at_once_both_end_well(before: Registry, new_database: Callable[[], str]) -> None:
     registry = upgraded(before)
     with left_open(registry, "SELECT FROM event"):
@@ -175,7 +181,7 @@ def test_a_migration_that_is_killed_is_repeated(
     """Also at once, while what stopped the first still stops the second, and stops nobody else."""
     registry = upgraded(before)
     patient = f"{registry.database_url}{'&' if '?' in str(registry.database_url) else '?'}lock_timeout=2s"
-    command.upgrade(database._alembic(str(registry.database_url)), reached)
+    command.upgrade(database._alembic(str(registry.database_url), print), reached)
     with left_open(registry, held):
         running = work_of(registry, "migrate")
         says(running, line)

@@ -19,8 +19,10 @@ from quilt_registry.errors import Invalid
 SHORTEST, LONGEST = 8, 4096  # characters; longer ones only cost time
 
 _hasher = PasswordHasher()
-# Compared with when there is no such account, so that the answer takes as long as with one.
-_nobody = _hasher.hash("nobody has this password")
+# Compared with when there is no such account, so that the answer takes as long as with one. No password leads to it.
+_nobody = "$argon2id$v=19$m={},t={},p={}${}${}".format(
+    _hasher.memory_cost, _hasher.time_cost, _hasher.parallelism, "A" * 22, "A" * 43
+)
 _few_at_once = asyncio.Semaphore(4)
 
 

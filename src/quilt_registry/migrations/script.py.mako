@@ -1,6 +1,6 @@
 """${message}"""
 
-from quilt_registry.migrations import run
+from quilt_registry.migrations.writing import run
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -1,6 +1,6 @@
 """The registry core: accounts, packages, manifests, objects, history, events."""
 
-from quilt_registry.migrations import run
+from quilt_registry.migrations.writing import run
 
 revision = "0001"
 down_revision = None

@@ -1,6 +1,6 @@
 """People: activation and reset links, personal tokens, letters, invitations, comments, limits, the audit trail."""
 
-from quilt_registry.migrations import change
+from quilt_registry.migrations.writing import change
 
 revision = "0002"
 down_revision = "0001"

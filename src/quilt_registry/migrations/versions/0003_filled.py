@@ -1,6 +1,6 @@
 """What 0002 added is filled and indexed, beside the registry in use."""
 
-from quilt_registry.migrations import build_index, drop_index, fill, steps
+from quilt_registry.migrations.writing import build_index, drop_index, fill, steps
 
 revision = "0003"
 down_revision = "0002"
