@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return len(places) - places.index(True) if any(places) else 0
 
     items.sort(key=order)
+    ids = Counter(item.nodeid for item in items)
+    if twice := [each for each, count in ids.items() if count > 1]:
+        raise pytest.UsageError(f"Of tests that share an id, pytest-xdist runs only one: {twice}")
 
 
 @pytest.fixture(scope="session")

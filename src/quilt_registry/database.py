@@ -228,7 +228,7 @@ def _translate(error: BaseException) -> None:
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def _alembic(url: str, tell: Callable[[str], None]) -> Config:
+def _alembic(url: str, tell: Callable[[str], None] = log.info) -> Config:
     # Imported only by those who migrate: it takes a third of a second and 25 MB.
     from alembic.config import Config
 

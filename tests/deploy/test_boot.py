@@ -483,7 +483,8 @@ def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
     checkout = host.root / "home/rosa/quilt"
     shutil.copytree(ROOT / "deploy", checkout / "deploy")
     host.says("cd quilt\n" + install.replace("1.4.0", FIRST).replace("OPERATOR", "rosa"), user="rosa")
-    mail = {name: host.stack.environment[name] for name in ("SMTP_HOST", "SMTP_USERNAME", "SMTP_PASSWORD")}
+    mail = {"SMTP_HOST": host.stack.environment["SMTP_HOST"], "SMTP_USERNAME": host.mail.user.decode()}
+    mail["SMTP_PASSWORD"] = host.mail.password.decode()
     given = {**mail, "QUILT_HOME": "/var/lib/quilt-registry", "REGISTRY_URL": URL}
     kept = re.sub(r"^(PACKAGE_|S3_|AWS_|REGISTRY_URL|SMTP_).*\n", "", settings, flags=re.MULTILINE)
     kept = kept.replace("PASSWORD", PASSWORDS["DBPassword"]) + "".join(f'{k}="{v}"\n' for k, v in given.items())

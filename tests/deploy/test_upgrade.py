@@ -150,7 +150,7 @@ def revision(registry: Registry) -> str:
 
 
 def test_the_schemas_that_a_release_knows() -> None:
-    script = ScriptDirectory.from_config(database._alembic("", print))
+    script = ScriptDirectory.from_config(database._alembic(""))
     assert database.revisions() == tuple(each.revision for each in script.walk_revisions())
 
 
@@ -181,7 +181,7 @@ def test_a_migration_that_is_killed_is_repeated(
     """Also at once, while what stopped the first still stops the second, and stops nobody else."""
     registry = upgraded(before)
     patient = f"{registry.database_url}{'&' if '?' in str(registry.database_url) else '?'}lock_timeout=2s"
-    command.upgrade(database._alembic(str(registry.database_url), print), reached)
+    command.upgrade(database._alembic(str(registry.database_url)), reached)
     with left_open(registry, held):
         running = work_of(registry, "migrate")
         says(running, line)

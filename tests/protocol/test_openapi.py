@@ -22,6 +22,12 @@ from tests import openapi
 from tests.registry import Person, Registry
 
 DOCUMENT = openapi.document()
+OPERATIONS = {
+    operation["operationId"]: operation
+    for item in DOCUMENT["paths"].values()
+    for key, operation in item.items()
+    if key != "parameters"
+}
 CHECKS = [
     not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance, ignored_auth,
 ]  # fmt: skip
@@ -36,12 +42,8 @@ def test_it_is_served(registry: Registry) -> None:
 
 
 def test_every_call_is_described() -> None:
-    operations = [
-        operation for item in DOCUMENT["paths"].values() for key, operation in item.items() if key != "parameters"
-    ]
-    assert len(operations) == len(wire.calls())
-    assert len({operation["operationId"] for operation in operations}) == len(operations)
-    assert all(operation["summary"].endswith(".") for operation in operations)
+    assert len(OPERATIONS) == len(wire.calls())
+    assert all(operation["summary"].endswith(".") for operation in OPERATIONS.values())
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +58,7 @@ def people(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFac
 schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 
-@pytest.mark.slow
-@schema.parametrize()
-@hypothesis.settings(max_examples=15)
-def test_whatever_is_sent(case: Case, people: dict[str, Person], request: pytest.FixtureRequest) -> None:
+def send(case: Case, people: dict[str, Person]) -> None:
     """As a member and as an admin, who are signed in anew if they happened to sign out or to disable themselves."""
     for name, person in people.items():
         if person.get("/api/me").status_code != 200:
@@ -73,3 +72,18 @@ def test_whatever_is_sent(case: Case, people: dict[str, Person], request: pytest
         case.call_and_validate(
             base_url=person.registry.url, headers={"Authorization": f"Bearer {person.token}"}, checks=CHECKS, timeout=30
         )
+
+
+def whatever_is_sent_to(operation: str) -> Callable[..., None]:
+    """A test of its own: those of the whole document would share an id."""
+
+    @pytest.mark.slow
+    @schema.include(operation_id=operation).parametrize()
+    @hypothesis.settings(max_examples=15)
+    def test(case: Case, people: dict[str, Person]) -> None:
+        send(case, people)
+
+    return test
+
+
+globals().update({f"test_whatever_is_sent_to_{each}": whatever_is_sent_to(each) for each in OPERATIONS})
