@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 
 INHERITED = 3  # the first descriptor that systemd hands over (sd_listen_fds)
 LINGER = 1.0  # seconds for which connections that are open already are still answered
+LOOK = 0.05  # seconds between two looks whether there are any
 BACKLOG = 2048
 
 
@@ -31,7 +32,10 @@ class Server(uvicorn.Server):
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         for connection in waiting:
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        await asyncio.sleep(LINGER)
+        for _ in range(round(LINGER / LOOK)):
+            await asyncio.sleep(LOOK)
+            if not self.server_state.connections:
+                break
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:
