@@ -79,7 +79,7 @@ def build(settings: Settings) -> ASGIApp:
                 task.cancel()
             await asyncio.wait(tasks, timeout=ENDING)
             observed.tell()
-            offload.close()
+            await offload.close()
             await db.close()
 
     site = Site(

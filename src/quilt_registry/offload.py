@@ -58,9 +58,10 @@ class Offload:
         """Start the helpers, and have them import the modules of some functions, before the first request needs one."""
         await asyncio.gather(*(self.run(SMALL + 1, _imported, *functions) for _ in range(self.processes)))
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Wait for the helpers to end; Python stumbles now and then over what it must itself wait for at its exit."""
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
 
 def end_with_parent() -> None:
