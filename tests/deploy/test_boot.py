@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -487,7 +488,8 @@ def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
     mail["SMTP_PASSWORD"] = host.mail.password.decode()
     given = {**mail, "QUILT_HOME": "/var/lib/quilt-registry", "REGISTRY_URL": URL}
     kept = re.sub(r"^(PACKAGE_|S3_|AWS_|REGISTRY_URL|SMTP_).*\n", "", settings, flags=re.MULTILINE)
-    kept = kept.replace("PASSWORD", PASSWORDS["DBPassword"]) + "".join(f'{k}="{v}"\n' for k, v in given.items())
+    kept = kept.replace("PASSWORD", quote(PASSWORDS["DBPassword"], safe=""))
+    kept += "".join(f'{name}="{escaped(value)}"\n' for name, value in given.items())
     host.run("umask 077; cat >env/registry", user="rosa", input=kept, check=True)
     answers = f"ada\nada@example.com\n{PASSWORD}\n{PASSWORD}\n"
     started = host.run(f"cd quilt\n{start}", user="rosa", input=answers)
@@ -496,6 +498,11 @@ def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
     assert "quilt-registry-backup.service" in host.says("systemctl list-timers --no-pager")
     ada = registry_of(host).sign_in("ada")
     ada.install("ada", "trees", ada.push("trees", {"rows": b"1,2,3"}))
+
+
+def escaped(value: str) -> str:
+    """As the guide says that values are written."""
+    return re.sub(r'([\\"$`])', r"\\\1", value)
 
 
 def registry_of(host: Instance) -> Registry:

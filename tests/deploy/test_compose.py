@@ -309,6 +309,9 @@ def test_the_bucket_is_made_once_and_what_is_in_it_survives_a_crash(composed: Co
     composed.processes["store"].kill()
     composed.processes["store"].wait()
     composed.start_store()
+    [url] = anna.get(f"/api/package/anna/kept/{top_hash}").json()["urls"].values()
+    # Its S3 answers before its volumes are back: 500, try again.
+    wait_until(lambda: anna.transfers.get(url).status_code == 200, 30, (composed.home / "store.log").read_text)
     anna.install("anna", "kept", top_hash)
 
 
