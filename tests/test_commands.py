@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 import quilt_registry
+from tests.processes import commands, descendants, is_alive
 from tests.registry import Person, Registry, free_port, new_name, run_sql
 
 READY = re.compile(r"user name  (\w+)\n\s+password   (\S+)")
@@ -50,16 +51,8 @@ def first_admin(registry: Registry) -> Person:
 
 def processes_below(home: Path) -> list[str]:
     """Command lines of the processes that use a data directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-            if f"{home}/postgres" in command:
-                found.append(command)
-    return found
+    lines = [" ".join(words) for words in commands().values()]
+    return [line for line in lines if f"{home}/postgres" in line]
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
@@ -106,33 +99,20 @@ def test_several_workers_stop_together(new_database: Callable[[], str], tmp_path
 
 def test_the_workers_of_a_killed_registry_end(new_database: Callable[[], str], tmp_path: Path) -> None:
     registry = Registry(tmp_path, new_database(), workers=2).start()
-    below = _descendants(registry.process.pid)  # type: ignore[union-attr]
+    below = descendants(registry.process.pid)  # type: ignore[union-attr]
     assert len(below) >= 2
     registry.kill()
     end = time.monotonic() + 20
-    while left := [pid for pid in below if _runs(pid)]:
+    while left := [pid for pid in below if is_alive(pid)]:
         assert time.monotonic() < end, left
         time.sleep(0.05)
     registry.start()  # the port is free again
     assert registry.stop() == 0
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def _descendants(pid: int) -> list[int]:
-    below = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return below + [each for child in below for each in _descendants(child)]
-
-
 def _with_port(port: int) -> list[str]:
     """Command lines of the processes that were started with a port."""
-    lines = [path.read_text().split("\0") for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    return [" ".join(line) for line in lines if str(port) in line]
+    return [" ".join(words) for words in commands().values() if str(port) in words]
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "migrate"])

@@ -23,6 +23,7 @@ import pytest
 
 from quilt_registry import database, embedded
 from tests import trees
+from tests.processes import children, descendants, is_alive, told
 from tests.registry import PASSWORD, Person, Registry, new_name, run_sql
 from tests.trees import Json
 
@@ -137,34 +138,9 @@ def check_log(registry: Registry) -> None:
     assert "Traceback" not in log, log[-5000:]
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process started."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(parent) == pid and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [below for each in found for below in descendants(each)]
-
-
 def spawned(pid: int) -> list[int]:
     """The workers of a registry, or the helpers of a worker: not what keeps track of their memory."""
-    return [each for each in children(pid) if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
-
-
-def alive(pids: list[int]) -> list[int]:
-    return [
-        pid for pid in pids
-        if (stat := Path(f"/proc/{pid}/stat")).exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    ]  # fmt: skip
+    return [each for each in children(pid) if "spawn_main" in told(each, "cmdline")]
 
 
 def pid_of(registry: Registry) -> int:
@@ -318,7 +294,7 @@ def test_no_process_outlives_a_killed_registry(own_registry: Start) -> None:
     registry = own_registry(workers=2)
     started = processes_of(registry)
     registry.kill()
-    until(lambda: not alive(started), 10)
+    until(lambda: not any(map(is_alive, started)), 10)
 
 
 @needs_proc
@@ -364,7 +340,7 @@ def test_all_processes_stop_when_asked_to(own_registry: Start) -> None:
     registry = own_registry(workers=2)
     started = processes_of(registry)
     assert registry.stop() == 0
-    until(lambda: not alive(started), 10)
+    until(lambda: not any(map(is_alive, started)), 10)
     check_log(registry)
 
 
