@@ -12,8 +12,10 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -495,6 +497,28 @@ def test_a_clock_that_is_wrong_is_told(
         wrong = rf"This host's clock is {str(abs(apart))[:-1]}\d seconds {'ahead of' if apart > 0 else 'behind'} the"
         assert re.search(rf"{wrong} database's\. Signed URLs", found["database"][1])
         assert re.search(rf"{wrong} store's\. Signed URLs", found["store"][1])
+
+
+@pytest.mark.parametrize("date", ["", "yesterday"])
+def test_a_store_that_tells_no_time_is_no_traceback(new_database: Callable[[], str], tmp_path: Path, date: str) -> None:
+    class Odd(BaseHTTPRequestHandler):
+        def date_time_string(self, timestamp: int | None = None) -> str:
+            return date
+
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def do_PUT(self) -> None:
+            self.send_error(403)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as store:
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        given = {"PACKAGE_BUCKET_NAME": "packages", "S3_ENDPOINT": f"http://127.0.0.1:{store.server_port}"}
+        keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": SECRET}
+        state, says = findings(Registry(tmp_path, new_database(), **given, **keys))["store"]
+        store.shutdown()
+    assert state == "failed"
+    assert "Check PACKAGE_BUCKET_NAME" in says
 
 
 def clock(apart: int) -> dict[str, str]:

@@ -188,7 +188,10 @@ def _store_clock_doubt(store: Objects) -> str:
         date = error.headers.get("Date")
     except (OSError, HTTPException):
         return ""  # what else is tried says why it cannot be reached
-    return _clock_doubt("store", parsedate_to_datetime(date).timestamp()) if date else ""
+    try:
+        return _clock_doubt("store", parsedate_to_datetime(date or "").timestamp())
+    except ValueError:
+        return ""  # it tells no time
 
 
 def _unsigned(store: Objects, key: str) -> str:
