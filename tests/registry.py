@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from argon2 import PasswordHasher
 from quilt_registry.events import PACKAGE_KINDS
 from tests import trees
 from tests.trees import Files, Json
+from tests.waiting import wait_until
 
 PASSWORD = "correct horse"
 _DIGEST = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
@@ -35,9 +36,21 @@ def new_name(prefix: str = "p") -> str:
     return f"{prefix}{next(_numbers)}"
 
 
-# Below those that the system gives to connections, and others for each process that tests.
-_first = 10_000 + 2_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports = itertools.cycle(random.sample(range(_first, _first + 2_000), 2_000))
+def _bound(port: int) -> socket.socket | None:
+    """A socket that holds a port; None if somebody else has it."""
+    holder = socket.socket()
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        return None
+    return holder
+
+
+# Below those that the system gives to connections, and others for each process that tests: it holds the first of them.
+_holder = next(filter(None, map(_bound, range(10_000, 32_000, 2_000))))
+_first = _holder.getsockname()[1]
+_ports = itertools.cycle(random.sample(range(_first + 1, _first + 2_000), 1_999))
 
 
 def free_port() -> int:
@@ -45,10 +58,9 @@ def free_port() -> int:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as listener, contextlib.suppress(OSError):
-        listener.bind(("127.0.0.1", port))
-        return True
-    return False
+    if holder := _bound(port):
+        holder.close()
+    return holder is not None
 
 
 def run_sql(url: str, query: str, *values: Any) -> list[Any]:
@@ -101,12 +113,12 @@ class Registry:
                 [*command, "--workers", str(self.workers)],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        end = time.monotonic() + 60
-        while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"The registry did not start:\n{self.log.read_text()[-3000:]}")
-            time.sleep(0.05)
+        wait_until(lambda: self.has_ended() or self.answers(), 60, self.log.read_text)
+        assert not self.has_ended(), f"The registry did not start:\n{self.log.read_text()[-3000:]}"
         return self
+
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
     def answers(self) -> bool:
         try:
@@ -125,6 +137,18 @@ class Registry:
     def sql(self, query: str, *values: Any) -> list[Any]:
         assert self.database_url is not None
         return run_sql(self.database_url, query, *values)
+
+    @contextlib.contextmanager
+    def left_open(self, statement: str) -> Iterator[None]:
+        """Somebody did this in a transaction and leaves it open."""
+        with asyncio.Runner() as runner:
+            connection = runner.run(asyncpg.connect(self.database_url))
+            try:
+                runner.run(connection.execute("BEGIN"))
+                runner.run(connection.execute(statement))
+                yield
+            finally:
+                runner.run(connection.close())
 
     def make_person(self, name: str, **columns: Any) -> Person:
         """An account, and somebody signed in to it."""

@@ -112,7 +112,8 @@ async def _store_objects(connection: Connection, package: Claimed, objects: Obje
         f"""
         INSERT INTO object (owner_id, digest, size, state)
         SELECT $1, n.digest, n.size, $4 FROM ({UNPACKED}) n ORDER BY n.digest
-        ON CONFLICT (digest, owner_id) DO UPDATE SET size = excluded.size, state = excluded.state
+        ON CONFLICT (digest, owner_id)
+        DO UPDATE SET size = excluded.size, state = excluded.state, created_at = excluded.created_at
         WHERE object.state = {DAMAGED}
         """,
         package.owner_id, objects.digests, objects.sizes, state,

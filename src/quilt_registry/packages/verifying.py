@@ -58,8 +58,8 @@ async def verify_some(db: Database, store: Store, lifetime: int) -> int:
                     await connection.execute("UPDATE object SET state = $2 WHERE id = $1", row["id"], VERIFIED)
                 else:
                     log.error("The object %s of %s is damaged in the store.", name, row["name"])
-                    await _condemn(connection, row["id"])
                     await store.remove([key])
+                    await _condemn(connection, row["id"])
             return len(rows)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
@@ -68,7 +68,7 @@ async def verify_some(db: Database, store: Store, lifetime: int) -> int:
 async def _condemn(connection: Connection, object_id: int) -> None:
     """Let the next push of an object upload it anew: no page vouches for it, and it is not known any more.
 
-    Its bytes are removed afterwards, so that a client that asks whether it is there is told no.
+    Its bytes were removed before: from now on a push counts what lies there, and that must stay.
     """
     async with connection.transaction():
         await connection.execute("UPDATE object SET state = $2 WHERE id = $1", object_id, DAMAGED)
