@@ -12,7 +12,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,10 @@ import httpx
 import pytest
 
 import quilt_registry
+from quilt_registry.embedded import ROOT_STAND_IN
 from tests.processes import commands, descendants, is_alive
 from tests.registry import Person, Registry, free_port, new_name, run_sql
+from tests.waiting import wait_until
 
 READY = re.compile(r"user name  (\w+)\n\s+password   (\S+)")
 
@@ -40,10 +41,8 @@ def embedded() -> Iterator[Registry]:
 
 def first_admin(registry: Registry) -> Person:
     """Sign in with what the first start shows."""
-    end = time.monotonic() + 20
-    while not (shown := READY.search(registry.log.read_text())):
-        assert time.monotonic() < end, registry.log.read_text()
-        time.sleep(0.05)
+    shown = wait_until(lambda: READY.search(registry.log.read_text()), 60, registry.log.read_text)
+    assert shown
     login = {"username": shown[1], "password": shown[2]}
     token = httpx.post(registry.url + "/api/login", json=login).raise_for_status().json()["token"]
     return Person(registry, shown[1], token)
@@ -102,10 +101,7 @@ def test_the_workers_of_a_killed_registry_end(new_database: Callable[[], str], t
     below = descendants(registry.process.pid)  # type: ignore[union-attr]
     assert len(below) >= 2
     registry.kill()
-    end = time.monotonic() + 20
-    while left := [pid for pid in below if is_alive(pid)]:
-        assert time.monotonic() < end, left
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(is_alive, below)))
     registry.start()  # the port is free again
     assert registry.stop() == 0
 
@@ -195,6 +191,24 @@ def test_a_normal_user_can_run_it(embedded: Registry) -> None:
     assert processes_below(embedded.home) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user for the database")
+def test_first_starts_at_the_same_moment_share_the_user_that_one_of_them_makes(tmp_path: Path) -> None:
+    """On a machine without that user: its own /etc, which nobody else sees. Making a user takes a while there."""
+    slow = tmp_path / "useradd"
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("useradd")} "$@"\n')
+    slow.chmod(0o755)
+    first_start = f"{sys.executable} -c 'from quilt_registry import embedded; print(embedded._stand_in().pw_name)'"
+    script = f"""
+        cp -a /etc {tmp_path} && mount --bind {tmp_path}/etc /etc || exit
+        sed -i /^{ROOT_STAND_IN}:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow
+        export PATH={tmp_path}:$PATH
+        for i in 1 2 3; do {first_start} & done
+        wait
+    """
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [ROOT_STAND_IN] * 3, done.stderr
+
+
 def _python_for(identity: dict[str, Any]) -> str:
     """A Python that somebody else can run too: this one, or the system's of the same version."""
     of_system = shutil.which("python{}.{}".format(*sys.version_info), path="/usr/local/bin:/usr/bin")
@@ -228,10 +242,7 @@ def test_serve_can_migrate(postgres: str, tmp_path: Path) -> None:
     registry = Registry(tmp_path, postgres.format(name))
     command = [sys.executable, "-m", "quilt_registry", "serve", "--migrate", "--port", str(registry.port)]
     with subprocess.Popen(command, env=registry.environment, stderr=subprocess.DEVNULL) as registry.process:
-        end = time.monotonic() + 30
-        while not registry.answers():
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        wait_until(registry.answers, 60)
         registry.make_person("anna").push("x", {"x": b"1"})
         assert registry.stop() == 0
 

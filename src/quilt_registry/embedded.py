@@ -257,18 +257,13 @@ def programs() -> Path:
 
 
 def _stand_in() -> pwd.struct_passwd:
-    try:
+    with contextlib.suppress(KeyError):
         return pwd.getpwnam(ROOT_STAND_IN)
-    except KeyError:
-        pass
+    add = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ROOT_STAND_IN]
     try:
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ROOT_STAND_IN],
-            check=True,
-            capture_output=True,
-        )
+        subprocess.run(add, capture_output=True)  # fails if another first start made the user meanwhile
         return pwd.getpwnam(ROOT_STAND_IN)
-    except (OSError, subprocess.CalledProcessError, KeyError):
+    except (OSError, KeyError):
         raise EmbeddedError(
             f"PostgreSQL does not run as root, and the user {ROOT_STAND_IN} that it would run as cannot be made. "
             "Start the registry as a normal user, or set DATABASE_URL."
