@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import hypothesis
 import pytest
 
@@ -20,6 +22,9 @@ from tests.s3server import NotToBeHadError, S3Server
 _slow = hypothesis.HealthCheck.too_slow
 hypothesis.settings.register_profile("busy", deadline=None, max_examples=60, suppress_health_check=[_slow])
 hypothesis.settings.load_profile("busy")
+
+# Each client would read the list of certificate authorities anew: 40 ms, some thousand times.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
-from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any, Literal
@@ -14,6 +12,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.registry import free_port
+from tests.waiting import wait_until
 
 Mood = Literal["takes", "refuses the address", "refuses for now", "refuses the letter", "hangs", "drops"]
 
@@ -107,11 +106,3 @@ class Mailbox:
         wait_until(arrived, seconds, lambda: f"{len(found)} letters to {address} with {subject!r} in the subject")
         assert len(found) == count
         return found[-1]
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20, says: Callable[[], str] = str) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, says()
-        time.sleep(0.05)

@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.mailbox import Mailbox, wait_until
+from tests.mailbox import Mailbox
 from tests.registry import Registry
+from tests.waiting import wait_until
 
 Start = Callable[..., Registry]
 

@@ -17,6 +17,7 @@ import pytest
 from quilt_registry.signing import LocalSigner
 from tests.registry import Person, Registry, download, new_name
 from tests.trees import file, root, sha
+from tests.waiting import wait_until
 
 DATA = bytes(range(256)) * 4
 
@@ -127,16 +128,9 @@ def test_an_upload_that_is_cut_off_leaves_nothing(registry: Registry, chunked: b
     with socket.create_connection(("127.0.0.1", registry.port)) as connection:
         connection.sendall(f"PUT {address.path}?{address.query} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n".encode())
         connection.sendall((b"%x\r\n" % len(data) if chunked else b"") + data[:2_500_000])
-        _until(lambda: leftovers(registry))
-    _until(lambda: not leftovers(registry))
+        wait_until(lambda: leftovers(registry))
+    wait_until(lambda: not leftovers(registry))
     assert httpx.head(put_url(registry, key)).status_code == 404
-
-
-def _until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_two_uploads_of_one_object_at_once_are_both_fine(registry: Registry) -> None:

@@ -33,7 +33,8 @@ from tests.deploy.authority import Authority
 from tests.deploy.debian import need, packed_root, unpack, without
 from tests.deploy.templates import PASSWORDS, resolve, tool
 from tests.deploy.test_stack import BUCKET, REGION, Cloud
-from tests.mailbox import Mailbox, wait_until
+from tests.mailbox import Mailbox
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
@@ -156,7 +157,7 @@ class Machine:
         """As `systemctl reboot` does; systemd-nspawn leaves the second half to whoever started it."""
         assert self.process is not None
         self.run("systemctl reboot")
-        self.process.wait(60)
+        self.process.wait(120)
         self.start()
 
     def stop(self) -> None:

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.mailbox import wait_until
 from tests.s3server import PATH, NotToBeHadError
+from tests.waiting import wait_until
 
 DOCUMENTED = Path(__file__).parents[2] / "deploy" / "proxy" / "nginx.conf"
 # What Debian's nginx.conf has around the files of sites, with paths of its own; its OpenSSL may speak any TLS.

@@ -21,6 +21,7 @@ from quilt_registry.embedded import programs
 from tests import trees
 from tests.registry import Person, Registry, new_name, run_sql
 from tests.s3server import S3Server
+from tests.waiting import wait_until
 
 Make = Callable[..., Registry]
 
@@ -339,13 +340,6 @@ def _started(registry: Registry, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def _wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def long_dump(registry: Registry, tmp_path: Path) -> Path:
     """Makes a backup take a minute: the file is there once pg_dump has done its work, and has not ended yet."""
@@ -362,7 +356,7 @@ def test_a_backup_that_is_stopped_leaves_no_file(registry: Registry, long_dump: 
     registry.make_person("anna")
     file = tmp_path / "a.dump"
     running = _started(registry, "backup", str(file))
-    _wait_for(long_dump.exists)
+    wait_until(long_dump.exists)
     running.send_signal(how)
     _, said = running.communicate(timeout=90)
     assert running.returncode != 0
@@ -401,7 +395,7 @@ def test_an_interrupted_restore_leaves_an_empty_database_and_says_so(
     target.sql("CREATE EVENT TRIGGER wait ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION wait()")
     running = _started(target, "restore", str(file))
     copied = "application_name = 'pg_restore' AND datname = current_database() AND wait_event = 'PgSleep'"
-    _wait_for(lambda: target.sql(f"SELECT FROM pg_stat_activity WHERE {copied}"))
+    wait_until(lambda: target.sql(f"SELECT FROM pg_stat_activity WHERE {copied}"))
     if how == "the command is stopped":
         running.terminate()
     else:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import threading
@@ -25,8 +24,8 @@ from tests import trees
 from tests.deploy.boot import HERE, RELEASES, REQUIREMENT, ROOT, Aws, Instance, build_release
 from tests.deploy.templates import PASSWORDS
 from tests.deploy.test_stack import BUCKET
-from tests.mailbox import wait_until
 from tests.registry import PASSWORD, Registry
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -36,7 +35,7 @@ URL = f"http://{HERE}:5000"
 SCRIPT = "/opt/quilt-registry/bootstrap.sh"
 UNITS = "quilt-registry.service quilt-registry.socket quilt-registry-backup.service quilt-registry-backup.timer"
 IN_A_HURRY = {"PIP_NO_COMPILE": "1", "CHECK_WAIT": "0"}
-LONGEST_WAIT = 5  # seconds, of a request during a restart, on processors that nobody else uses
+LONGEST_WAIT = 30  # seconds, of a request during a restart: a start on busy processors, and no stop by force
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +105,15 @@ def version(instance: Instance) -> str:
     return instance.says("quilt-registry --version", user="ec2-user").rpartition(" ")[2]
 
 
+def is_ready() -> bool:
+    return httpx.get(URL + "/readyz", timeout=30).status_code == 200
+
+
 def signing_key(instance: Instance) -> str:
     """The key that the service signs with when it looks after the bucket."""
     instance.aws.signed_with = ""
 
-    def is_seen() -> bool:
-        assert httpx.get(URL + "/readyz").status_code == 200
-        return instance.aws.signed_with != ""
-
-    wait_until(is_seen)
+    wait_until(lambda: is_ready() and instance.aws.signed_with != "")
     return instance.aws.signed_with
 
 
@@ -224,7 +223,7 @@ def host(instance: Instance, booted: Booted) -> Instance:
 def test_the_first_boot_ends_well(host: Instance, booted: Booted) -> None:
     assert host.says("systemctl is-active quilt-registry.socket quilt-registry.service") == "active\nactive"
     assert httpx.get(URL + "/healthcheck").text == "ok"
-    assert httpx.get(URL + "/readyz").status_code == 200
+    wait_until(is_ready)
     assert "TLSv1.3" in booted.log
     assert "warning" not in booted.log
     assert not [secret for secret in secrets_of(host) if secret.encode() in booted.commands]
@@ -340,8 +339,7 @@ def test_nobody_is_refused_during_restarts(host: Instance) -> None:
     assert started.returncode == 0, started.stderr
     assert "active (running)" in started.stdout
     assert {answer for _, answer in answers} == {"ok"}
-    busy = max(1, os.getloadavg()[0] / (os.cpu_count() or 1))
-    assert max(wait for wait, _ in answers) < LONGEST_WAIT * busy
+    assert max(wait for wait, _ in answers) < LONGEST_WAIT
 
 
 def test_a_key_changed_by_hand_counts_until_the_next_configure(host: Instance) -> None:
@@ -440,7 +438,7 @@ def test_after_a_reboot_it_runs_with_the_settings_as_they_are(host: Instance) ->
     assert host.says(f"{show} StartLimitIntervalUSec") == "0"  # so that any number of attempts may follow
     host.database.start()
     wait_until(lambda: host.says(f"{show} ActiveState") == "active", 60)
-    assert httpx.get(URL + "/readyz").status_code == 200
+    wait_until(is_ready)
     assert "TEAM_NAME=By hand" in host.says(f"cat /proc/{main_process(host)}/environ").split("\0")
 
 

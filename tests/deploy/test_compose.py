@@ -25,8 +25,9 @@ from quilt_registry import __version__, settings
 from tests.deploy.boot import own_network
 from tests.deploy.debian import need
 from tests.deploy.tools import RELEASES, program, run
-from tests.mailbox import Mailbox, wait_until
+from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Person, Registry
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -23,9 +23,9 @@ from tests.deploy.debian import need, packed_root, unpack, without
 from tests.deploy.dockerfile import Image
 from tests.deploy.templates import tool
 from tests.deploy.tools import run
-from tests.mailbox import wait_until
 from tests.registry import PASSWORD, Registry
 from tests.s3server import S3Server
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -263,7 +263,7 @@ def test_sigterm_lets_a_running_request_end(container: Container) -> None:
         assert container.process.poll() is None
         anna.sendall(body[10:])
         assert anna.recv(100).startswith(b"HTTP/1.1 200")
-    assert container.process.wait(15) == 0
+    assert container.process.wait(60) == 0
     assert "Traceback" not in container.log.read_text()
     left = subprocess.run(["podman", "ps", "--all", "--format={{.Names}}"], capture_output=True, text=True).stdout
     assert container.name not in left.split()

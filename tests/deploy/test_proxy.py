@@ -24,10 +24,11 @@ from tests.client.old_client import Terminal
 from tests.deploy import nginx
 from tests.deploy.authority import Authority
 from tests.deploy.nginx import Nginx, replaced
-from tests.mailbox import Mailbox, wait_until
+from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Person, Registry, free_port, new_name
 from tests.s3server import NotToBeHadError
 from tests.trees import Json
+from tests.waiting import wait_until
 
 CADDYFILE = nginx.DOCUMENTED.with_name("Caddyfile")
 CATALOG, REGISTRY, OTHER = "quilt.example.com", "localhost", "other.example.com"

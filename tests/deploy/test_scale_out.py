@@ -20,9 +20,10 @@ from msgspec import Struct, field
 
 from tests.deploy.authority import Authority
 from tests.deploy.nginx import Nginx, site
-from tests.mailbox import Mailbox, wait_until
+from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Registry, free_port
 from tests.s3server import NotToBeHadError, S3Server
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -14,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
 from alembic import command
@@ -25,13 +23,14 @@ from tests.deploy.nginx import Nginx
 from tests.deploy.test_backup import refuses, succeeds
 from tests.registry import PASSWORD, Registry, new_name, run_sql
 from tests.s3server import NotToBeHadError
-from tests.test_faults import until
+from tests.waiting import wait_until
 
 # The release before this one. With each release this moves to the tag of the last.
 RELEASE_BEFORE = "d425b78b172f697f2f1400d29f6912a33b83bcaf"
 SCHEMA_BEFORE = "0001"
 
-LONGER = 1.5  # seconds that a migration may hold up a request
+LONGER = 4  # seconds that a migration may hold up a request
+LEFT_OPEN = 8  # seconds, for which none is held up
 
 Make = Callable[..., Registry]
 
@@ -131,17 +130,6 @@ def ends_well(running: subprocess.Popen[str]) -> str:
     return said
 
 
-@contextlib.contextmanager
-def left_open(registry: Registry, statement: str) -> Iterator[None]:
-    """Somebody did this in a transaction and leaves it open."""
-    with asyncio.Runner() as runner:
-        connection = runner.run(asyncpg.connect(registry.database_url))
-        runner.run(connection.execute("BEGIN"))
-        runner.run(connection.execute(statement))
-        yield
-        runner.run(connection.close())
-
-
 # ------------------------------------------------------------------------------------------------ migrations
 
 
@@ -154,11 +142,20 @@ def test_the_schemas_that_a_release_knows() -> None:
     assert database.revisions() == tuple(each.revision for each in script.walk_revisions())
 
 
+# One holds the turn to migrate, and another asks for it.
+SECOND_WAITS = """
+SELECT FROM pg_stat_activity asks JOIN pg_database d ON d.datname = asks.datname
+WHERE d.datname = current_database() AND asks.query LIKE 'SELECT pg_try_advisory_lock%'
+    AND EXISTS (SELECT FROM pg_locks l
+                WHERE l.database = d.oid AND l.locktype = 'advisory' AND l.granted AND l.pid <> asks.pid)
+"""
+
+
 def test_two_migrations_at_once_both_end_well(before: Registry, new_database: Callable[[], str]) -> None:
     registry = upgraded(before)
-    with left_open(registry, "SELECT FROM event"):
+    with registry.left_open("SELECT FROM event"):
         both = [work_of(registry, "migrate") for _ in range(2)]
-        time.sleep(2)
+        wait_until(lambda: registry.sql(SECOND_WAITS), 60)
         assert revision(registry) == SCHEMA_BEFORE
     said = [ends_well(each) for each in both]
     assert sorted(each.count("The schema is ") for each in said) == [0, len(database.revisions()) - 1]
@@ -182,7 +179,7 @@ def test_a_migration_that_is_killed_is_repeated(
     registry = upgraded(before)
     patient = f"{registry.database_url}{'&' if '?' in str(registry.database_url) else '?'}lock_timeout=2s"
     command.upgrade(database._alembic(str(registry.database_url)), reached)
-    with left_open(registry, held):
+    with registry.left_open(held):
         running = work_of(registry, "migrate")
         says(running, line)
         for _ in range(3):
@@ -200,7 +197,7 @@ def test_a_migration_that_is_killed_is_repeated(
 def test_a_migration_that_finds_no_moment_says_what_to_do(before: Registry) -> None:
     registry = upgraded(before)
     impatient = "from quilt_registry import migrations, operate; migrations.TRIES = 2; operate.main()"
-    with left_open(registry, "SELECT FROM event"):
+    with registry.left_open("SELECT FROM event"):
         done = subprocess.run(
             [sys.executable, "-c", impatient, "migrate"], env=registry.environment, capture_output=True, text=True
         )
@@ -212,7 +209,7 @@ def test_migrations_and_backups_wait_for_each_other(before: Registry, tmp_path: 
     registry, slow = upgraded(before), slow_pg_dump(tmp_path)
     registry.environment["PATH"] = f"{slow.parent}:{os.environ['PATH']}"
     backing_up = work_of(registry, "backup", str(tmp_path / "early.dump"))
-    until((slow.parent / "began").exists)
+    wait_until((slow.parent / "began").exists)
     migrating = work_of(registry, "migrate")
     says(migrating, "Waiting for the end of a migration, restore or backup")
     assert revision(registry) == SCHEMA_BEFORE
@@ -224,7 +221,7 @@ def test_migrations_and_backups_wait_for_each_other(before: Registry, tmp_path: 
 def test_backups_wait_for_migrations_that_wait_for_nobody_in_turn(before: Registry, tmp_path: Path) -> None:
     registry = upgraded(before)
     command.upgrade(database._alembic(str(registry.database_url)), "0002")
-    with left_open(registry, "SELECT FROM package_search FOR UPDATE"):
+    with registry.left_open("SELECT FROM package_search FOR UPDATE"):
         migrating = work_of(registry, "migrate")
         says(migrating, "Filling package_search")
         backing_up = work_of(registry, "backup", str(tmp_path / "late.dump"))
@@ -388,10 +385,10 @@ def test_large_tables_are_migrated_while_people_work_with_the_release_before(
     with at_work(before, "ben", "carl", "dora") as members:
         time.sleep(1)
         usual = longest(members)
-        with left_open(before, "SELECT FROM event LIMIT 1"):
+        with before.left_open("SELECT FROM event LIMIT 1"):
             migrating = work_of(upgraded(before), "migrate")
             says(migrating, "Tables that must be changed are in use")
-            time.sleep(1.5)
+            time.sleep(LEFT_OPEN)
         ends_well(migrating)
         waited = longest(members)
     assert waited < usual + LONGER
@@ -459,7 +456,7 @@ def test_a_rolling_upgrade_costs_nobody_a_request(before: Registry, nginx: Nginx
                 time.sleep(1)  # what it was given before comes to its end
                 assert old.stop() == 0
                 new.start()
-                until(lambda new=new: new.nobody().get("/readyz").is_success)
+                wait_until(lambda new=new: new.nobody().get("/readyz").is_success)
                 nginx.reload(balancing(front, *olds))
                 work_goes_on(members)
     finally:
@@ -469,7 +466,7 @@ def test_a_rolling_upgrade_costs_nobody_a_request(before: Registry, nginx: Nginx
 def work_goes_on(members: list[Member]) -> None:
     """All of them have done everything since, and some more."""
     done = {member.name: member.did.total() for member in members}
-    until(lambda: all(member.did.total() > done[member.name] + 10 for member in members))
+    wait_until(lambda: all(member.did.total() > done[member.name] + 10 for member in members))
 
 
 def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp_path: Path) -> None:

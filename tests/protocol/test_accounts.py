@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.mailbox import Mailbox, wait_until
+from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Person, Registry, new_name
+from tests.waiting import wait_until
 
 DAY = "interval '24 hours 1 second'"
 
@@ -353,7 +353,7 @@ def test_an_unknown_address_is_answered_alike_and_as_late(registry: Registry, ma
             start = time.perf_counter()
             assert (ask_reset(registry, address).status_code, ask_reset(registry, address).json()) == (200, {})
             taken.append(time.perf_counter() - start)
-    known, unknown = (statistics.median(taken) for taken in times.values())
+    known, unknown = map(min, times.values())  # a busy machine only adds
     assert known == pytest.approx(unknown, rel=0.25)
     assert mailbox.to("nobody@example.org") == []
 

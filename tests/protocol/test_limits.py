@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.mailbox import wait_until
 from tests.registry import PASSWORD, Registry, new_name
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
