@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import secrets
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import hypothesis
@@ -23,8 +25,18 @@ _slow = hypothesis.HealthCheck.too_slow
 hypothesis.settings.register_profile("busy", deadline=None, max_examples=60, suppress_health_check=[_slow])
 hypothesis.settings.load_profile("busy")
 
+
+@functools.cache
+def _tls(authorities: str | None, *given: Any) -> ssl.SSLContext:
+    return httpx.create_ssl_context(*given)
+
+
+def _shared_tls(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+    return _tls(os.environ.get("SSL_CERT_FILE"), verify, cert, trust_env)
+
+
 # Each client would read the list of certificate authorities anew: 40 ms, some thousand times.
-httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
+httpx._transports.default.create_ssl_context = _shared_tls
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
