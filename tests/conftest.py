@@ -25,6 +25,9 @@ _slow = hypothesis.HealthCheck.too_slow
 hypothesis.settings.register_profile("busy", deadline=None, max_examples=60, suppress_health_check=[_slow])
 hypothesis.settings.load_profile("busy")
 
+# A thousand programs start; what each imports is compiled for the first of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 @functools.cache
 def _tls(authorities: str | None, *given: Any) -> ssl.SSLContext:
