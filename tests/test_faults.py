@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -309,8 +309,7 @@ def paused(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(ProcessLookupError):  # its supervisor has replaced it, if this took several seconds
-            os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 @needs_proc
@@ -651,7 +650,7 @@ def test_slow_uploads_arrive_and_hold_nobody_up(registry: Registry, anna: Person
             line.sendall(data[start : start + 10_000])
         begun = time.monotonic()
         assert anna.get("/api/me").status_code == 200
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 2
     for line in lines:
         with line:
             assert line.recv(1000).startswith(b"HTTP/1.1 200 ")

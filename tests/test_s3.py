@@ -202,10 +202,6 @@ def test_a_member_pushes_what_they_uploaded_and_nothing_else(anna: Person, carl:
     assert carl.send_push("anna", name, node, sizes=trees.sizes([secret])).status_code == 200
 
 
-def is_in_store(s3: S3Server, key: str) -> bool:
-    return any(each["path"] == key for page in obstore.list(s3.bucket, key.rpartition("/")[0]) for each in page)
-
-
 def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
     s3: S3Server, own_registry: Callable[..., Registry]
 ) -> None:
@@ -221,7 +217,7 @@ def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
     path = f"/api/package/dora/fragile/{top_hash}"
     with registry.left_open(f"SELECT FROM object WHERE {is_it} FOR SHARE"):  # so that it cannot be marked
         registry.start()  # a round of verifying begins with the start
-        wait_until(lambda: not is_in_store(s3, damaged))
+        wait_until(lambda: not asyncio.run(store_of(s3).sizes([damaged])))
         assert dora.get(path).status_code == 200
     wait_until(lambda: dora.get(path).status_code != 200)
     answer = dora.get(path)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -35,7 +36,6 @@ URL = f"http://{HERE}:5000"
 SCRIPT = "/opt/quilt-registry/bootstrap.sh"
 UNITS = "quilt-registry.service quilt-registry.socket quilt-registry-backup.service quilt-registry-backup.timer"
 IN_A_HURRY = {"PIP_NO_COMPILE": "1", "CHECK_WAIT": "0"}
-LONGEST_WAIT = 30  # seconds, of a request during a restart: a start on busy processors, and no stop by force
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def host(instance: Instance, booted: Booted) -> Instance:
 def test_the_first_boot_ends_well(host: Instance, booted: Booted) -> None:
     assert host.says("systemctl is-active quilt-registry.socket quilt-registry.service") == "active\nactive"
     assert httpx.get(URL + "/healthcheck").text == "ok"
-    wait_until(is_ready)
+    assert is_ready()
     assert "TLSv1.3" in booted.log
     assert "warning" not in booted.log
     assert not [secret for secret in secrets_of(host) if secret.encode() in booted.commands]
@@ -332,14 +332,28 @@ def people_asking() -> Iterator[list[tuple[float, str]]]:
 
 
 def test_nobody_is_refused_during_restarts(host: Instance) -> None:
+    """And nobody waits for longer than a restart takes, which runs into no time limit."""
+    since = host.says("date '+%F %T'")
+    took = []
+
+    def timed(script: str, user: str = "root") -> CompletedProcess[str]:
+        began = time.monotonic()
+        done = host.run(script, user)
+        took.append(time.monotonic() - began)
+        return done
+
     with people_asking() as answers:
-        host.says("systemctl restart quilt-registry")
-        started = host.run("./start.sh", user="ec2-user")
-        host.says("systemctl restart quilt-registry.service")
+        restarted = timed("systemctl restart quilt-registry")
+        started = timed("./start.sh", "ec2-user")
+        again = timed("systemctl restart quilt-registry.service")
+    assert (restarted.returncode, again.returncode) == (0, 0)
     assert started.returncode == 0, started.stderr
     assert "active (running)" in started.stdout
     assert {answer for _, answer in answers} == {"ok"}
-    assert max(wait for wait, _ in answers) < LONGEST_WAIT
+    assert max(wait for wait, _ in answers) < max(took) + 1
+    journal = host.says(f"journalctl --no-pager --unit quilt-registry.service --since '{since}'")
+    assert "Stopped" in journal
+    assert "timed out" not in journal
 
 
 def test_a_key_changed_by_hand_counts_until_the_next_configure(host: Instance) -> None:
@@ -438,7 +452,7 @@ def test_after_a_reboot_it_runs_with_the_settings_as_they_are(host: Instance) ->
     assert host.says(f"{show} StartLimitIntervalUSec") == "0"  # so that any number of attempts may follow
     host.database.start()
     wait_until(lambda: host.says(f"{show} ActiveState") == "active", 60)
-    wait_until(is_ready)
+    assert is_ready()
     assert "TEAM_NAME=By hand" in host.says(f"cat /proc/{main_process(host)}/environ").split("\0")
 
 

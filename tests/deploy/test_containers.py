@@ -263,7 +263,7 @@ def test_sigterm_lets_a_running_request_end(container: Container) -> None:
         assert container.process.poll() is None
         anna.sendall(body[10:])
         assert anna.recv(100).startswith(b"HTTP/1.1 200")
-    assert container.process.wait(60) == 0
+    assert container.process.wait(15) == 0
     assert "Traceback" not in container.log.read_text()
     left = subprocess.run(["podman", "ps", "--all", "--format={{.Names}}"], capture_output=True, text=True).stdout
     assert container.name not in left.split()

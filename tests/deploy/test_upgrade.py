@@ -29,8 +29,8 @@ from tests.waiting import wait_until
 RELEASE_BEFORE = "d425b78b172f697f2f1400d29f6912a33b83bcaf"
 SCHEMA_BEFORE = "0001"
 
-LONGER = 4  # seconds that a migration may hold up a request
-LEFT_OPEN = 8  # seconds, for which none is held up
+LONGER = 1.5  # seconds that a migration may hold up a request
+LEFT_OPEN = 4  # seconds, for which none is held up
 
 Make = Callable[..., Registry]
 
@@ -291,28 +291,28 @@ class Member(threading.Thread):
     def push(self) -> None:
         data = f"{self.person.name} {len(self.pushed)}".encode()
         files = {"mine": data, "README": b"# Of " + data, "g": {"both": b"the same for all"}}
-        self.pushed.append(self.person.push("work", files, is_team=True))
+        self.pushed.append(self.person.push("data", files, is_team=True))
 
     def install(self) -> None:
-        self.person.install(self.person.name, "work", self.pushed[-1])
-        self.person.install(self.person.name, "work", self.pushed[0], subpath="g")
+        self.person.install(self.person.name, "data", self.pushed[-1])
+        self.person.install(self.person.name, "data", self.pushed[0], subpath="g")
 
     def tag(self) -> None:
-        address = f"/api/tag/{self.person.name}/work/"
+        address = f"/api/tag/{self.person.name}/data/"
         assert self.person.put(address + "good", json={"hash": self.pushed[-1]}).status_code == 200
         assert {"good", "latest"} == {each["tag"] for each in self.person.get(address).json()["tags"]}
 
     def read(self) -> None:
         name = self.person.name
-        for address in (f"package/{name}/", f"package/{name}/work/", f"log/{name}/work/", f"access/{name}/work/", "me"):
+        for address in (f"package/{name}/", f"package/{name}/data/", f"log/{name}/data/", f"access/{name}/data/", "me"):
             assert self.person.get(f"/api/{address}").status_code == 200
 
     def search(self) -> None:
-        found = self.person.get("/api/search/", params={"q": f"{self.person.name} work"}).json()["packages"]
-        assert [self.person.name, "work"] in [[each["owner"], each["name"]] for each in found]
+        found = self.person.get("/api/search/", params={"q": f"{self.person.name} data"}).json()["packages"]
+        assert [self.person.name, "data"] in [[each["owner"], each["name"]] for each in found]
 
     def share(self) -> None:
-        address = f"/api/access/{self.person.name}/work/ada"
+        address = f"/api/access/{self.person.name}/data/ada"
         assert self.person.put(address).status_code == 200
         assert self.person.delete(address).status_code == 200
 
@@ -340,7 +340,7 @@ def at_work(registry: Registry, *names: str) -> Iterator[list[Member]]:
     for member in members:
         assert len(set(member.pushed)) == member.did["push"]
         for top_hash in member.pushed:
-            member.person.install(member.person.name, "work", top_hash)
+            member.person.install(member.person.name, "data", top_hash)
 
 
 def longest(members: list[Member]) -> float:
@@ -383,7 +383,7 @@ def test_large_tables_are_migrated_while_people_work_with_the_release_before(
         before.sql(statement)
     before.start()
     with at_work(before, "ben", "carl", "dora") as members:
-        time.sleep(1)
+        time.sleep(LEFT_OPEN)
         usual = longest(members)
         with before.left_open("SELECT FROM event LIMIT 1"):
             migrating = work_of(upgraded(before), "migrate")

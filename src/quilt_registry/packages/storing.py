@@ -104,7 +104,7 @@ async def store(
 
 
 async def _store_objects(connection: Connection, package: Claimed, objects: Objects, state: int) -> None:
-    """One row an object and owner, one an object and package; none for what is there.
+    """One row an object and owner, one an object and package; none for what is there. What was damaged counts as new.
 
     In the order of their digests, so that two pushes with the same new objects wait for, and do not block, each other.
     """
