@@ -14,7 +14,7 @@ import asyncpg
 from tests.registry import Person, Registry
 
 from benchmarks.table import row
-from quilt_registry.events import KINDS
+from quilt_registry.audit import KINDS
 
 USERS, PACKAGES, GONE = 1_000, 10_000, 500
 SOME = 1_000  # events of the user `known`, and some more of users on `user0/known`

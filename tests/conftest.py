@@ -15,9 +15,10 @@ import httpx
 import hypothesis
 import pytest
 
-from quilt_registry import database, embedded
+from quilt_registry import schema
+from quilt_registry.cli import embedded_postgres
 from tests.mailbox import Mailbox
-from tests.registry import Person, Registry, run_sql
+from tests.registry import Person, Registry, new_name, run_sql
 from tests.s3server import NotToBeHadError, S3Server
 
 # Runs on busy machines: slowness proves nothing.
@@ -69,7 +70,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     home = tmp_path_factory.mktemp("postgres")
-    with embedded.locked(home), embedded.running(home) as url:
+    with embedded_postgres.locked(home), embedded_postgres.running(home) as url:
         yield url.replace("/quilt?", "/{}?")
 
 
@@ -78,7 +79,7 @@ def template(postgres: str) -> str:
     """A migrated database that others are copied from."""
     name = f"template_{secrets.token_hex(4)}"
     run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
-    database.migrate(postgres.format(name))
+    schema.migrate(postgres.format(name))
     return name
 
 
@@ -185,3 +186,9 @@ def ada(registry: Registry) -> Person:
 def nobody(registry: Registry) -> Person:
     """Not signed in."""
     return registry.nobody()
+
+
+@pytest.fixture
+def eve(registry: Registry) -> Person:
+    """Somebody new, of whom the registry knows nothing but that they signed in."""
+    return registry.make_person(new_name("eve"))

@@ -21,7 +21,7 @@ import asyncpg
 import httpx
 from argon2 import PasswordHasher
 
-from quilt_registry.events import PACKAGE_KINDS
+from quilt_registry.audit import PACKAGE_KINDS
 from tests import trees
 from tests.trees import Files, Json
 from tests.waiting import wait_until

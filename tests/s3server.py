@@ -25,7 +25,7 @@ import httpx
 import obstore
 from obstore.store import S3Store
 
-from quilt_registry.signing import S3Signer
+from quilt_registry.storage.signed_urls import S3Signer
 
 PACKAGES = ["radosgw", "ceph-mon", "ceph-osd", "ceph-common"]
 PROGRAMS = ["ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv"]

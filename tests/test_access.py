@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from quilt_registry import wire
+from quilt_registry.api import quilt2
 from tests import openapi, trees
 from tests.registry import Person, Registry, new_name
 
@@ -248,7 +248,7 @@ MATRIX: dict[str, list[int]] = {
 def routes() -> set[str]:
     """Every method and path of the wire, but for HEAD and OPTIONS."""
     found = set()
-    for route in wire.router().routes:
+    for route in quilt2.router().routes:
         names = [part if isinstance(part, str) else f"{{{part.name}}}" for part in route.path_components]
         found |= {f"{method} /{'/'.join(names)}" for method in route.methods - {"HEAD", "OPTIONS"}}
     return found

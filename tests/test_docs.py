@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from quilt_registry.operate import cli
+from quilt_registry.cli import cli
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(

@@ -21,16 +21,16 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from quilt_registry import database, embedded
+from quilt_registry import schema
+from quilt_registry.cli import embedded_postgres
 from tests import trees
+from tests.postgres import needs_proc, own_postgres
 from tests.processes import children, descendants, is_alive, told
 from tests.registry import PASSWORD, Person, Registry, new_name, run_sql
 from tests.trees import Json
 from tests.waiting import wait_until
 
 Start = Callable[..., Registry]
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 
 
 # ------------------------------------------------------------------------------------------------ helpers
@@ -82,7 +82,7 @@ def installs(person: Person, owner: str, name: str, node: Json) -> None:
 
 
 def address(registry: Registry) -> str:
-    return registry.database_url or embedded.address(registry.home)
+    return registry.database_url or embedded_postgres.address(registry.home)
 
 
 UNSOUND = {
@@ -424,19 +424,6 @@ def test_a_helper_that_dies_costs_one_answer(registry: Registry, anna: Person) -
 # ------------------------------------------------------------------------------------------------ the database away
 
 
-@contextmanager
-def own_postgres(home: Path) -> Iterator[embedded._Server]:
-    """A PostgreSQL that a test may stop and start."""
-    server = embedded._Server(home.resolve())
-    server.make()
-    server.start()
-    try:
-        server.ensure_database()
-        yield server
-    finally:
-        server.stop()
-
-
 def ask_on_and_on(calls: list[Callable[[], httpx.Response]], done: threading.Event) -> list[httpx.Response]:
     answers = []
     while not done.is_set():
@@ -448,8 +435,8 @@ def ask_on_and_on(calls: list[Callable[[], httpx.Response]], done: threading.Eve
 @pytest.mark.slow
 def test_a_database_that_is_away_for_ten_seconds_is_no_catastrophe(own_registry: Start, tmp_path: Path) -> None:
     with own_postgres(tmp_path / "postgres") as postgres:
-        url = postgres.url(embedded.DATABASE)
-        database.migrate(url)
+        url = postgres.url(embedded_postgres.DATABASE)
+        schema.migrate(url)
         registry = own_registry(database_url=url)
         anna = registry.make_person("anna")
         node, data = large(1200, new_name())

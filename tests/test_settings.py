@@ -213,7 +213,7 @@ def test_two_different_aws_secrets_are_doubted(monkeypatch: pytest.MonkeyPatch, 
         with monkeypatch.context() as one_of_two:
             one_of_two.setenv(name, value)
             assert _value("AWS_SECRET_KEY", settings_module.load()) == "old " + SECRET
-            (doubt,) = settings_module.doubts()
+            (doubt,) = settings_module.warnings()
             assert "AWS_SECRET_KEY" in doubt.split()
             assert "AWS_SECRET_ACCESS_KEY" in doubt.split()
             assert SECRET not in doubt
@@ -221,9 +221,9 @@ def test_two_different_aws_secrets_are_doubted(monkeypatch: pytest.MonkeyPatch, 
 
 def test_two_equal_aws_secrets_or_one_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_KEY", SECRET)
-    assert settings_module.doubts() == []
+    assert settings_module.warnings() == []
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    assert settings_module.doubts() == []
+    assert settings_module.warnings() == []
 
 
 def test_aws_secret_key_wins_over_a_file_of_the_other(tmp_path: Path) -> None:

@@ -82,3 +82,25 @@ def _walk(node: Json) -> bytes:
 
 def _text(value: str) -> bytes:
     return struct.pack(">L", len(value)) + value.encode()
+
+
+# A tree with each kind of node, and all of its objects.
+EVERYTHING: Json = root(
+    {
+        "README": file(b"# Everything"),
+        "empty": file(b""),
+        "g": group(
+            {
+                "t": table(b"one", b"two", b"one", metadata={"q_target": "pandas"}),
+                "none": table(),
+                "f": file(b"one", metadata_hash=sha(b"{}")),
+            },
+            metadata_hash=sha(b'{"a":1}'),
+        ),
+        "nothing": group({}),
+    },
+    metadata_hash=sha(b"{}"),
+)
+
+
+DATA = [b"# Everything", b"", b"one", b"two", b"{}", b'{"a":1}']

@@ -1,5 +1,5 @@
 """`python -m quilt_registry` is the command `quilt-registry`."""
 
-from quilt_registry.operate import main
+from quilt_registry.cli import main
 
 main()

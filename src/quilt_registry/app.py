@@ -1,11 +1,11 @@
-"""The service: from the settings to a database, an object store, helpers and routes."""
+"""Builds the service: from the settings to a database, an object store, helpers, and routes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,38 +13,40 @@ from litestar import Litestar, Request, Response
 from litestar.config.app import AppConfig
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
 from quilt.manifest import Bounds
-from quilt_registry import catalog, logs, settings as settings_module, wire
-from quilt_registry.accounts.expiring import keep_expiring
+from quilt_registry import catalog, settings as settings_module
+from quilt_registry.api import messages, openapi, quilt2, routing, system, v1
+from quilt_registry.api.openapi import Route
 from quilt_registry.database import Database
 from quilt_registry.errors import Refusal
-from quilt_registry.letters import Site
-from quilt_registry.limits import Limits
-from quilt_registry.mail import Post, keep_sending
-from quilt_registry.objects import Objects
-from quilt_registry.observing import UNKNOWN, Observed
+from quilt_registry.mail.outbox import SmtpTransport, send_forever
+from quilt_registry.mail.site import Site
+from quilt_registry.maintenance.expiry import expire_forever
+from quilt_registry.maintenance.scrub import scrub_forever
+from quilt_registry.monitoring import logs
+from quilt_registry.monitoring.metrics import Metrics
+from quilt_registry.monitoring.readiness import Readiness
 from quilt_registry.offload import Offload, end_with_parent
 from quilt_registry.packages import install as installing, push as pushing
-from quilt_registry.packages.access import Switches
-from quilt_registry.packages.push import Services
-from quilt_registry.packages.verifying import keep_verifying
-from quilt_registry.parts import Parts
-from quilt_registry.readiness import Readiness
+from quilt_registry.packages.access import AccessPolicy
+from quilt_registry.rate_limits import RateLimits
+from quilt_registry.registry import Registry
 from quilt_registry.settings import Settings
-from quilt_registry.wire import describing, messages
-from quilt_registry.wire.cors import Cors
+from quilt_registry.storage.objects import ObjectStore
+from quilt_registry.web.cors import Cors
+from quilt_registry.web.request_log import UNKNOWN, RequestLog
 
 log = logging.getLogger("quilt_registry")
 
-ENDING = 3  # seconds that tasks get to come to an end; a mail server that hangs would hold them up for longer
-HELPERS = 1  # for each worker; a second one only helps where there are cores to spare
+SHUTDOWN_TIMEOUT = 3  # seconds for background tasks to end; a mail server that hangs would hold them up for longer
+MIN_HELPERS = 1  # for each worker; a second one only helps where there are cores to spare
 
 
 def from_environment() -> ASGIApp:
-    """The service that the environment describes; what each worker runs."""
+    """Return the service that the environment describes. Each worker runs it."""
     end_with_parent()
     settings = settings_module.load()
     logs.set_up(settings)
@@ -52,69 +54,95 @@ def from_environment() -> ASGIApp:
 
 
 def build(settings: Settings) -> ASGIApp:
-    """The service. Needs DATABASE_URL to be set: whoever starts workers starts an embedded database first."""
+    """Return the service. DATABASE_URL must be set: the process that starts workers starts an embedded database."""
+    registry = _registry(settings)
+    service = Litestar(
+        route_handlers=[routing.router(_routes()), v1.router(), catalog.router()],
+        dependencies={"registry": Provide(lambda: registry, sync_to_thread=False)},
+        exception_handlers={Exception: _refuse},
+        lifespan=[lambda _: _running(registry, request_log)],
+        openapi_config=None,
+        on_app_init=[_no_logging],
+        request_max_body_size=None,  # each call has its own bound; objects have none
+        state=State({"registry": registry, "openapi": openapi_document(settings.registry_url)}),
+    )
+    request_log = RequestLog(Cors(service), registry.metrics)
+    return request_log
+
+
+def openapi_document(registry_url: str) -> dict[str, Any]:
+    """Return the OpenAPI document of all calls."""
+    return openapi.document(_routes(), v1.router(), registry_url)
+
+
+def _routes() -> list[Route]:
+    return [*quilt2.routes(), *system.routes()]
+
+
+def _registry(settings: Settings) -> Registry:
     assert settings.database_url is not None
     db = Database(settings.database_url.get_secret_value(), settings.database_pool, settings.slow_query_ms)
-    store = Objects(settings)
-    offload = Offload(max(HELPERS, (os.cpu_count() or 1) // 4))
-    switches = Switches(settings.allow_team_access, settings.allow_anonymous_access)
-    bounds = Bounds(settings.max_depth, settings.max_nodes, settings.max_name_length)
-    services = Services(db, store, offload, bounds, settings.team_id)
-
-    @asynccontextmanager
-    async def running(_: Litestar) -> AsyncIterator[None]:
-        await db.open()
-        store.prepare()
-        await offload.warm_up(pushing.push, installing.install)
-        tasks = [
-            asyncio.create_task(keep_verifying(db, store, settings.package_url_expiration)),
-            asyncio.create_task(keep_sending(db, Post(settings))),
-            asyncio.create_task(keep_expiring(db)),
-            asyncio.create_task(observed.keep_telling(db)),
-        ]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=ENDING)
-            observed.tell()
-            await offload.close()
-            await db.close()
-
-    site = Site(
-        settings.team_title,
-        settings.team_id,
-        settings.registry_url,
-        settings.catalog_url,
-        signup=settings.signup != "closed",
+    store = ObjectStore(settings)
+    return Registry(
+        db=db,
+        store=store,
+        offload=Offload(max(MIN_HELPERS, (os.cpu_count() or 1) // 4)),
+        site=Site(
+            settings.team_title,
+            settings.team_id,
+            settings.registry_url,
+            settings.catalog_url,
+            signup=settings.signup != "closed",
+        ),
+        limits=RateLimits(db, enabled=settings.rate_limits),
+        bounds=Bounds(settings.max_depth, settings.max_nodes, settings.max_name_length),
+        team_id=settings.team_id,
+        settings=settings,
+        policy=AccessPolicy(settings.allow_team_access, settings.allow_anonymous_access),
+        readiness=Readiness(db, store),
+        metrics=Metrics(),
     )
-    limits = Limits(db, settings.rate_limits)
-    parts = Parts(settings, db, store, offload, switches, services, limits, site, Readiness(db, store))
-    service = Litestar(
-        route_handlers=[wire.router(), catalog.router()],
-        dependencies={"parts": Provide(lambda: parts, sync_to_thread=False)},
-        exception_handlers={Exception: _refuse},
-        lifespan=[running],
-        openapi_config=None,
-        on_app_init=[_plain],
-        request_max_body_size=None,  # each call has its own bound; objects have none
-        state=State({"settings": settings, "openapi": describing.document(wire.calls(), settings.registry_url)}),
-    )
-    observed = Observed(Cors(service))
-    return observed
 
 
-def _plain(config: AppConfig) -> AppConfig:
-    """No framework logging set-up: the process that serves decides where the log goes."""
+@asynccontextmanager
+async def _running(registry: Registry, request_log: RequestLog) -> AsyncIterator[None]:
+    """Open the database and run the background tasks for the length of the block."""
+    await registry.db.open()
+    registry.store.prepare()
+    await registry.offload.warm_up(pushing.push, installing.install)
+    tasks = [asyncio.create_task(task) for task in _background(registry, request_log)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=SHUTDOWN_TIMEOUT)
+        request_log.flush()
+        await registry.offload.close()
+        await registry.db.close()
+
+
+def _background(registry: Registry, request_log: RequestLog) -> list[Coroutine[Any, Any, None]]:
+    db, settings = registry.db, registry.settings
+    return [
+        scrub_forever(db, registry.store, settings.package_url_expiration),
+        send_forever(db, SmtpTransport(settings)),
+        expire_forever(db),
+        request_log.flush_forever(),
+        registry.metrics.sample_forever(db),
+    ]
+
+
+def _no_logging(config: AppConfig) -> AppConfig:
+    """Leave out the framework's logging set-up: the process that serves decides where the log goes."""
     config.logging_config = None
     return config
 
 
 def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Say no in the way of whoever asked: JSON on the wire, a page in the catalog."""
+    """Return an error as its reader expects it: as JSON in the API, as a page in the catalog."""
     headers: dict[str, str] | None = None
-    route = request.scope.get("path_template", UNKNOWN)  # never the address, in which a link may be
+    route = request.scope.get("path_template", UNKNOWN)  # never the URL, which may hold a secret link
     if isinstance(error, Refusal):
         status, message, headers = error.status, error.message, error.headers
         if status >= 500:
@@ -123,7 +151,7 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         status, message, headers = error.status_code, _sentence(error), error.headers
     else:
         status = 500
-        message = f"Something went wrong in the registry. The details are in its log under the id {logs.request_id()}."
+        message = f"Something went wrong in the registry. Its log has the details under the id {logs.request_id()}."
         log.error("%s %s failed", request.method, route, exc_info=error)
     if catalog.is_page(request.scope["path"]):
         return catalog.refusal(request, status, message)
@@ -131,5 +159,7 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 
 
 def _sentence(error: HTTPException) -> str:
-    known = {404: "There is nothing at this address.", 405: "This address does not take this method."}
+    if isinstance(error, ValidationException) and error.extra:
+        return messages.validation_errors(error.extra)
+    known = {404: "There is nothing at this address.", 405: "This address does not support this method."}
     return known.get(error.status_code, error.detail)

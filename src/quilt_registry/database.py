@@ -1,36 +1,30 @@
-"""The way to PostgreSQL: a pool, transactions, migrations, and what a lost database looks like to the rest."""
+"""Connection pool, transactions, and translation of connection errors into `Unavailable`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import msgspec
 
 from quilt_registry.errors import Unavailable
-from quilt_registry.migrations import TablesInUse
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 log = logging.getLogger(__name__)
 Method = TypeVar("Method", bound=Callable[..., Any])
+T = TypeVar("T")
 
-Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+ACQUIRE_TIMEOUT = 10.0  # seconds to get a connection, which bridges a restart of the database
+STATEMENT_TIMEOUT = IDLE_IN_TRANSACTION_TIMEOUT = 120  # seconds
+MAX_LOGGED_SQL = 300  # characters of a slow statement
 
-# Seconds: to get a connection (a database that restarts is waited for), for one statement, for an idle transaction.
-ACQUIRE, STATEMENT, IDLE_IN_TRANSACTION = 10.0, 120, 120
-SHOWN = 300  # characters of a slow statement that are logged
-
-_GONE = (
+_CONNECTION_ERRORS = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
@@ -41,36 +35,66 @@ _GONE = (
 )
 
 
+def _timed(method: Method) -> Method:
+    async def run(self: Connection, query: str, *values: Any, **options: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return await method(self, query, *values, **options)
+        finally:
+            seconds = time.perf_counter() - began
+            if seconds >= self.slow:
+                self.on_slow(query, seconds)
+
+    return cast(Method, run)
+
+
+class Connection(asyncpg.Connection):
+    """A connection of the pool. It times statements itself: asyncpg's query loggers took twice the time."""
+
+    slow = math.inf  # seconds from which on a statement is reported
+    on_slow: Callable[[str, float], None]
+    recorded: Counter[str]  # audit events of each kind; shared by all connections of a pool
+
+    fetch = _timed(asyncpg.Connection.fetch)
+    fetchrow = _timed(asyncpg.Connection.fetchrow)
+    fetchval = _timed(asyncpg.Connection.fetchval)
+    execute = _timed(asyncpg.Connection.execute)
+
+    async def value(self, type: type[T], query: str, *values: Any) -> T:
+        """Return the first value of the first row, which is a `type`."""
+        return cast(T, await self.fetchval(query, *values))
+
+
 class Database:
     """A pool of connections to one database. Statements that take `slow_ms` milliseconds or longer are logged."""
 
     def __init__(self, url: str, size: int, slow_ms: int = 500):
-        self.url, self.size, self.slow_ms = plain(url), size, slow_ms
+        self.url, self.size, self.slow_ms = libpq_url(url), size, slow_ms
         self._pool: asyncpg.Pool | None = None
-        # Connections taken, seconds waited for them, slow statements: totals, for the metrics.
-        self.acquired, self.waited, self.slow = 0, 0.0, 0
+        # Totals for the metrics: connections acquired, seconds waited for them, slow statements, audit events by kind.
+        self.acquired, self.waited, self.slow, self.recorded = 0, 0.0, 0, Counter[str]()
 
     async def open(self) -> None:
-        """Connect. Raises Unavailable when the database does not answer."""
+        """Connect. Raise Unavailable if the database does not respond."""
         try:
             self._pool = await asyncpg.create_pool(
                 self.url,
                 min_size=1,
                 max_size=self.size,
-                timeout=ACQUIRE,
+                timeout=ACQUIRE_TIMEOUT,
                 init=self._prepare,
-                connection_class=_Timed,
-                reset=_as_it_is,
+                connection_class=Connection,
+                reset=_no_reset,
                 server_settings={
                     "application_name": "quilt-registry",
-                    "statement_timeout": f"{STATEMENT}s",
-                    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION}s",
+                    "statement_timeout": f"{STATEMENT_TIMEOUT}s",
+                    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT}s",
                     "timezone": "UTC",
-                    "jit": "off",  # short queries: compiling them costs more than it gains
+                    "jit": "off",  # because compiling short queries costs more than it gains
                 },
             )
         except Exception as error:
-            _translate(error)
+            translate(error)
             raise
 
     async def close(self) -> None:
@@ -80,20 +104,20 @@ class Database:
             except TimeoutError:
                 self._pool.terminate()
 
-    def connection(self) -> _Held:
-        """A connection for statements that each stand alone. Raises Unavailable when there is none to be had."""
+    def connection(self) -> _Acquired:
+        """Return a context manager of a connection for single statements. Raise Unavailable if there is none."""
         assert self._pool is not None
-        return _Held(self, self._pool)
+        return _Acquired(self, self._pool)
 
     def connections(self) -> dict[str, int]:
-        """How many connections are used, are open, and may be open."""
+        """Return how many connections are used, are open, and may be open."""
         opened = self._pool.get_size() if self._pool else 0
         idle = self._pool.get_idle_size() if self._pool else 0
         return {"used": opened - idle, "open": opened, "limit": self.size}
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """A connection in a transaction that commits at the end of the block, or leaves nothing behind."""
+        """Open a transaction that commits at the end of the block, or rolls back."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 
@@ -109,13 +133,18 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchval(query, *values)
 
+    async def value(self, type: type[T], query: str, *values: Any) -> T:
+        """Return the first value of the first row, which is a `type`."""
+        return cast(T, await self.fetchval(query, *values))
+
     async def execute(self, query: str, *values: Any) -> str:
         async with self.connection() as connection:
             return await connection.execute(query, *values)
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
-        assert isinstance(connection, _Timed)
-        connection.slow, connection.note = self.slow_ms / 1000, self._note
+        assert isinstance(connection, Connection)
+        connection.slow, connection.on_slow = self.slow_ms / 1000, self._log_slow
+        connection.recorded = self.recorded
         await connection.set_type_codec(
             "jsonb",
             encoder=lambda value: msgspec.json.encode(value).decode(),
@@ -123,62 +152,37 @@ class Database:
             schema="pg_catalog",
         )
 
-    def _note(self, query: str, seconds: float) -> None:
-        """Log a slow statement: its text, in which there are no values."""
+    def _log_slow(self, query: str, seconds: float) -> None:
+        """Log the text of a slow statement, which holds no values."""
         self.slow += 1
-        sql = " ".join(query.split())[:SHOWN]
+        sql = " ".join(query.split())[:MAX_LOGGED_SQL]
         log.warning("slow query", extra={"ms": round(seconds * 1000, 1), "sql": sql})
 
 
-def plain(url: str) -> str:
-    """A database address in libpq's own form, without the `+driver` that SQLAlchemy knows."""
+def libpq_url(url: str) -> str:
+    """Return a database URL as libpq knows it, without the `+driver` of SQLAlchemy."""
     scheme, separator, rest = url.partition("://")
     return scheme.partition("+")[0] + separator + rest
 
 
-async def _as_it_is(_: asyncpg.Connection) -> None:
-    """Between uses of a connection: nothing here changes a session, and resetting it would double the round trips."""
+async def _no_reset(_: asyncpg.Connection) -> None:
+    """Leave a connection as it is between uses: nothing here changes a session, and a reset doubles the round trips."""
 
 
 async def _acquire(pool: asyncpg.Pool) -> Any:
-    """A live connection. A database that restarts is waited for, so that people see a pause and no error."""
-    async with asyncio.timeout(ACQUIRE):
+    """Return a live connection. Wait for a database that restarts, so that users see a pause and no error."""
+    async with asyncio.timeout(ACQUIRE_TIMEOUT):
         while True:
             try:
                 return await pool.acquire()
-            except _GONE:
+            except _CONNECTION_ERRORS:
                 await asyncio.sleep(0.2)
 
 
-def _timed(method: Method) -> Method:
-    async def run(self: _Timed, query: str, *values: Any, **options: Any) -> Any:
-        began = time.perf_counter()
-        try:
-            return await method(self, query, *values, **options)
-        finally:
-            seconds = time.perf_counter() - began
-            if seconds >= self.slow:
-                self.note(query, seconds)
-
-    return cast(Method, run)
-
-
-class _Timed(asyncpg.Connection):
-    """A connection that tells how long its statements take. asyncpg's own query loggers took twice the time."""
-
-    slow = math.inf  # seconds
-    note: Callable[[str, float], None]
-
-    fetch = _timed(asyncpg.Connection.fetch)
-    fetchrow = _timed(asyncpg.Connection.fetchrow)
-    fetchval = _timed(asyncpg.Connection.fetchval)
-    execute = _timed(asyncpg.Connection.execute)
-
-
-class _Held:
+class _Acquired:
     """A connection for the length of a block, out of which failures of the database come as Unavailable.
 
-    A class, since the generator form took a tenth of the time of a small request.
+    A class, because the generator form took a tenth of the time of a small request.
     """
 
     def __init__(self, db: Database, pool: asyncpg.Pool):
@@ -189,111 +193,34 @@ class _Held:
         try:
             self.connection = await _acquire(self.pool)
         except Exception as error:
-            _translate(error)
+            translate(error)
             raise
         finally:
             self.db.acquired += 1
             self.db.waited += time.perf_counter() - began
-        return self.connection  # type: ignore[no-any-return]
+        return cast(Connection, self.connection)
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, asyncpg.InternalClientError):  # lost in the middle of a statement: of no more use
+        if isinstance(error, asyncpg.InternalClientError):  # lost in the middle of a statement, so of no more use
             self.connection.terminate()
         try:
             await self.pool.release(self.connection)
         except Exception as lost:
-            _translate(lost)
+            translate(lost)
             raise
         finally:
             if error is not None:
-                _translate(error)
+                translate(error)
 
 
-def _translate(error: BaseException) -> None:
-    """Raises Unavailable for what a lost or overloaded database looks like."""
+def translate(error: BaseException) -> None:
+    """Raise Unavailable for an error that comes from a lost or overloaded database; return for all others."""
     if isinstance(error, asyncpg.QueryCanceledError):
         raise Unavailable("The database took too long. Try again in a moment.") from error
     lost = isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
     if lost or isinstance(error, asyncpg.InternalClientError):
         raise Unavailable("The connection to the database was lost. Try again in a moment.") from error
     if isinstance(error, asyncpg.DeadlockDetectedError):
-        raise Unavailable("Two changes got in each other's way. Try again in a moment.") from error
-    if isinstance(error, (*_GONE, TimeoutError)):
-        raise Unavailable("The database does not answer. Try again in a moment.") from error
-
-
-# ------------------------------------------------------------------------------------------------ migrations
-
-
-MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-def _alembic(url: str, tell: Callable[[str], None] = log.info) -> Config:
-    # Imported only by those who migrate: it takes a third of a second and 25 MB.
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes |= {"url": plain(url), "tell": tell}
-    return config
-
-
-def migrate(url: str, tell: Callable[[str], None] = log.info) -> None:
-    """Bring the schema to this release's, beside whoever uses it; a schema of a newer release is left as it is.
-
-    Two at once are safe: the second waits, then finds nothing to do. One that is killed can be repeated. `tell` hears
-    of each step. Raises Unavailable when the database does not answer, or is too busy to be changed.
-    """
-    if not is_behind(asyncio.run(revision(url))):
-        return
-    from alembic import command
-
-    try:
-        command.upgrade(_alembic(url, tell), "head")
-    except TablesInUse as error:
-        raise Unavailable(str(error)) from error
-    except Exception as error:
-        _translate(error)
-        raise
-
-
-@functools.cache
-def revisions() -> tuple[str, ...]:
-    """The schema revisions that this release knows, its own first. Their files are named and sorted by them."""
-    found = [path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")]
-    return tuple(sorted(found, reverse=True))
-
-
-def head() -> str:
-    """The schema revision of this release."""
-    return revisions()[0]
-
-
-def is_behind(found: str | None) -> bool:
-    """Whether a schema is of a release before this one, or there is none: this release cannot run on it."""
-    return found is None or found in revisions()[1:]
-
-
-def is_ahead(found: str | None) -> bool:
-    """Whether a schema is of a newer release. If that is the next one, this release runs on it."""
-    return found is not None and found not in revisions()
-
-
-def standing(found: str | None) -> str:
-    """What schema there is, and which one this release has."""
-    return f"The database has the schema {found or 'of nothing yet'}, this release needs {head()}."
-
-
-async def revision(url: str) -> str | None:
-    """The schema revision of a database; None where there is none. Raises Unavailable."""
-    try:
-        connection = await asyncpg.connect(plain(url), timeout=ACQUIRE)
-    except Exception as error:
-        _translate(error)
-        raise
-    try:
-        if not await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
-            return None
-        return await connection.fetchval("SELECT version_num FROM alembic_version")  # type: ignore[no-any-return]
-    finally:
-        await connection.close()
+        raise Unavailable("Two changes blocked each other. Try again in a moment.") from error
+    if isinstance(error, (*_CONNECTION_ERRORS, TimeoutError)):
+        raise Unavailable("The database does not respond. Try again in a moment.") from error

@@ -244,7 +244,7 @@ def load() -> Settings:
         raise SettingsError("\n".join(map(_sentence, error.errors(include_input=False, include_url=False)))) from None
 
 
-def doubts() -> list[str]:
+def warnings() -> list[str]:
     """What is set and probably not meant, a sentence each. Raises SettingsError."""
     given = {**os.environ, **_secrets_in_files()}
     found = []

@@ -30,9 +30,9 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from tests.deploy.authority import Authority
+from tests.deploy.cloud import BUCKET, REGION, Cloud
 from tests.deploy.debian import need, packed_root, unpack, without
 from tests.deploy.templates import PASSWORDS, resolve, tool
-from tests.deploy.test_stack import BUCKET, REGION, Cloud
 from tests.mailbox import Mailbox
 from tests.waiting import wait_until
 

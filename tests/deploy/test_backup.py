@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from quilt_registry import backup
-from quilt_registry.embedded import programs
+from quilt_registry.cli import restore_dump
+from quilt_registry.cli.dump import without_password
+from quilt_registry.cli.embedded_postgres import programs
 from tests import trees
+from tests.commands import refuses, succeeds
 from tests.registry import Person, Registry, new_name, run_sql
 from tests.s3server import S3Server
 from tests.waiting import wait_until
@@ -50,17 +52,6 @@ def dump(registry: Registry, tmp_path: Path) -> Path:
     file = tmp_path / "a.dump"
     succeeds(registry.command("backup", str(file)))
     return file
-
-
-def succeeds(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def refuses(done: subprocess.CompletedProcess[str], *says: str) -> None:
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert all(each in done.stderr for each in says), done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def tables(url: str) -> list[str]:
@@ -293,7 +284,7 @@ def test_a_backup_is_not_overwritten_unless_asked(registry: Registry, dump: Path
     assert dump.read_bytes() == before
     registry.make_person("ben")
     succeeds(registry.command("backup", str(dump), "--overwrite"))
-    assert backup.read(dump).tables["account"] == 2
+    assert restore_dump.read(dump).tables["account"] == 2
 
 
 def test_there_is_nothing_to_back_up_without_a_registry(empty_database: Callable[[], str], tmp_path: Path) -> None:
@@ -484,7 +475,7 @@ def test_no_password_is_on_a_command_line(registry: Registry, tmp_path: Path) ->
     ],
 )
 def test_passwords_are_taken_out_of_addresses(url: str, bare: str, password: str) -> None:
-    assert backup.without_password(url) == (bare, password)
+    assert without_password(url) == (bare, password)
 
 
 # ------------------------------------------------------------------------------------------------ objects

@@ -23,8 +23,8 @@ import pytest
 
 from tests import trees
 from tests.deploy.boot import HERE, RELEASES, REQUIREMENT, ROOT, Aws, Instance, build_release
+from tests.deploy.cloud import BUCKET
 from tests.deploy.templates import PASSWORDS
-from tests.deploy.test_stack import BUCKET
 from tests.registry import PASSWORD, Registry
 from tests.waiting import wait_until
 

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from quilt_registry import settings as settings_module
-from quilt_registry.operate import cli
+from quilt_registry.cli import cli
 from tests.deploy.debian import without
 from tests.registry import Registry, free_port, new_name, run_sql
 from tests.s3server import S3Server

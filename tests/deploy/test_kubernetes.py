@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from quilt_registry import __version__, settings
-from quilt_registry.operate import cli
-from quilt_registry.operate.service import DRAIN
-from quilt_registry.serving import LINGER
+from quilt_registry.cli import cli
+from quilt_registry.cli.serve import DRAIN
+from quilt_registry.cli.server import LINGER
 from tests.deploy.tools import run
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -139,6 +139,6 @@ def test_the_settings_start_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert settings.load().package_bucket_name == given["PACKAGE_BUCKET_NAME"]
-    assert settings.doubts() == []
+    assert settings.warnings() == []
     secrets = {name: value for name, value in given.items() if re.search("SECRET|PASSWORD|KEY", name)}
     assert all(value.isupper() for value in secrets.values()), "an example holds no real secret"

@@ -18,9 +18,10 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from quilt_registry import database, embedded
+from quilt_registry import schema
+from quilt_registry.cli import embedded_postgres
+from tests.commands import refuses, succeeds
 from tests.deploy.nginx import Nginx
-from tests.deploy.test_backup import refuses, succeeds
 from tests.registry import PASSWORD, Registry, new_name, run_sql
 from tests.s3server import NotToBeHadError
 from tests.waiting import wait_until
@@ -84,7 +85,7 @@ def upgraded(before: Registry) -> Registry:
     return made
 
 
-def schema(registry: Registry) -> dict[str, list[str]]:
+def columns(registry: Registry) -> dict[str, list[str]]:
     """All that a schema is, in words that can be compared. No index in it is half-built."""
     queries = {
         "columns": """SELECT table_name, ordinal_position, column_name, data_type, column_default, is_nullable,
@@ -138,8 +139,8 @@ def revision(registry: Registry) -> str:
 
 
 def test_the_schemas_that_a_release_knows() -> None:
-    script = ScriptDirectory.from_config(database._alembic(""))
-    assert database.revisions() == tuple(each.revision for each in script.walk_revisions())
+    script = ScriptDirectory.from_config(schema._alembic(""))
+    assert schema.revisions() == tuple(each.revision for each in script.walk_revisions())
 
 
 # One holds the turn to migrate, and another asks for it.
@@ -158,9 +159,9 @@ def test_two_migrations_at_once_both_end_well(before: Registry, new_database: Ca
         wait_until(lambda: registry.sql(SECOND_WAITS), 60)
         assert revision(registry) == SCHEMA_BEFORE
     said = [ends_well(each) for each in both]
-    assert sorted(each.count("The schema is ") for each in said) == [0, len(database.revisions()) - 1]
+    assert sorted(each.count("The schema is ") for each in said) == [0, len(schema.revisions()) - 1]
     assert sum(each.count("Waiting for the end of a migration") for each in said) == 1
-    assert schema(registry) == schema(Registry(before.home, new_database()))
+    assert columns(registry) == columns(Registry(before.home, new_database()))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_a_migration_that_is_killed_is_repeated(
     """Also at once, while what stopped the first still stops the second, and stops nobody else."""
     registry = upgraded(before)
     patient = f"{registry.database_url}{'&' if '?' in str(registry.database_url) else '?'}lock_timeout=2s"
-    command.upgrade(database._alembic(str(registry.database_url)), reached)
+    command.upgrade(schema._alembic(str(registry.database_url)), reached)
     with registry.left_open(held):
         running = work_of(registry, "migrate")
         says(running, line)
@@ -190,13 +191,13 @@ def test_a_migration_that_is_killed_is_repeated(
         again = work_of(registry, "migrate")
         says(again, line)
     ends_well(again)
-    assert schema(registry) == schema(Registry(before.home, new_database()))
+    assert columns(registry) == columns(Registry(before.home, new_database()))
     assert registry.sql("SELECT names @@ 'tree', nodes @@ 'x' FROM package_search") == [(True, True)]
 
 
 def test_a_migration_that_finds_no_moment_says_what_to_do(before: Registry) -> None:
     registry = upgraded(before)
-    impatient = "from quilt_registry import migrations, operate; migrations.TRIES = 2; operate.main()"
+    impatient = "from quilt_registry import cli, migrations; migrations.TRIES = 2; cli.main()"
     with registry.left_open("SELECT FROM event"):
         done = subprocess.run(
             [sys.executable, "-c", impatient, "migrate"], env=registry.environment, capture_output=True, text=True
@@ -220,14 +221,14 @@ def test_migrations_and_backups_wait_for_each_other(before: Registry, tmp_path: 
 
 def test_backups_wait_for_migrations_that_wait_for_nobody_in_turn(before: Registry, tmp_path: Path) -> None:
     registry = upgraded(before)
-    command.upgrade(database._alembic(str(registry.database_url)), "0002")
+    command.upgrade(schema._alembic(str(registry.database_url)), "0002")
     with registry.left_open("SELECT FROM package_search FOR UPDATE"):
         migrating = work_of(registry, "migrate")
         says(migrating, "Filling package_search")
         backing_up = work_of(registry, "backup", str(tmp_path / "late.dump"))
         says(backing_up, "Waiting for the end of a migration, restore or backup")
     ends_well(migrating)
-    assert f"schema {database.head()}" in ends_well(backing_up)
+    assert f"schema {schema.head()}" in ends_well(backing_up)
 
 
 def slow_pg_dump(folder: Path) -> Path:
@@ -237,7 +238,7 @@ def slow_pg_dump(folder: Path) -> Path:
     script.write_text(
         f'#!/bin/sh\n[ "$1" = --version ] || touch {script.parent}/began\n'
         f'while [ "$1" != --version ] && [ ! -e {script.parent}/go ]; do sleep 0.05; done\n'
-        f'exec {embedded.programs()}/pg_dump "$@"\n'
+        f'exec {embedded_postgres.programs()}/pg_dump "$@"\n'
     )
     script.chmod(0o755)
     return script
@@ -250,7 +251,7 @@ def test_a_dump_of_the_release_before_is_restored_into_this_one(
     succeeds(upgraded(before).command("backup", str(file)))
     run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
     restored = Registry(before.home, postgres.format(name))
-    assert f"brought to {database.head()}" in succeeds(restored.command("restore", str(file)))
+    assert f"brought to {schema.head()}" in succeeds(restored.command("restore", str(file)))
     anna = restored.start().sign_in("anna")
     [top_hash] = [each["hash"] for each in anna.get("/api/log/anna/trees/").json()["logs"]]
     anna.install("anna", "trees", top_hash)
@@ -489,7 +490,7 @@ def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp
     anna.push("trees", {"x": b"3"})
     for top_hash in (first, second):
         anna.install("anna", "trees", top_hash)
-    assert f"database  warning: The database has the schema 9999, this release needs {database.head()}. {newer}" in (
+    assert f"database  warning: The database has the schema 9999, this release needs {schema.head()}. {newer}" in (
         succeeds(registry.command("check"))
     )
 

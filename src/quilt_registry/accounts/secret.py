@@ -6,7 +6,7 @@ import hashlib
 import secrets
 
 
-def make() -> str:
+def generate() -> str:
     """A new secret, 256 bits: letters, digits, `-` and `_`, so that it needs no escaping and holds no dot."""
     return secrets.token_urlsafe(32)
 

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from quilt_registry import events, letters
-from quilt_registry.accounts import links, passwords, users
+from msgspec import Struct
+
+from quilt_registry import audit
+from quilt_registry.accounts import email_links, passwords, users
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
-from quilt_registry.letters import Site
+from quilt_registry.mail import emails
+from quilt_registry.mail.site import Site
 
 # Whoever signs up once more gets a second letter, unless the first left just now.
 AGAIN_AFTER = timedelta(minutes=1)
 
 
-async def register(db: Database, site: Site, name: str, email: str, password: str) -> None:
+class Registration(Struct, frozen=True):
+    """A sign-up, as it was sent."""
+
+    username: str
+    email: str
+    password: str
+
+
+async def register(db: Database, site: Site, new: Registration) -> None:
     """Make an account and mail the link that activates it. Raises Invalid, Conflict.
 
     A second try with the same name and address is refused as any taken name is, but sends the letter again. When the
     link has expired unused, the account lapses: name and address are free.
     """
-    users.check(name, email)
+    name, email = new.username, new.email
     async with db.transaction() as connection:
         await _let_lapse(connection, name, email)
         waiting = await _waiting(connection, name, email)
@@ -30,12 +41,12 @@ async def register(db: Database, site: Site, name: str, email: str, password: st
         raise users.name_taken()
     if await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE lower(email) = lower($1))", email):
         raise users.email_taken()
-    digest = await passwords.hash(password)
+    digest = await passwords.hash(new.password)
     async with db.transaction() as connection:
         account_id = await users.insert(connection, name, email, digest, awaits_activation=True)
-        link = await links.new(connection, account_id, "activation")
-        await letters.activation(connection, site, name, email, link)
-        await events.record(connection, "ACCOUNT_REGISTER", name, subject=name)
+        link = await email_links.create(connection, account_id, "activation")
+        await emails.activation(connection, site, name, email, link)
+        await audit.record(connection, "ACCOUNT_REGISTER", name, subject=name)
 
 
 async def _let_lapse(connection: Connection, name: str, email: str) -> None:
@@ -54,7 +65,7 @@ async def _let_lapse(connection: Connection, name: str, email: str) -> None:
     )
     for row in rows:
         await connection.execute("DELETE FROM access WHERE grantee = $1", row["name"])
-        await events.record(connection, "ACCOUNT_LAPSE", None, subject=row["name"])
+        await audit.record(connection, "ACCOUNT_LAPSE", None, subject=row["name"])
 
 
 async def _waiting(connection: Connection, name: str, email: str) -> Account | None:
@@ -72,11 +83,11 @@ async def _waiting(connection: Connection, name: str, email: str) -> Account | N
 
 
 async def _write_again(connection: Connection, site: Site, account: Account) -> None:
-    link = await links.new(connection, account.id, "activation")
-    await letters.activation(connection, site, account.name, account.email, link, again=True)
+    link = await email_links.create(connection, account.id, "activation")
+    await emails.activation(connection, site, account.name, account.email, link, again=True)
 
 
-async def write_again(connection: Connection, site: Site, account: Account) -> None:
+async def resend_activation(connection: Connection, site: Site, account: Account) -> None:
     """Mail a new activation link to an account that waits; nothing for any other."""
     if await connection.fetchval("SELECT awaits_activation FROM account WHERE id = $1", account.id):
         await _write_again(connection, site, account)
@@ -85,7 +96,7 @@ async def write_again(connection: Connection, site: Site, account: Account) -> N
 async def activate(db: Database, site: Site, link: str) -> bool:
     """Make the account of a link active, welcome its user, tell all admins. False if the link is not good."""
     async with db.transaction() as connection:
-        account_id = await links.spend(connection, link, "activation")
+        account_id = await email_links.redeem(connection, link, "activation")
         row = await connection.fetchrow(
             """
             UPDATE account SET is_active = true, awaits_activation = false
@@ -95,7 +106,7 @@ async def activate(db: Database, site: Site, link: str) -> bool:
         )
         if row is None:
             return False
-        await letters.welcome(connection, site, row["name"], row["email"])
-        await letters.news(connection, site, await users.admin_emails(connection), row["name"], row["email"])
-        await events.record(connection, "ACCOUNT_ACTIVATE", row["name"], subject=row["name"])
+        await emails.welcome(connection, site, row["name"], row["email"])
+        await emails.user_joined(connection, site, await users.admin_emails(connection), row["name"], row["email"])
+        await audit.record(connection, "ACCOUNT_ACTIVATE", row["name"], subject=row["name"])
         return True

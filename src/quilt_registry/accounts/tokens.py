@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 import asyncpg
 from msgspec import Struct
 
-from quilt_registry import events
-from quilt_registry.accounts import secret
-from quilt_registry.accounts.signin import Session, hold
+from quilt_registry import audit
+from quilt_registry.accounts import rights, secret
+from quilt_registry.accounts.sessions import Session, lock_account
 from quilt_registry.database import Database
-from quilt_registry.errors import Conflict, Forbidden, Invalid, NotFound
+from quilt_registry.errors import Conflict, Invalid, NotFound
 
 LONGEST_NAME, LONGEST_LIFE, MOST = 64, 365, 50  # characters, days, personal tokens of an account
 
 
-class Listed(Struct):
+class TokenInfo(Struct):
     """A token, without its text. `name` is None for a sign-in; `current` is the one that asks."""
 
     id: int
@@ -28,7 +28,7 @@ class Listed(Struct):
     current: bool
 
 
-class Made(Struct):
+class NewToken(Struct):
     """A new personal token. `token` is shown this once."""
 
     id: int
@@ -38,17 +38,16 @@ class Made(Struct):
     expires: datetime
 
 
-async def create(db: Database, session: Session, name: str, days: int, read_only: bool) -> Made:
+async def create(db: Database, session: Session, name: str, days: int, *, read_only: bool) -> NewToken:
     """Make a personal token. Raises Invalid, Conflict, and Forbidden for who uses a personal token themselves."""
-    if session.personal:
-        raise Forbidden("A personal token cannot make tokens. Sign in with the password to do that.")
+    rights.check_create_token(session)
     if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
         raise Invalid(f"A token's name has 1 to {LONGEST_NAME} characters, without blanks around them.")
     if not 1 <= days <= LONGEST_LIFE:
         raise Invalid(f"A token lives 1 to {LONGEST_LIFE} days.")
-    text = secret.make()
+    text = secret.generate()
     async with db.transaction() as connection:
-        await hold(connection, session)
+        await lock_account(connection, session)
         await connection.execute("DELETE FROM token WHERE account_id = $1 AND expires_at < now()", session.account.id)
         if await connection.fetchval(
             "SELECT count(*) >= $2 FROM token WHERE account_id = $1 AND name IS NOT NULL", session.account.id, MOST
@@ -65,11 +64,11 @@ async def create(db: Database, session: Session, name: str, days: int, read_only
         except asyncpg.UniqueViolationError:
             raise Conflict(f"You have a token with the name {name!r} already.") from None
         assert row is not None
-        await events.record(connection, "TOKEN_CREATE", session.account.name, extra={"name": name, "id": row["id"]})
-    return Made(row["id"], name, text, read_only, row["expires_at"])
+        await audit.record(connection, "TOKEN_CREATE", session.account.name, name=name, id=row["id"])
+    return NewToken(row["id"], name, text, read_only, row["expires_at"])
 
 
-async def of_account(db: Database, session: Session) -> list[Listed]:
+async def of_account(db: Database, session: Session) -> list[TokenInfo]:
     """All live tokens of whoever asks, the newest first."""
     rows = await db.fetch(
         """
@@ -79,13 +78,12 @@ async def of_account(db: Database, session: Session) -> list[Listed]:
         session.account.id,
         session.token_id,
     )
-    return [Listed(*row) for row in rows]
+    return [TokenInfo(*row) for row in rows]
 
 
 async def revoke(db: Database, session: Session, token_id: int) -> None:
     """End one of one's own tokens at once; a personal one can end only itself. Raises NotFound, Forbidden."""
-    if session.personal and token_id != session.token_id:
-        raise Forbidden("A personal token can end only itself. Sign in with the password to end others.")
+    rights.check_revoke_token(session, token_id)
     async with db.transaction() as connection:
         row = await connection.fetchrow(
             "DELETE FROM token WHERE account_id = $1 AND id = $2 RETURNING id, name", session.account.id, token_id
@@ -93,4 +91,4 @@ async def revoke(db: Database, session: Session, token_id: int) -> None:
         if row is None:
             raise NotFound("There is no such token.")
         extra = {"name": row["name"], "id": row["id"]}
-        await events.record(connection, "TOKEN_REVOKE", session.account.name, extra=extra)
+        await audit.record(connection, "TOKEN_REVOKE", session.account.name, **extra)

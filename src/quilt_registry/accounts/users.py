@@ -9,7 +9,7 @@ from email.headerregistry import Address
 import asyncpg
 from msgspec import Struct
 
-from quilt_registry import events
+from quilt_registry import audit
 from quilt_registry.accounts import passwords
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Invalid
@@ -59,12 +59,14 @@ async def insert(
     name: str,
     email: str,
     password: str | None,
+    *,
     is_admin: bool = False,
     awaits_activation: bool = False,
 ) -> int:
     """Store an account, `password` as it is kept; returns its id. Raises Conflict if name or address are taken."""
     try:
-        return await db.fetchval(  # type: ignore[no-any-return]
+        return await db.value(
+            int,
             """
             INSERT INTO account (name, email, password, is_admin, is_active, awaits_activation)
             VALUES ($1, $2, $3, $4, NOT $5, $5) RETURNING id
@@ -75,7 +77,7 @@ async def insert(
         raise (name_taken() if error.constraint_name == "account_name" else email_taken()) from None
 
 
-def no_name() -> Invalid:
+def invalid_username() -> Invalid:
     """The refusal for a text that cannot be a user name."""
     return Invalid(
         "Username is not valid. It starts with a lower-case letter, followed by lower-case letters, digits and _."
@@ -92,18 +94,18 @@ def email_taken() -> Conflict:
     return Conflict("Email already taken.")
 
 
-async def create(db: Database, name: str, email: str, password: str, is_admin: bool = False) -> None:
+async def create(db: Database, name: str, email: str, password: str, *, is_admin: bool = False) -> None:
     """Make an active account with a password, at the command line. Raises Invalid, Conflict."""
     check(name, email)
     digest = await passwords.hash(password)
     async with db.transaction() as connection:
-        await insert(connection, name, email, digest, is_admin)
-        await events.record(connection, "ACCOUNT_CREATE", None, subject=name, extra={"admin": is_admin})
+        await insert(connection, name, email, digest, is_admin=is_admin)
+        await audit.record(connection, "ACCOUNT_CREATE", None, subject=name, admin=is_admin)
 
 
 async def any_admin(db: Database) -> bool:
     """Whether there is an active admin."""
-    return await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE is_admin AND is_active)")  # type: ignore[no-any-return]
+    return await db.value(bool, "SELECT EXISTS (SELECT FROM account WHERE is_admin AND is_active)")
 
 
 async def admin_emails(db: Database | Connection) -> list[str]:

@@ -1,4 +1,4 @@
-"""The pages that people read: what a client's user must see until the whole catalog is built."""
+"""The web catalog: every page on one page."""
 
 from __future__ import annotations
 
@@ -7,60 +7,62 @@ from pathlib import Path
 from typing import Any
 
 from litestar import HttpMethod, Request, Response, Router
-from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
 
-from quilt_registry.catalog import account, browse, commenting, help, joining, reading
-from quilt_registry.catalog.rendering import render
+from quilt_registry.accounts.rights import Who
+from quilt_registry.catalog import session
+from quilt_registry.catalog.account import code, password, signin, signup
+from quilt_registry.catalog.package import comments, overview
+from quilt_registry.catalog.site import help, home
+from quilt_registry.catalog.templates import render
 from quilt_registry.errors import SignInNeeded
 
+PACKAGE = "/package/{owner:str}/{name:str}"
 
-def _page(methods: str, path: str, function: Callable[..., Any]) -> HTTPRouteHandler:
-    names = methods.replace("GET", "GET HEAD").split()
-    return HTTPRouteHandler(path, http_method=[HttpMethod(name) for name in names], status_code=200)(function)
+
+def _page(method: str, path: str, function: Callable[..., Any], who: Who) -> HTTPRouteHandler:
+    """Return the handler of a page. GET answers HEAD too."""
+    methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else HttpMethod(method)
+    guards = [session.check_request, session.authorize]
+    return HTTPRouteHandler(path, http_method=methods, status_code=200, guards=guards, opt={"who": who})(function)
 
 
 def router() -> Router:
-    """All pages."""
+    """Return all pages. `who`: accounts/rights.py; here a visitor's cookie is looked at and need not be valid."""
     return Router(
         "/",
         route_handlers=[
-            _page("GET", "/", browse.home),
-            _page("GET", "/package/{owner:str}/{name:str}", browse.package),
-            _page("GET", "/package/{owner:str}/{name:str}/comments", commenting.page),
-            _page("POST", "/package/{owner:str}/{name:str}/comments", commenting.post),
-            _page("GET", "/code", account.code),
-            _page("GET", "/signin", account.sign_in_form),
-            _page("POST", "/signin", account.sign_in),
-            _page("GET", "/signout", account.sign_out_form),
-            _page("POST", "/signout", account.sign_out),
-            _page("GET", "/signup", joining.sign_up_form),
-            _page("POST", "/signup", joining.sign_up),
-            _page("GET", "/activation_error", joining.activation_error),
-            _page("GET", "/reset_password", joining.ask_form),
-            _page("POST", "/reset_password", joining.ask),
-            _page("GET", "/reset_password/{link:str}", joining.choose_form),
-            _page("POST", "/reset_password/{link:str}", joining.choose),
-            _page("GET", "/help/api", help.api),
+            _page("GET", "/", home.home, who="caller"),
+            _page("GET", PACKAGE, overview.package, who="caller"),
+            _page("GET", f"{PACKAGE}/comments", comments.page, who="caller"),
+            _page("POST", f"{PACKAGE}/comments", comments.post, who="member"),
+            _page("GET", "/code", code.code, who="member"),
+            _page("GET", "/signin", signin.sign_in_form, who="visitor"),
+            _page("POST", "/signin", signin.sign_in, who="anybody"),
+            _page("GET", "/signout", signin.sign_out_form, who="visitor"),
+            _page("POST", "/signout", signin.sign_out, who="anybody"),
+            _page("GET", "/signup", signup.sign_up_form, who="visitor"),
+            _page("POST", "/signup", signup.sign_up, who="anybody"),
+            _page("GET", "/activation_error", signup.activation_error, who="visitor"),
+            _page("GET", "/reset_password", password.request_form, who="anybody"),
+            _page("POST", "/reset_password", password.request_reset, who="anybody"),
+            _page("GET", "/reset_password/{link:str}", password.choose_form, who="anybody"),
+            _page("POST", "/reset_password/{link:str}", password.choose, who="anybody"),
+            _page("GET", "/help/api", help.api, who="visitor"),
             create_static_files_router("/static", directories=[Path(__file__).parent / "static"], name="static"),
         ],
-        before_request=reading.check,
-        dependencies={
-            "session": Provide(reading.session),
-            "account": Provide(reading.account),
-            "reader": Provide(reading.reader),
-        },
+        dependencies=session.DEPENDENCIES,
     )
 
 
 def is_page(path: str) -> bool:
-    """Whether an address belongs to the pages, so that a refusal there is a page too."""
+    """Return whether a path belongs to the pages, so that a refusal there is a page too."""
     return not path.startswith(("/api/", "/objects/", "/metrics", "/readyz"))
 
 
 def refusal(request: Request[Any, Any, Any], status: int, message: str) -> Response[Any]:
-    """How a page says no; whoever only has to sign in is sent to do that."""
-    if status == SignInNeeded.status and request.method in ("GET", "HEAD"):
-        return reading.to_sign_in(request)
-    return render(request, "refusal.html", status=status, message=message)
+    """Return a refusal as a page. Who only has to sign in is sent to the sign-in page."""
+    if status == SignInNeeded.status:
+        return session.redirect_to_sign_in(request)
+    return render(request, "site/refusal.html", status=status, message=message)

@@ -15,31 +15,30 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from quilt_registry.accounts.signin import Session
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
-from quilt_registry.errors import Forbidden, Invalid, NotFound, SignInNeeded
+from quilt_registry.errors import Forbidden, NotFound
 
 PUBLIC, TEAM = "public", "team"
 
 
-class Switches(Struct, frozen=True):
+class AccessPolicy(Struct, frozen=True):
     """What the registry's settings allow at all."""
 
     team: bool
     anonymous: bool
 
 
-def widest(switches: Switches) -> str:
+def widest_audience(policy: AccessPolicy) -> str:
     """The entry that lets the most people read. One of the switches is always on."""
-    return PUBLIC if switches.anonymous else TEAM
+    return PUBLIC if policy.anonymous else TEAM
 
 
 class Caller(Struct, frozen=True):
     """Somebody asking, signed in or not."""
 
     account: Account | None
-    switches: Switches
+    policy: AccessPolicy
 
     @property
     def name(self) -> str | None:
@@ -48,10 +47,10 @@ class Caller(Struct, frozen=True):
     @property
     def grants(self) -> list[str]:
         """The entries of an access list that let this caller read."""
-        grants = [PUBLIC] if self.switches.anonymous else []
+        grants = [PUBLIC] if self.policy.anonymous else []
         if self.account:
             grants.append(self.account.name)
-            if self.switches.team:
+            if self.policy.team:
                 grants.append(TEAM)
         return grants
 
@@ -106,22 +105,22 @@ async def find(db: Database | Connection, caller: Caller, owner: str, name: str)
     return Package(*row) if row else None
 
 
-def no_package(caller: Caller, owner: str, name: str) -> NotFound:
+def package_not_found(caller: Caller, owner: str, name: str) -> NotFound:
     """The refusal for a package that is not there for this caller."""
     hint = "" if caller.account else " (do you need to log in?)"
     return NotFound(f"Package {owner}/{name} does not exist{hint}")
 
 
-def no_instance() -> NotFound:
+def instance_not_found() -> NotFound:
     """The refusal for a top hash that is not there: missing, not readable, or another package's."""
     return NotFound("Package hash does not exist")
 
 
-async def to_read(db: Database | Connection, caller: Caller, owner: str, name: str) -> Package:
+async def get_readable(db: Database | Connection, caller: Caller, owner: str, name: str) -> Package:
     """The package, for reading. Raises NotFound."""
     package = await find(db, caller, owner, name)
     if package is None:
-        raise no_package(caller, owner, name)
+        raise package_not_found(caller, owner, name)
     return package
 
 
@@ -140,30 +139,30 @@ def check_push(member: Member, owner: str, package: Package | None) -> None:
 
 
 def check_visibility(
-    switches: Switches, team_id: str, package: Package | None, owner: str, name: str, public: bool, team: bool
+    policy: AccessPolicy, team_id: str, package: Package | None, full_name: str, *, public: bool, team: bool
 ) -> None:
-    """Raises Forbidden if a push asks for a visibility that is switched off, or that an existing package lacks."""
-    check_grantable(switches, PUBLIC if public else None)
-    check_grantable(switches, TEAM if team else None)
+    """Raise Forbidden if a push asks for a visibility that the policy forbids, or that an existing package lacks."""
+    check_grantable(policy, PUBLIC if public else None)
+    check_grantable(policy, TEAM if team else None)
     if package and public and not package.has_public:
-        raise Forbidden(f"{owner}/{name} is private. To make it public, run `quilt access add {owner}/{name} public`.")
+        raise Forbidden(f"{full_name} is private. To make it public, run `quilt access add {full_name} public`.")
     if package and team and not package.has_team:
-        full = f"{team_id}:{owner}/{name}" if team_id else f"{owner}/{name}"
+        full = f"{team_id}:{full_name}" if team_id else full_name
         raise Forbidden(f"{full} is private. To share it with the team, run `quilt access add {full} team`.")
 
 
-def check_grantable(switches: Switches, grantee: str | None) -> None:
+def check_grantable(policy: AccessPolicy, grantee: str | None) -> None:
     """Raises Forbidden for a pseudo-user that the registry's settings do not allow in access lists."""
-    if grantee == PUBLIC and not switches.anonymous:
+    if grantee == PUBLIC and not policy.anonymous:
         raise Forbidden("Public access not allowed")
-    if grantee == TEAM and not switches.team:
+    if grantee == TEAM and not policy.team:
         raise Forbidden("Team access not allowed")
 
 
 def check_tag(member: Member, package: Package) -> None:
     """Raises Forbidden unless the member may move the package's tags."""
     if not may_write(member, package):
-        if member.switches.team:
+        if member.policy.team:
             raise Forbidden("Private package: only the package owner can modify tags")
         raise Forbidden("Only the package owner can modify tags")
 
@@ -180,31 +179,25 @@ def check_owner(member: Member, owner: str, what: str) -> None:
         raise Forbidden(f"Only the package owner can {what}")
 
 
-def check_signed_in(who: Session | Account | None, switches: Switches) -> None:
-    """Raises SignInNeeded if this registry shows nothing to people who are not signed in."""
-    if who is None and not switches.anonymous:
-        raise SignInNeeded("Not logged in")
+def may_replace(member: Member, owner: str, *, versioned: bool) -> bool:
+    """Return whether a push of a known top hash may replace the instance's metadata, which the hash leaves open.
+
+    The last push wins, but only the owner may change an instance that a version names, because others rely on it.
+    """
+    return member.name == owner or not versioned
 
 
-def check_may_change(session: Session) -> None:
-    """Raises Forbidden for a token that may only read."""
-    if session.read_only:
-        raise Forbidden("This token may only read. Use one that may write, or sign in.")
+def may_name_all(member: Member, owner: str) -> bool:
+    """Return whether the member may read every object of an owner, whatever package it is in."""
+    return member.name == owner
 
 
-def check_user_endpoints(enabled: bool) -> None:
-    """Raises Invalid, to everybody, where accounts are not managed through the API."""
-    if not enabled:
-        raise Invalid("This endpoint is not enabled.")
+def may_see_invitations(caller: Caller, package: Package) -> bool:
+    """Return whether the caller may see who is invited: email addresses are shown to the owner only."""
+    return caller.name == package.owner
 
 
-def check_admin(member: Member) -> None:
-    """Raises Forbidden for whoever is no admin."""
-    if not member.account.is_admin:
-        raise Forbidden("Must be authenticated as an admin to use this endpoint.")
-
-
-def check_active(account: Account) -> None:
-    """Raises Forbidden for an account that was disabled or never activated."""
-    if not account.is_active:
-        raise Forbidden("Account is inactive. Must have an active account.")
+def check_revoke(owner: str, grantee: str) -> None:
+    """Raise Forbidden if the owner's own access would be revoked."""
+    if grantee == owner:
+        raise Forbidden("Cannot revoke the owner's access")

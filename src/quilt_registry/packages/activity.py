@@ -9,16 +9,16 @@ from datetime import UTC, datetime, time, timedelta
 
 from msgspec import Raw, Struct
 
+from quilt_registry.audit import PACKAGE_KINDS, PackageKind
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid, NotFound
-from quilt_registry.events import PACKAGE_KINDS, PackageKind
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller
 
 WEEK, WEEKS = timedelta(weeks=1), 52
 
 
-class Series(Struct):
+class TimeSeries(Struct):
     """How often something happened, in each of the last 52 weeks, the oldest first, and ever."""
 
     start: datetime
@@ -27,7 +27,7 @@ class Series(Struct):
     total: int
 
 
-async def series(db: Database, caller: Caller, owner: str, name: str, kind: str) -> Series:
+async def series(db: Database, caller: Caller, owner: str, name: str, kind: str) -> TimeSeries:
     """Counts by weeks, which begin on Monday, 00:00 UTC; the last one is this week. Raises Invalid, NotFound."""
     if kind.upper() not in PACKAGE_KINDS:
         raise Invalid("Event type incorrectly specified.")
@@ -44,7 +44,7 @@ async def series(db: Database, caller: Caller, owner: str, name: str, kind: str)
     counted = {row["week"]: row["count"] for row in rows}
     end = _coming_monday(datetime.now(UTC))
     start = end - WEEKS * WEEK
-    return Series(start, end, [counted.get(start + n * WEEK, 0) for n in range(WEEKS)], sum(counted.values()))
+    return TimeSeries(start, end, [counted.get(start + n * WEEK, 0) for n in range(WEEKS)], sum(counted.values()))
 
 
 def _coming_monday(now: datetime) -> datetime:

@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator
 import asyncpg
 from msgspec import Struct
 
-from quilt_registry import events, letters, limits
+from quilt_registry import audit, rate_limits
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Invalid, NotFound
-from quilt_registry.letters import Site
-from quilt_registry.limits import Limits
+from quilt_registry.mail import emails
+from quilt_registry.mail.site import Site
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member, Package
+from quilt_registry.services import Services
 
-LONGEST = 10_240  # characters
-MOST = 100  # comments of a page
+MAX_COMMENT_LENGTH = 10_240  # characters
+MAX_COMMENTS_PER_PAGE = 100  # comments of a page
 
 
 class Comment(Struct):
@@ -29,37 +30,35 @@ class Comment(Struct):
     contents: str
 
 
-class Page(Struct):
+class CommentPage(Struct):
     """Some comments, the oldest first; `next` is where the next page begins, None for the last one."""
 
     comments: list[Comment]
     next: int | None
 
 
-async def post(
-    db: Database, site: Site, limited: Limits, member: Member, owner: str, name: str, contents: str
-) -> Comment:
+async def post(services: Services, member: Member, owner: str, name: str, contents: str) -> Comment:
     """Comment on a package that the member may read, and tell its owner. Raises Invalid, NotFound, TooMany."""
     _check(contents)
-    package = await access.to_read(db, member, owner, name)
-    await limited.take(limits.COMMENT, member.name)
-    tells_owner = member.name != owner and await limited.allows(limits.COMMENT_LETTER, str(package.id))
+    package = await access.get_readable(services.db, member, owner, name)
+    await services.limits.hit(rate_limits.COMMENT, member.name)
+    tells_owner = member.name != owner and await services.limits.allows(rate_limits.COMMENT_EMAIL, str(package.id))
     try:
-        async with db.transaction() as connection:
+        async with services.db.transaction() as connection:
             comment = await _insert(connection, package, member.name, contents)
-            await events.record(connection, "COMMENT", member.name, package, extra={"id": comment.id})
+            await audit.record(connection, "COMMENT", member.name, package, id=comment.id)
             if tells_owner:
-                await _tell_owner(connection, site, package, comment)
+                await _notify_owner(connection, services.site, package, comment)
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
-        raise access.no_package(member, owner, name) from None
+        raise access.package_not_found(member, owner, name) from None
     return comment
 
 
 def _check(contents: str) -> None:
     if not contents.strip():
         raise Invalid("A comment must not be blank.")
-    if len(contents) > LONGEST:
-        raise Invalid(f"A comment has at most {LONGEST:,} characters; this one has {len(contents):,}.")
+    if len(contents) > MAX_COMMENT_LENGTH:
+        raise Invalid(f"A comment has at most {MAX_COMMENT_LENGTH:,} characters; this one has {len(contents):,}.")
     if "\0" in contents:
         raise Invalid("A comment must not hold NUL characters.")
 
@@ -76,18 +75,18 @@ async def _insert(connection: Connection, package: Package, author: str, content
     return Comment(*row)
 
 
-async def _tell_owner(connection: Connection, site: Site, package: Package, comment: Comment) -> None:
+async def _notify_owner(connection: Connection, site: Site, package: Package, comment: Comment) -> None:
     email = await connection.fetchval("SELECT email FROM account WHERE id = $1 AND is_active", package.owner_id)
     if email:
-        await letters.comment(connection, site, email, package.owner, package.name, comment.author, comment.contents)
+        await emails.comment(connection, site, email, package, comment.author, comment.contents)
 
 
-async def page(db: Database, caller: Caller, owner: str, name: str, limit: int, after: int) -> Page:
+async def page(db: Database, caller: Caller, owner: str, name: str, *, limit: int, after: int) -> CommentPage:
     """At most `limit` comments on a package, from `after` on, which is the `next` of another page or 0.
 
     Raises NotFound.
     """
-    package = await access.to_read(db, caller, owner, name)
+    package = await access.get_readable(db, caller, owner, name)
     return await _page(db, package, limit, after)
 
 
@@ -95,13 +94,13 @@ async def pages(db: Database, package: Package) -> AsyncIterator[list[Comment]]:
     """All comments on a package, some at a time, since together they may be large; nothing if there are none."""
     after: int | None = 0
     while after is not None:
-        found = await _page(db, package, MOST, after)
+        found = await _page(db, package, MAX_COMMENTS_PER_PAGE, after)
         if found.comments:
             yield found.comments
         after = found.next
 
 
-async def _page(db: Database, package: Package, limit: int, after: int) -> Page:
+async def _page(db: Database, package: Package, limit: int, after: int) -> CommentPage:
     rows = await db.fetch(
         """
         SELECT id, key, author, extract(epoch FROM created_at)::float8, contents
@@ -110,12 +109,12 @@ async def _page(db: Database, package: Package, limit: int, after: int) -> Page:
         package.id, after, limit + 1,
     )  # fmt: skip
     shown = rows[:limit]
-    return Page([Comment(*row[1:]) for row in shown], shown[-1]["id"] if len(rows) > limit else None)
+    return CommentPage([Comment(*row[1:]) for row in shown], shown[-1]["id"] if len(rows) > limit else None)
 
 
 async def delete(db: Database, member: Member, owner: str, name: str, key: str) -> None:
     """Delete a comment, as its author or the package's owner. Raises NotFound, Forbidden."""
-    package = await access.to_read(db, member, owner, name)
+    package = await access.get_readable(db, member, owner, name)
     async with db.transaction() as connection:
         author = await connection.fetchval(
             "SELECT author FROM comment WHERE package_id = $1 AND key = $2 FOR UPDATE", package.id, key
@@ -124,4 +123,4 @@ async def delete(db: Database, member: Member, owner: str, name: str, key: str) 
             raise NotFound("There is no such comment.")
         access.check_remove_comment(member, package, author)
         await connection.execute("DELETE FROM comment WHERE key = $1", key)
-        await events.record(connection, "COMMENT_DELETE", member.name, package, extra={"id": key}, subject=author)
+        await audit.record(connection, "COMMENT_DELETE", member.name, package, subject=author, id=key)

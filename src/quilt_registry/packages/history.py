@@ -8,7 +8,7 @@ import asyncpg
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
-from quilt_registry import events
+from quilt_registry import audit
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, Invalid, NotFound
 from quilt_registry.packages import access, instances, search
@@ -18,17 +18,17 @@ from quilt_registry.packages.instances import LATEST, Instance
 LONGEST = 64  # characters of a tag or version, before and after normalising
 
 
-class Tag(Struct):
+class TagEntry(Struct):
     tag: str
     hash: str
 
 
-class Versioned(Struct):
+class VersionEntry(Struct):
     version: str
     hash: str
 
 
-class Entry(Struct):
+class LogEntry(Struct):
     """A push. `tags` and `versions` are those that its instance has now; None where there are none."""
 
     hash: str
@@ -50,18 +50,18 @@ def check_tag_name(tag: str) -> None:
 async def put_tag(db: Database, member: Member, owner: str, name: str, tag: str, top_hash: str) -> None:
     """Make or move a tag. Raises NotFound, Forbidden, Invalid."""
     check_tag_name(tag)
-    package, instance = await instances.to_read(db, member, owner, name, top_hash)
+    package, instance = await instances.get_readable(db, member, owner, name, top_hash)
     access.check_tag(member, package)
     try:
         async with db.transaction() as connection:
             # The package first, as in pushes and deletions: otherwise they and this could block each other.
             await connection.execute("SELECT FROM package WHERE id = $1 FOR NO KEY UPDATE", package.id)
             await instances.tag(connection, package.id, tag, instance.id)
-            await events.record(connection, "TAG_SET", member.name, package, instance.top_hash, {"tag": tag})
+            await audit.record(connection, "TAG_SET", member.name, package, instance.top_hash, tag=tag)
             if tag == LATEST:
                 await search.index(connection, package.id, owner, name)
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
-        raise access.no_instance() from None
+        raise access.instance_not_found() from None
 
 
 async def get_tag(db: Database, caller: Caller, owner: str, name: str, tag: str) -> tuple[Package, Instance]:
@@ -76,16 +76,16 @@ async def get_tag(db: Database, caller: Caller, owner: str, name: str, tag: str)
         caller.grants, owner, name, tag,
     )  # fmt: skip
     if row is None:
-        raise access.no_package(caller, owner, name)
+        raise access.package_not_found(caller, owner, name)
     package = Package(*row[: len(Package.__struct_fields__)])
     if row["top_hash"] is None:
         raise NotFound(f"Tag {tag!r} does not exist")
     return package, Instance(*row[len(Package.__struct_fields__) :])
 
 
-async def list_tags(db: Database, caller: Caller, owner: str, name: str) -> list[Tag]:
+async def list_tags(db: Database, caller: Caller, owner: str, name: str) -> list[TagEntry]:
     """All tags, by name."""
-    package = await access.to_read(db, caller, owner, name)
+    package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         """
         SELECT t.name, encode(i.top_hash, 'hex') FROM tag t JOIN instance i ON i.id = t.instance_id
@@ -93,13 +93,13 @@ async def list_tags(db: Database, caller: Caller, owner: str, name: str) -> list
         """,
         package.id,
     )
-    return [Tag(*row) for row in rows]
+    return [TagEntry(*row) for row in rows]
 
 
 async def delete_tag(db: Database, member: Member, owner: str, name: str, tag: str) -> None:
     """Remove a tag. Raises Forbidden, NotFound."""
     access.check_owner(member, owner, "delete tags")
-    package = await access.to_read(db, member, owner, name)
+    package = await access.get_readable(db, member, owner, name)
     async with db.transaction() as connection:
         instance_id = await connection.fetchval(
             "DELETE FROM tag WHERE package_id = $1 AND name = $2 RETURNING instance_id", package.id, tag
@@ -107,7 +107,7 @@ async def delete_tag(db: Database, member: Member, owner: str, name: str, tag: s
         if instance_id is None:
             raise NotFound(f"Package {owner}/{name} tag {tag!r} does not exist")
         top_hash = await connection.fetchval("SELECT top_hash FROM instance WHERE id = $1", instance_id)
-        await events.record(connection, "TAG_DELETE", member.name, package, top_hash, {"tag": tag})
+        await audit.record(connection, "TAG_DELETE", member.name, package, top_hash, tag=tag)
         if tag == LATEST:
             await connection.execute("DELETE FROM package_search WHERE package_id = $1", package.id)
 
@@ -130,24 +130,24 @@ async def put_version(db: Database, member: Member, owner: str, name: str, versi
     """Give an instance a version, for ever. Raises Forbidden, Invalid, NotFound, Conflict."""
     access.check_owner(member, owner, "create versions")
     normal = normalise(version)
-    package, instance = await instances.to_read(db, member, owner, name, top_hash)
+    package, instance = await instances.get_readable(db, member, owner, name, top_hash)
     try:
         async with db.transaction() as connection:
             await connection.execute(
                 "INSERT INTO version (package_id, name, typed, instance_id, created_by) VALUES ($1, $2, $3, $4, $5)",
                 package.id, normal, version, instance.id, member.name,
             )  # fmt: skip
-            await events.record(connection, "VERSION_SET", member.name, package, instance.top_hash, {"version": normal})
+            await audit.record(connection, "VERSION_SET", member.name, package, instance.top_hash, version=normal)
     except asyncpg.UniqueViolationError:
         raise Conflict("Version already exists") from None
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
-        raise access.no_instance() from None
+        raise access.instance_not_found() from None
 
 
 async def get_version(db: Database, caller: Caller, owner: str, name: str, version: str) -> Instance:
     """The instance of a version. Raises Invalid, NotFound."""
     normal = normalise(version)
-    package = await access.to_read(db, caller, owner, name)
+    package = await access.get_readable(db, caller, owner, name)
     row = await db.fetchrow(
         f"""
         SELECT {instances.COLUMNS} FROM version v JOIN instance i ON i.id = v.instance_id
@@ -161,9 +161,9 @@ async def get_version(db: Database, caller: Caller, owner: str, name: str, versi
     return Instance(*row)
 
 
-async def list_versions(db: Database, caller: Caller, owner: str, name: str) -> list[Versioned]:
+async def list_versions(db: Database, caller: Caller, owner: str, name: str) -> list[VersionEntry]:
     """All versions as they were typed, in the order of PEP 440."""
-    package = await access.to_read(db, caller, owner, name)
+    package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         """
         SELECT v.typed, encode(i.top_hash, 'hex') FROM version v JOIN instance i ON i.id = v.instance_id
@@ -171,15 +171,15 @@ async def list_versions(db: Database, caller: Caller, owner: str, name: str) -> 
         """,
         package.id,
     )
-    return sorted((Versioned(*row) for row in rows), key=lambda row: Version(row.version))
+    return sorted((VersionEntry(*row) for row in rows), key=lambda row: Version(row.version))
 
 
 # ------------------------------------------------------------------------------------------------ log
 
 
-async def log(db: Database, caller: Caller, owner: str, name: str) -> list[Entry]:
+async def log(db: Database, caller: Caller, owner: str, name: str) -> list[LogEntry]:
     """Every push of a package, oldest first."""
-    package = await access.to_read(db, caller, owner, name)
+    package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         """
         SELECT encode(i.top_hash, 'hex'), u.created_at, u.author,
@@ -191,7 +191,8 @@ async def log(db: Database, caller: Caller, owner: str, name: str) -> list[Entry
         package.id,
     )
     return [
-        Entry(top_hash, _seconds(created), author, tags, versions) for top_hash, created, author, tags, versions in rows
+        LogEntry(top_hash, _seconds(created), author, tags, versions)
+        for top_hash, created, author, tags, versions in rows
     ]
 
 

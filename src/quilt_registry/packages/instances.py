@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
 from quilt_registry.database import Connection, Database
-from quilt_registry.packages import access, pages
+from quilt_registry.manifests import pages
+from quilt_registry.manifests.pages import PageBodies
+from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Package
-from quilt_registry.packages.pages import Stored
 
 LATEST = "latest"  # the tag that pushes move, and that search and pages look at
 
@@ -44,11 +46,11 @@ async def by_hash(db: Database | Connection, package: Package | None, top_hash: 
         f"SELECT {COLUMNS} FROM instance i WHERE i.package_id = $1 AND i.top_hash = $2", package.id, digest(top_hash)
     )
     if not row:
-        raise access.no_instance()
+        raise access.instance_not_found()
     return Instance(*row)
 
 
-async def to_read(
+async def get_readable(
     db: Database | Connection, caller: Caller, owner: str, name: str, top_hash: str
 ) -> tuple[Package, Instance]:
     """The instance and its package, for reading. Raises NotFound."""
@@ -68,7 +70,7 @@ async def tagged(db: Database | Connection, package_id: int, tag: str) -> Instan
     return Instance(*row) if row else None
 
 
-async def read_pages(db: Database | Connection, instance: Instance) -> Stored:
+async def read_pages(db: Database | Connection, instance: Instance) -> PageBodies:
     """The pages of an instance."""
     return await read_named(db, await page_names(db, instance))
 
@@ -78,11 +80,11 @@ async def page_names(db: Database | Connection, instance: Instance) -> list[byte
     return pages.split(await db.fetchval("SELECT pages FROM instance WHERE id = $1", instance.id) or b"")
 
 
-async def read_named(db: Database | Connection, names: list[bytes]) -> Stored:
+async def read_named(db: Database | Connection, names: list[bytes]) -> PageBodies:
     """Pages, in the order asked for."""
     rows = await db.fetch("SELECT name, entries, body FROM page WHERE name = ANY($1::bytea[])", names)
     found = {row["name"]: row for row in rows}
-    return Stored([found[name]["body"] for name in names], [found[name]["entries"] for name in names])
+    return PageBodies([found[name]["body"] for name in names], [found[name]["entries"] for name in names])
 
 
 async def tag(db: Database | Connection, package_id: int, name: str, instance_id: int) -> None:
@@ -94,3 +96,13 @@ async def tag(db: Database | Connection, package_id: int, name: str, instance_id
         """,
         package_id, name, instance_id,
     )  # fmt: skip
+
+
+def provenance(instance: Instance) -> dict[str, Any]:
+    """Who made an instance and when, as answers carry it; times in seconds."""
+    return {
+        "created_by": instance.created_by,
+        "created_at": instance.created_at.timestamp(),
+        "updated_by": instance.updated_by,
+        "updated_at": instance.updated_at.timestamp(),
+    }

@@ -7,14 +7,14 @@ from datetime import timedelta
 import asyncpg
 from msgspec import Struct
 
-from quilt_registry import events, letters, limits
+from quilt_registry import audit, rate_limits
 from quilt_registry.accounts.users import Account, is_email
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid
-from quilt_registry.letters import Site
-from quilt_registry.limits import Limits
+from quilt_registry.mail import emails
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member, Package
+from quilt_registry.services import Services
 
 LONGEST_EMAIL = 254  # characters
 AGAIN_AFTER = timedelta(minutes=10)  # before a letter that may be lost is written again
@@ -30,7 +30,7 @@ class Invitation(Struct):
     invited_at: str
 
 
-class Shared(Struct, frozen=True):
+class InvitedPackage(Struct, frozen=True):
     """A package that somebody was invited to."""
 
     id: int
@@ -43,14 +43,14 @@ def is_address(grantee: str) -> bool:
     return "@" in grantee
 
 
-async def invite(db: Database, site: Site, limited: Limits, member: Member, package: Package, email: str) -> None:
+async def invite(services: Services, member: Member, package: Package, email: str) -> None:
     """Invite an address, in lower case, by a letter; again after some minutes. Raises Invalid, TooMany, NotFound."""
     email = email.lower()
     if len(email) > LONGEST_EMAIL or not is_email(email):
         raise Invalid("Invalid email.")
-    await limited.take(limits.INVITE, member.name)
+    await services.limits.hit(rate_limits.INVITE, member.name)
     try:
-        async with db.transaction() as connection:
+        async with services.db.transaction() as connection:
             fresh = await connection.fetchval(
                 """
                 INSERT INTO invitation (package_id, email, invited_by) VALUES ($1, $2, $3)
@@ -60,10 +60,10 @@ async def invite(db: Database, site: Site, limited: Limits, member: Member, pack
                 package.id, email, member.name, AGAIN_AFTER,
             )  # fmt: skip
             if fresh:
-                await letters.invitation(connection, site, email, package.owner, package.name)
-                await events.record(connection, "INVITE", member.name, package, extra={"email": email})
+                await emails.invitation(connection, services.site, email, package.owner, package.name)
+                await audit.record(connection, "INVITE", member.name, package, email=email)
     except asyncpg.ForeignKeyViolationError:  # deleted this moment
-        raise access.no_package(member, package.owner, package.name) from None
+        raise access.package_not_found(member, package.owner, package.name) from None
 
 
 async def withdraw(db: Database, member: Member, package: Package, email: str) -> None:
@@ -73,14 +73,14 @@ async def withdraw(db: Database, member: Member, package: Package, email: str) -
             "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, email.lower()
         )
         if done == "DELETE 0":
-            raise access.no_package(member, package.owner, package.name)
-        await events.record(connection, "INVITE_CANCEL", member.name, package, extra={"email": email.lower()})
+            raise access.package_not_found(member, package.owner, package.name)
+        await audit.record(connection, "INVITE_CANCEL", member.name, package, email=email.lower())
 
 
 async def of_package(db: Database, caller: Caller, owner: str, name: str) -> list[Invitation]:
     """The invitations to a package, for its owner; addresses are none of other readers' business. Raises NotFound."""
-    package = await access.to_read(db, caller, owner, name)
-    return await _list(db, "i.package_id = $1", package.id) if caller.name == owner else []
+    package = await access.get_readable(db, caller, owner, name)
+    return await _list(db, "i.package_id = $1", package.id) if access.may_see_invitations(caller, package) else []
 
 
 async def of_account(db: Database, account: Account) -> list[Invitation]:
@@ -101,7 +101,7 @@ async def _list(db: Database, condition: str, value: object) -> list[Invitation]
 
 async def is_invited(db: Database, email: str) -> bool:
     """Whether an address has been invited to anything."""
-    return await db.fetchval("SELECT EXISTS (SELECT FROM invitation WHERE email = $1)", email.lower())  # type: ignore[no-any-return]
+    return await db.value(bool, "SELECT EXISTS (SELECT FROM invitation WHERE email = $1)", email.lower())
 
 
 async def claim(db: Database, account: Account) -> None:
@@ -118,7 +118,7 @@ async def claim(db: Database, account: Account) -> None:
             account.email.lower(),
         )
         for row in rows:
-            package = Shared(*row)
+            package = InvitedPackage(*row)
             done = await connection.execute(
                 "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, account.email.lower()
             )
@@ -128,4 +128,4 @@ async def claim(db: Database, account: Account) -> None:
                 "INSERT INTO access (package_id, grantee) VALUES ($1, $2) ON CONFLICT DO NOTHING",
                 package.id, account.name,
             )  # fmt: skip
-            await events.record(connection, "INVITE_CLAIM", account.name, package)
+            await audit.record(connection, "INVITE_CLAIM", account.name, package)

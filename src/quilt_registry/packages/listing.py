@@ -9,16 +9,16 @@ import asyncpg
 import msgspec
 from msgspec import Raw, Struct
 
-from quilt_registry import events
+from quilt_registry import audit
 from quilt_registry.database import Database
-from quilt_registry.objects import Objects as Store, final_key
 from quilt_registry.packages import access, instances
-from quilt_registry.packages.access import Caller, Member, Package, Switches
-from quilt_registry.packages.install import stamps
-from quilt_registry.packages.instances import Instance
+from quilt_registry.packages.access import AccessPolicy, Caller, Member, Package
+from quilt_registry.packages.instances import Instance, provenance
+from quilt_registry.services import Services
+from quilt_registry.storage.objects import final_key
 
 
-class Listed(Struct):
+class PackageSummary(Struct):
     """A package in a list. The flags tell of entries in its access list that count for the caller."""
 
     name: str
@@ -26,7 +26,7 @@ class Listed(Struct):
     is_team: bool
 
 
-async def of_owner(db: Database, caller: Caller, owner: str) -> list[Listed]:
+async def of_owner(db: Database, caller: Caller, owner: str) -> list[PackageSummary]:
     """An owner's packages that the caller may read, by name."""
     rows = await db.fetch(
         f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $2 AND {access.READABLE} ORDER BY p.name",
@@ -36,14 +36,14 @@ async def of_owner(db: Database, caller: Caller, owner: str) -> list[Listed]:
     return [_listed(caller, Package(*row)) for row in rows]
 
 
-async def all_of_owner(db: Database, admin: Member, owner: str) -> list[Listed]:
+async def all_of_owner(db: Database, admin: Member, owner: str) -> list[PackageSummary]:
     """An owner's packages, by name, whoever may read them: for admins, who see that they are there and no more."""
     rows = await db.fetch(f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $1 ORDER BY p.name", owner)
     return [_listed(admin, Package(*row)) for row in rows]
 
 
-def _listed(caller: Caller, package: Package) -> Listed:
-    return Listed(package.name, access.is_public(caller, package), access.is_team(caller, package))
+def _listed(caller: Caller, package: Package) -> PackageSummary:
+    return PackageSummary(package.name, access.is_public(caller, package), access.is_team(caller, package))
 
 
 async def readable(db: Database, caller: Caller, most: int) -> list[Package]:
@@ -58,7 +58,7 @@ async def readable(db: Database, caller: Caller, most: int) -> list[Package]:
     return [Package(*row) for row in rows]
 
 
-class Recent(Struct):
+class RecentPackage(Struct):
     """A package and when it was last pushed."""
 
     owner: str
@@ -66,7 +66,7 @@ class Recent(Struct):
     updated_at: datetime
 
 
-async def recent(db: Database, switches: Switches, most: int) -> list[Recent]:
+async def recent(db: Database, policy: AccessPolicy, most: int) -> list[RecentPackage]:
     """What the widest audience of this registry may see, those pushed last first."""
     rows = await db.fetch(
         """
@@ -74,14 +74,14 @@ async def recent(db: Database, switches: Switches, most: int) -> list[Recent]:
         WHERE EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = $1)
         ORDER BY p.updated_at DESC, p.id DESC LIMIT $2
         """,
-        access.widest(switches), most,
+        access.widest_audience(policy), most,
     )  # fmt: skip
-    return [Recent(*row) for row in rows]
+    return [RecentPackage(*row) for row in rows]
 
 
 async def hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
     """The top hashes of all instances of a package. Raises NotFound."""
-    package = await access.to_read(db, caller, owner, name)
+    package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         "SELECT encode(top_hash, 'hex') FROM instance WHERE package_id = $1 ORDER BY created_at, id", package.id
     )
@@ -89,24 +89,24 @@ async def hashes(db: Database, caller: Caller, owner: str, name: str) -> list[st
 
 
 async def preview(
-    db: Database, store: Store, caller: Caller, owner: str, name: str, top_hash: str, record: bool
+    services: Services, caller: Caller, owner: str, name: str, top_hash: str, *, record: bool
 ) -> dict[str, Any]:
     """What a page about an instance shows (protocol §12); everything in it was computed at the push.
 
     `record` adds the event PREVIEW. Raises NotFound.
     """
-    package, instance = await instances.to_read(db, caller, owner, name, top_hash)
-    row = await _shown(db, package, instance)
+    package, instance = await instances.get_readable(services.db, caller, owner, name, top_hash)
+    row = await _shown(services.db, package, instance)
     if row is None:
-        raise access.no_instance()
+        raise access.instance_not_found()
     if record:
-        await events.record(db, "PREVIEW", caller.name, package, instance.top_hash)
+        await audit.record(services.db, "PREVIEW", caller.name, package, instance.top_hash)
     readme = row["readme"]
     return {
         "preview": Raw(row["preview"]),
-        "readme_url": store.signer.urls([final_key(owner, readme.hex())])[0] if readme else None,
+        "readme_url": services.store.signer.urls([final_key(owner, readme.hex())])[0] if readme else None,
         "readme_preview": row["text"],
-        **stamps(instance),
+        **provenance(instance),
         "is_public": access.is_public(caller, package),
         "is_team": access.is_team(caller, package),
         "total_size_uncompressed": row["size"],
@@ -119,13 +119,13 @@ async def delete(db: Database, member: Member, owner: str, name: str) -> None:
     """Delete a package with all its history. Its objects and its events stay. Raises Forbidden, NotFound."""
     access.check_owner(member, owner, "delete packages.")
     async with db.transaction() as connection:
-        package = await access.to_read(connection, member, owner, name)
+        package = await access.get_readable(connection, member, owner, name)
         if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR UPDATE", package.id):
-            raise access.no_package(member, owner, name)
+            raise access.package_not_found(member, owner, name)
         await connection.execute("DELETE FROM package_object WHERE package_id = $1", package.id)
         await connection.execute("DELETE FROM package_page WHERE package_id = $1", package.id)
         await connection.execute("DELETE FROM package WHERE id = $1", package.id)
-        await events.record(connection, "DELETE", member.name, package)
+        await audit.record(connection, "DELETE", member.name, package)
 
 
 class Overview(Struct):
@@ -138,15 +138,15 @@ class Overview(Struct):
     lines: list[tuple[int, str]] = []
 
 
-async def overview(db: Database, caller: Caller, owner: str, name: str, tag: str, record: bool) -> Overview:
+async def overview(db: Database, caller: Caller, owner: str, name: str, tag: str, *, record: bool) -> Overview:
     """What the page of a package shows. `record` adds the event PREVIEW. Raises NotFound."""
-    package = await access.to_read(db, caller, owner, name)
+    package = await access.get_readable(db, caller, owner, name)
     instance = await instances.tagged(db, package.id, tag)
     row = instance and await _shown(db, package, instance)
     if not instance or not row:
         return Overview(package)
     if record:
-        await events.record(db, "PREVIEW", caller.name, package, instance.top_hash)
+        await audit.record(db, "PREVIEW", caller.name, package, instance.top_hash)
     return Overview(package, instance, row["size"], row["text"], _lines(msgspec.json.decode(row["preview"])))
 
 

@@ -23,7 +23,7 @@ class Profile(Struct):
     shared: list[Row]
 
 
-async def profile(db: Database, member: Member, claim: bool) -> Profile:
+async def profile(db: Database, member: Member, *, claim: bool) -> Profile:
     """The member's packages, by owner and name. `claim`: invitations of their address become access first."""
     if claim:
         await invitations.claim(db, member.account)

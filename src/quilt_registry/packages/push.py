@@ -1,9 +1,9 @@
 """Pushing a package, or a part of one.
 
-The order of effects: objects reach the store first (over URLs that the dry run signs); the push looks them all up;
-then one transaction claims the name, stores the manifest and its objects' names, and records what happened. A manifest
-never names an object that is not in the store, and a push that dies anywhere leaves nothing behind but objects that
-the next try finds.
+The order of effects: objects reach the store first, over URLs that the dry run signs. The push looks all of them up.
+Then one transaction claims the name, stores the manifest and its objects, and records the event. A manifest never names
+an object that is not in the store, and a push that fails anywhere leaves nothing behind but objects that the next
+attempt finds.
 """
 
 from __future__ import annotations
@@ -14,30 +14,28 @@ from collections.abc import AsyncIterator
 from msgspec import Struct
 
 from quilt.manifest import Bounds
-from quilt_registry import events
+from quilt_registry import audit
 from quilt_registry.bodies import Packed
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Unavailable
-from quilt_registry.objects import Objects as Store, final_key, staging_key
-from quilt_registry.offload import Offload
-from quilt_registry.packages import access, instances, manifests, pages, search, storing, texts, uploads
+from quilt_registry.manifests import pages, pushed, tree
+from quilt_registry.manifests.pages import ObjectList, PageBodies
+from quilt_registry.manifests.pushed import Manifest, PushOptions
+from quilt_registry.packages import access, commit, descriptions, instances, search, uploads
 from quilt_registry.packages.access import Member, Package
+from quilt_registry.packages.commit import PackageReplaced, VerifiedPush
 from quilt_registry.packages.instances import LATEST
-from quilt_registry.packages.manifests import Asked, Manifest
-from quilt_registry.packages.pages import Objects, Stored
-from quilt_registry.packages.storing import PackageReplaced
-from quilt_registry.signing import Signer
+from quilt_registry.services import Services
+from quilt_registry.storage.objects import ObjectStore, final_key, staging_key
+from quilt_registry.storage.signed_urls import Signer
 
-URLS_AT_ONCE = 10_000
-TRIES = 5  # when the package is made or deleted meanwhile
+URLS_PER_BATCH = 10_000
+MAX_ATTEMPTS = 5  # when the package is created or deleted in the meantime
 
 
-class Services(Struct, frozen=True):
-    """The outside things that a push touches, and the rules it follows."""
+class PushServices(Services, frozen=True, kw_only=True):
+    """Services, and the rules that a push follows."""
 
-    db: Database
-    store: Store
-    offload: Offload
     bounds: Bounds
     team_id: str
 
@@ -57,144 +55,177 @@ class Pushed(Struct, frozen=True):
     top_hash: str
 
 
-async def push(to: Services, member: Member, target: Target, body: Packed) -> Pushed | AsyncIterator[bytes]:
-    """Push: store what was sent, or for a dry run answer with JSON text: upload URLs for all its objects.
+async def push(services: PushServices, member: Member, target: Target, body: Packed) -> Pushed | AsyncIterator[bytes]:
+    """Store what was sent, or return the answer to a dry run as JSON text: upload URLs for all its objects.
 
-    Raises Invalid, Forbidden, NotFound, Conflict, TooLarge, Unavailable.
+    Raise Invalid, Forbidden, NotFound, Conflict, TooLarge, Unavailable.
     """
-    storing.check_name(target.name)
-    for _ in range(TRIES):
-        package = await access.find(to.db, member, target.owner, target.name)
-        asked, manifest = await _read(to, target, package, body)
-        await _check_rights(to, member, target, package, asked)
-        if asked.dry_run:
-            await _check_way(to, target, package)
-            return _upload_urls(to, member, target, asked.objects)
+    commit.check_name(target.name)
+    push_to = _push_part if target.path else _push_whole
+    for _ in range(MAX_ATTEMPTS):
+        package = await access.find(services.db, member, target.owner, target.name)
         with contextlib.suppress(PackageReplaced):
-            if manifest is None:
-                return await _store_part(to, member, target, package, body, asked)
-            return await _store_whole(to, member, target, package, asked, manifest)
-    raise Conflict("The package is being deleted and made again. Try again when that is done.")
+            return await push_to(services, member, target, package, body)
+    raise Conflict("The package is being deleted and created again. Try again when that is done.")
+
+
+async def _push_whole(
+    services: PushServices, member: Member, target: Target, package: Package | None, body: Packed
+) -> Pushed | AsyncIterator[bytes]:
+    known = await _known_pages(services.db, package.id) if package else frozenset()
+    parsed = await services.offload.run(
+        _weight(body), pushed.parse_whole, body, services.bounds, target.top_hash, known
+    )
+    await _check_rights(services, member, target, package, parsed.options)
+    if parsed.options.dry_run:
+        return _upload_urls(services, member, target, parsed.options.objects)
+    assert parsed.manifest is not None
+    return await _store_whole(services, member, target, package, parsed.options, parsed.manifest)
+
+
+async def _push_part(
+    services: PushServices, member: Member, target: Target, package: Package | None, body: Packed
+) -> Pushed | AsyncIterator[bytes]:
+    options = await services.offload.run(_weight(body), pushed.parse_part, body, services.bounds, target.path)
+    await _check_rights(services, member, target, package, options)
+    if options.dry_run:
+        await _check_no_leaf_on_path(services, target, package)
+        return _upload_urls(services, member, target, options.objects)
+    return await _store_part(services, member, target, package, body, options)
+
+
+def _weight(body: Packed) -> int:
+    """Return about how many manifest entries a body holds."""
+    return len(body.data) // 100
 
 
 async def _known_pages(db: Database | Connection, package_id: int) -> frozenset[bytes]:
-    """The pages that the package has: whoever pushes one of them names nothing new."""
+    """Return the names of the package's pages. A push that sends one of them names no new object by it."""
     rows = await db.fetch("SELECT page FROM package_page WHERE package_id = $1", package_id)
     return frozenset(row["page"] for row in rows)
 
 
-async def _read(to: Services, target: Target, package: Package | None, body: Packed) -> tuple[Asked, Manifest | None]:
-    weight = len(body.data) // 100
-    if target.path:
-        reading = await to.offload.run(weight, manifests.read_part, body, to.bounds, target.path)
-    else:
-        known = await _known_pages(to.db, package.id) if package else frozenset()
-        reading = await to.offload.run(weight, manifests.read_whole, body, to.bounds, target.top_hash, known)
-    return reading.asked, reading.manifest
-
-
-async def _check_rights(to: Services, member: Member, target: Target, package: Package | None, asked: Asked) -> None:
+async def _check_rights(
+    services: PushServices, member: Member, target: Target, package: Package | None, options: PushOptions
+) -> None:
     access.check_push(member, target.owner, package)
-    access.check_visibility(
-        member.switches, to.team_id, package, target.owner, target.name, asked.is_public, asked.is_team
-    )
+    full_name = f"{target.owner}/{target.name}"
+    public, team = options.is_public, options.is_team
+    access.check_visibility(member.policy, services.team_id, package, full_name, public=public, team=team)
     if package is None:
-        await storing.check_free(to.db, member.account.id, member.name, target.name)
+        await commit.check_free(services.db, member.account.id, member.name, target.name)
 
 
 async def _store_whole(
-    to: Services, member: Member, target: Target, package: Package | None, asked: Asked, manifest: Manifest
+    services: PushServices,
+    member: Member,
+    target: Target,
+    package: Package | None,
+    options: PushOptions,
+    manifest: Manifest,
 ) -> Pushed:
-    """Verify the objects of a whole push, then store it. No tag moves: the client moves `latest` when it is done."""
-    staged = await uploads.verify(
-        to.db, to.store, to.offload, member, target.owner, manifest.fresh_objects, manifest.readme
-    )
+    """Verify the objects of a whole push, then store it. No tag moves: the client moves `latest` afterwards."""
     owner_id = package.owner_id if package else member.account.id
-    written = await texts.read(to.db, to.store, owner_id, target.owner, manifest)
-    async with to.db.transaction() as connection:
-        claimed = await storing.claim(connection, member, package, target.name, asked.is_public, asked.is_team)
-        await storing.store(
-            connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), written, asked.is_public
+    verified = await _verify(services, services.db, member, target.owner, owner_id, manifest)
+    async with services.db.transaction() as connection:
+        locked = await commit.claim(
+            connection, member, package, target.name, public=options.is_public, team=options.is_team
         )
-    await _clear(to.store, target.owner, member.name, staged)
+        await commit.store(connection, services.offload, member, locked, verified, public=options.is_public)
+    await _remove_staged(services.store, target.owner, member.name, verified.staged)
     return Pushed(manifest.top_hash.hex())
 
 
 async def _store_part(
-    to: Services, member: Member, target: Target, package: Package | None, body: Packed, asked: Asked
+    services: PushServices,
+    member: Member,
+    target: Target,
+    package: Package | None,
+    body: Packed,
+    options: PushOptions,
 ) -> Pushed:
     """Merge a part into what `latest` points at, and move `latest` to the result.
 
-    All of it while the package is held, so that concurrent parts are all kept.
+    All of it while the package is locked, so that concurrent parts are all kept.
     """
-    async with to.db.transaction() as connection:
-        claimed = await storing.claim(connection, member, package, target.name, asked.is_public, asked.is_team)
-        base = await instances.tagged(connection, claimed.id, LATEST)
-        stored = await instances.read_pages(connection, base) if base else Stored([], [])
-        known = await _known_pages(connection, claimed.id)
-        weight = len(body.data) // 100 + (base.entries if base else 0)
-        manifest = await to.offload.run(weight, manifests.merge, body, to.bounds, stored.bodies, target.path, known)
-        staged = await uploads.verify(
-            connection, to.store, to.offload, member, target.owner, manifest.fresh_objects, manifest.readme
+    async with services.db.transaction() as connection:
+        locked = await commit.claim(
+            connection, member, package, target.name, public=options.is_public, team=options.is_team
         )
-        written = await texts.read(connection, to.store, claimed.owner_id, target.owner, manifest)
-        instance_id = await storing.store(
-            connection, to.offload, member, claimed, manifest, to.store.state(bool(staged)), written, asked.is_public
+        base = await instances.tagged(connection, locked.id, LATEST)
+        stored = await instances.read_pages(connection, base) if base else PageBodies([], [])
+        known = await _known_pages(connection, locked.id)
+        weight = _weight(body) + (base.entries if base else 0)
+        manifest = await services.offload.run(
+            weight, pushed.merge, body, services.bounds, stored.bodies, target.path, known
         )
-        await instances.tag(connection, claimed.id, LATEST, instance_id)
-        await events.record(connection, "TAG_SET", member.name, claimed, manifest.top_hash, {"tag": LATEST})
-        await search.index(connection, claimed.id, claimed.owner, claimed.name)
-    await _clear(to.store, target.owner, member.name, staged)
+        verified = await _verify(services, connection, member, target.owner, locked.owner_id, manifest)
+        public = options.is_public
+        instance_id = await commit.store(connection, services.offload, member, locked, verified, public=public)
+        await instances.tag(connection, locked.id, LATEST, instance_id)
+        await audit.record(connection, "TAG_SET", member.name, locked, manifest.top_hash, tag=LATEST)
+        await search.index(connection, locked.id, locked.owner, locked.name)
+    await _remove_staged(services.store, target.owner, member.name, verified.staged)
     return Pushed(manifest.top_hash.hex())
 
 
-async def _clear(store: Store, owner: str, uploader: str, staged: list[str]) -> None:
-    """Remove staged uploads that count now. What stays behind does no harm."""
+async def _verify(
+    services: PushServices, db: Database | Connection, member: Member, owner: str, owner_id: int, manifest: Manifest
+) -> VerifiedPush:
+    """Look up all new objects of a manifest, and read its README and metadata."""
+    staged = await uploads.verify(services, db, member, owner, manifest.fresh_objects, manifest.readme)
+    texts = await descriptions.read(db, services.store, owner_id, owner, manifest)
+    return VerifiedPush(manifest, texts, services.store.state(staged=bool(staged)), staged)
+
+
+async def _remove_staged(store: ObjectStore, owner: str, uploader: str, staged: list[str]) -> None:
+    """Remove staged uploads that were promoted. What stays behind does no harm."""
     with contextlib.suppress(Unavailable):
-        await store.remove(staging_key(owner, uploader, name) for name in staged)
+        await store.remove(staging_key(owner, uploader, sha256) for sha256 in staged)
 
 
 # ------------------------------------------------------------------------------------------------ dry run
 
 
-async def _check_way(to: Services, target: Target, package: Package | None) -> None:
-    """In a dry run of a part, raises NotFound if a leaf stands in its way."""
-    base = package and target.path and await instances.tagged(to.db, package.id, LATEST)
+async def _check_no_leaf_on_path(services: PushServices, target: Target, package: Package | None) -> None:
+    """In a dry run of a part, raise NotFound if a leaf stands on its path."""
+    base = package and await instances.tagged(services.db, package.id, LATEST)
     if base:
-        stored = await instances.read_pages(to.db, base)
-        await to.offload.run(base.entries, pages.check_way, stored, target.path, manifests.not_a_group)
+        stored = await instances.read_pages(services.db, base)
+        await services.offload.run(base.entries, tree.check_no_leaf_on_path, stored, target.path, pushed.not_a_group)
 
 
-async def _upload_urls(to: Services, member: Member, target: Target, objects: Objects) -> AsyncIterator[bytes]:
-    """The answer to a dry run: for every object a URL that tells by HEAD whether it is there, and one to PUT it.
+async def _upload_urls(
+    services: PushServices, member: Member, target: Target, objects: ObjectList
+) -> AsyncIterator[bytes]:
+    """Yield the answer to a dry run: for every object a URL whose HEAD tells whether it is there, and one to PUT it.
 
-    A known object answers HEAD and takes a PUT without harm. What the owner lacks goes to its final place if the owner
+    A known object answers HEAD and accepts a PUT without harm. What the owner lacks goes to its final key if the owner
     sends it. Everything else is staged, and its HEAD tells only what the member staged.
     """
     final = final_key(target.owner, "")
     staged = staging_key(target.owner, member.name, "")
-    # A directory takes no wrong bytes, so a PUT may end where it belongs, and mends what is damaged there.
-    again = final if to.store.directory else staged
-    first = final if member.name == target.owner else staged
+    # A directory accepts no wrong bytes, so a PUT may go to the final key, and repairs what is damaged there.
+    known_put = final if services.store.directory else staged
+    new = final if access.may_name_all(member, target.owner) else staged
     lead = b'{"upload_urls":{'
-    for batch in objects.batches(URLS_AT_ONCE):
-        known = await uploads.known(to.db, member, target.owner, batch)
-        yield lead + await to.offload.run(
-            len(batch), _urls_json, to.store.signer, batch.digests, known.digests, (final, again), (first, first)
-        )
+    for batch in objects.batches(URLS_PER_BATCH):
+        known = await uploads.known(services.db, member, target.owner, batch)
+        signer, prefixes = services.store.signer, ((final, known_put), (new, new))
+        yield lead + await services.offload.run(len(batch), _urls_json, signer, batch.digests, known.digests, *prefixes)
         lead = b","
     yield b"}}" if len(objects) else lead + b"}}"
 
 
 def _urls_json(
-    signer: Signer, digests: bytes, known: bytes, places: tuple[str, str], new_places: tuple[str, str]
+    signer: Signer, digests: bytes, known: bytes, known_prefixes: tuple[str, str], new_prefixes: tuple[str, str]
 ) -> bytes:
-    """Members of `upload_urls`; `places` are where known objects answer HEAD and take a PUT, then the others."""
-    known_names = set(pages.split(known))
+    """Return members of `upload_urls`. The prefixes are those of the keys for HEAD and for PUT."""
+    known_digests = set(pages.split(known))
     parts = []
     for names, (head, put) in (
-        ([digest.hex() for digest in pages.split(digests) if digest in known_names], places),
-        ([digest.hex() for digest in pages.split(digests) if digest not in known_names], new_places),
+        ([digest.hex() for digest in pages.split(digests) if digest in known_digests], known_prefixes),
+        ([digest.hex() for digest in pages.split(digests) if digest not in known_digests], new_prefixes),
     ):
         heads, puts = signer.upload_urls([head + name for name in names], [put + name for name in names])
         parts += [f'"{n}":{{"head":"{h}","put":"{p}"}}' for n, h, p in zip(names, heads, puts, strict=True)]

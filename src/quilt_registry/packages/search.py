@@ -20,10 +20,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Invalid
-from quilt_registry.packages import access, words
+from quilt_registry.manifests import words
+from quilt_registry.manifests.pushed import SEARCHED
+from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Package
 from quilt_registry.packages.instances import LATEST
-from quilt_registry.packages.manifests import SEARCHED
 
 README_SHOWN = 1024  # characters of a README in a hit
 LONGEST = 16_384  # characters of a query that are looked at
@@ -43,7 +44,7 @@ class Hit(Struct):
     rank: float
 
 
-class Place(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Cursor(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Where a page of hits ends. Ranks fall, then owners and names rise."""
 
     rank: float
@@ -51,14 +52,14 @@ class Place(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     name: str
 
 
-class Span(Struct, frozen=True):
+class SearchPage(Struct, frozen=True):
     """A page of hits to be shown: at most `limit`, those after a place."""
 
     limit: int
-    after: Place | None = None
+    after: Cursor | None = None
 
 
-class Found(Struct):
+class SearchResult(Struct):
     """Hits; where a page was asked for, also the `after` of the next one, None at the end."""
 
     packages: list[Hit]
@@ -127,18 +128,18 @@ def _texts(owner: str, name: str, row: asyncpg.Record) -> list[str]:
 # ------------------------------------------------------------------------------------------------ finding
 
 
-async def search(db: Database, caller: Caller, query: str, span: Span | None = None) -> Found:
+async def search(db: Database, caller: Caller, query: str, span: SearchPage | None = None) -> SearchResult:
     """Packages that the caller may read and that hold all words of the query; all of them for an empty one."""
     async with db.connection() as connection:
         asked = await _read(connection, query) if query else []
         if query and not asked:
-            return Found([], UNSET if span is None else None)
+            return SearchResult([], UNSET if span is None else None)
         rows = await _find(connection, caller, asked, span)
     hits = [_hit(caller, Package(*row[:7]), row[7], row[8]) for row in rows]
     if span is None:
-        return Found(hits)
+        return SearchResult(hits)
     shown = hits[: span.limit]
-    return Found(shown, _encode(shown[-1]) if len(hits) > len(shown) else None)
+    return SearchResult(shown, _encode(shown[-1]) if len(hits) > len(shown) else None)
 
 
 async def _read(connection: Connection, query: str) -> list[Word]:
@@ -151,7 +152,9 @@ async def _read(connection: Connection, query: str) -> list[Word]:
     return [word for word in found if word.whole]
 
 
-async def _find(connection: Connection, caller: Caller, asked: list[Word], span: Span | None) -> list[asyncpg.Record]:
+async def _find(
+    connection: Connection, caller: Caller, asked: list[Word], span: SearchPage | None
+) -> list[asyncpg.Record]:
     """One row a hit, in order; one more than a page holds, if there are more.
 
     The rank is r / (r + 1), where r is the mean worth of the words. What may be read is asked hit by hit (LIMIT makes
@@ -213,24 +216,24 @@ def _hit(caller: Caller, package: Package, readme: str | None, rank: float) -> H
 # ------------------------------------------------------------------------------------------------ pages of hits
 
 
-def read_span(limit: str | None, after: str | None) -> Span | None:
+def parse_page(limit: str | None, after: str | None) -> SearchPage | None:
     """The page that a request asks for; None if it asks for none. Raises Invalid."""
     if limit is None and after is None:
         return None
     if limit is not None and not (re.fullmatch("[0-9]{1,4}", limit) and 1 <= int(limit) <= MOST_HITS):
         raise Invalid(f"limit must be a whole number from 1 to {MOST_HITS}.")
-    return Span(int(limit or USUAL_HITS), None if after is None else _decode(after))
+    return SearchPage(int(limit or USUAL_HITS), None if after is None else _decode(after))
 
 
 def _encode(hit: Hit) -> str:
-    place = msgspec.json.encode(Place(hit.rank, hit.owner, hit.name))
+    place = msgspec.json.encode(Cursor(hit.rank, hit.owner, hit.name))
     return base64.urlsafe_b64encode(place).decode().rstrip("=")
 
 
-def _decode(after: str) -> Place:
+def _decode(after: str) -> Cursor:
     try:
         data = base64.b64decode(after + "=" * (-len(after) % 4), altchars=b"-_", validate=True)
-        place = msgspec.json.decode(data, type=Place)
+        place = msgspec.json.decode(data, type=Cursor)
         if "\0" in place.owner + place.name:
             raise ValueError
     except ValueError:  # of base64, UTF-8 and msgspec

@@ -12,11 +12,12 @@ from msgspec import Struct
 
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Forbidden, Invalid
-from quilt_registry.objects import DAMAGED, Damaged, Objects as Store, final_key, staging_key
-from quilt_registry.offload import Offload
-from quilt_registry.packages import pages
+from quilt_registry.manifests import pages
+from quilt_registry.manifests.pages import ObjectList
+from quilt_registry.packages import access
 from quilt_registry.packages.access import READABLE, Member
-from quilt_registry.packages.pages import Objects
+from quilt_registry.services import Services
+from quilt_registry.storage.objects import DigestMismatch, ObjectState, ObjectStore, final_key, staging_key
 
 NAMED_IN_ERRORS = 10
 
@@ -36,7 +37,7 @@ UNPACKED = """
 """
 
 
-async def known(db: Database | Connection, member: Member, owner: str, objects: Objects) -> Known:
+async def known(db: Database | Connection, member: Member, owner: str, objects: ObjectList) -> Known:
     """Those of the objects that count for the owner, are not damaged, and may be read by the member.
 
     An owner may read everything of theirs, whatever package it is in.
@@ -47,23 +48,22 @@ async def known(db: Database | Connection, member: Member, owner: str, objects: 
                (array_agg(o.digest ORDER BY o.digest) FILTER (WHERE o.size <> n.size))[1]
         FROM ({UNPACKED}) n
         JOIN object o ON o.digest = n.digest AND o.owner_id = (SELECT id FROM account WHERE name = $4)
-        WHERE o.state <> {DAMAGED} AND ($5 OR EXISTS (
+        WHERE o.state <> {ObjectState.DAMAGED} AND ($5 OR EXISTS (
             SELECT FROM package_object po JOIN package p ON p.id = po.package_id
             WHERE po.object_id = o.id AND {READABLE}))
         """,
-        member.grants, objects.digests, objects.sizes, owner, member.name == owner,
+        member.grants, objects.digests, objects.sizes, owner, access.may_name_all(member, owner),
     )  # fmt: skip
     assert row is not None
     return Known(*row)
 
 
 async def verify(
+    services: Services,
     db: Database | Connection,
-    store: Store,
-    offload: Offload,
     member: Member,
     owner: str,
-    objects: Objects,
+    objects: ObjectList,
     readme: bytes | None,
 ) -> list[str]:
     """Make sure that every object of a push is known or was uploaded, and durable; returns the names of staged ones.
@@ -74,27 +74,28 @@ async def verify(
     already = await known(db, member, owner, objects)
     if already.wrong_size:
         raise Invalid(f"The size of {already.wrong_size.hex()} is not that of the object in the store.")
-    rest = await offload.run(len(objects) if already.digests else 0, pages.without, objects, already.digests)
+    rest = await services.offload.run(len(objects) if already.digests else 0, pages.without, objects, already.digests)
     if not len(rest):
         return []
-    own = member.name == owner
+    own, store = access.may_name_all(member, owner), services.store
     prefix = final_key(owner, "") if own else staging_key(owner, member.name, "")
     names = await asyncio.to_thread(_names, rest)
-    found = await store.sizes([prefix + name for name in names], await _among(db, owner) if own else 0)
+    found = await store.sizes([prefix + name for name in names], await _estimate_count(db, owner) if own else 0)
     await asyncio.to_thread(_compare, rest, prefix, found, readme)
     if not own:
-        await _adopt(store, owner, member.name, names)
-    await store.settle(owner)
+        await _promote_staged(store, owner, member.name, names)
+    await store.fsync(owner)
     return [] if own else names
 
 
-def _names(objects: Objects) -> list[str]:
+def _names(objects: ObjectList) -> list[str]:
     return [digest.hex() for digest, _ in objects]
 
 
-async def _among(db: Database | Connection, owner: str) -> int:
+async def _estimate_count(db: Database | Connection, owner: str) -> int:
     """About how many objects the owner has, from what is at hand: the largest instance of each package."""
-    return await db.fetchval(  # type: ignore[no-any-return]
+    return await db.value(
+        int,
         """
         SELECT coalesce(sum(most), 0)::bigint FROM (
             SELECT max(i.entries) AS most FROM package p JOIN instance i ON i.package_id = p.id
@@ -104,7 +105,7 @@ async def _among(db: Database | Connection, owner: str) -> int:
     )
 
 
-def _compare(objects: Objects, prefix: str, found: dict[str, int], readme: bytes | None) -> None:
+def _compare(objects: ObjectList, prefix: str, found: dict[str, int], readme: bytes | None) -> None:
     """Hold what was claimed against what the store has."""
     missing, wrong = [], []
     for digest, size in objects:
@@ -127,10 +128,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(sorted(names)[:NAMED_IN_ERRORS]) + (f" and {more:,} more" if more > 0 else "")
 
 
-async def _adopt(store: Store, owner: str, uploader: str, names: list[str]) -> None:
+async def _promote_staged(store: ObjectStore, owner: str, uploader: str, names: list[str]) -> None:
     prefix = final_key(owner, "")
     taken = {key.removeprefix(prefix) for key in await store.sizes([prefix + name for name in names])}
     try:
-        await store.adopt(owner, uploader, names, taken)
-    except Damaged as error:
+        await store.promote(owner, uploader, names, taken)
+    except DigestMismatch as error:
         raise Invalid(f"Objects whose bytes are not those that they are named by: {_some(error.names)}.") from None

@@ -1,0 +1,1 @@
+"""What programs speak: one folder a protocol, and what the protocols share."""

@@ -1,0 +1,44 @@
+"""Parameters in the query of a URL."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from quilt_registry.errors import Invalid
+from quilt_registry.web.requests import AnyRequest
+
+MAX_BIGINT = 2**63 - 1  # the highest number that the database keeps
+
+
+def text(request: AnyRequest, name: str) -> str | None:
+    """Return a text; None if it is absent. Raise Invalid for one that the database cannot hold."""
+    return check_text(name, request.query_params.get(name))
+
+
+def check_text(name: str, value: str | None) -> str | None:
+    """Return a text as it is. Raise Invalid for one that the database cannot hold."""
+    if value is not None and "\0" in value:
+        raise Invalid(f"{name} holds a NUL character.")
+    return value
+
+
+def number(request: AnyRequest, name: str, lowest: int, highest: int) -> int | None:
+    """Return a whole number; None if it is absent. Raise Invalid."""
+    value = request.query_params.get(name)
+    if value is None:
+        return None
+    if not re.fullmatch("[0-9]{1,19}", value) or not lowest <= int(value) <= highest:
+        raise Invalid(f"{name} must be a whole number from {lowest} to {highest}.")
+    return int(value)
+
+
+def parse_time(name: str, value: str | None) -> datetime | None:
+    """Return an ISO 8601 time in UTC, which is also its default zone; None if it is absent. Raise Invalid."""
+    if value is None:
+        return None
+    try:
+        found = datetime.fromisoformat(value.replace(" ", "+"))  # a plus in a URL means a space
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Invalid(f"{name} must be a time like 2026-01-31T12:00:00Z.") from None

@@ -1,0 +1,144 @@
+"""Push, install, lists, preview, deletion (protocol §9 to §12)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+from litestar import Response
+from litestar.params import FromPath
+
+from quilt.manifest import is_object_name
+from quilt_registry import bodies
+from quilt_registry.api import params
+from quilt_registry.api.messages import json, read_large, stream
+from quilt_registry.api.quilt2 import schemas
+from quilt_registry.errors import Invalid
+from quilt_registry.packages import install as installing, instances, listing, push as pushing, search as searching
+from quilt_registry.packages.access import Caller, Member
+from quilt_registry.packages.install import Selection
+from quilt_registry.packages.push import Pushed, Target
+from quilt_registry.registry import Registry
+from quilt_registry.web.requests import AnyRequest, Injected, raw_path
+
+_BOOLEANS = {
+    "": False,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+}
+
+
+async def push(
+    request: AnyRequest,
+    member: Injected[Member],
+    registry: Injected[Registry],
+    owner: FromPath[str],
+    name: FromPath[str],
+    top_hash: FromPath[str],
+) -> Response[Any]:
+    """Push a package: first with `dry_run`, which answers with upload URLs for its objects, then for real."""
+    return await _push(request, member, registry, Target(owner, name, top_hash=top_hash))
+
+
+async def push_part(
+    request: AnyRequest,
+    member: Injected[Member],
+    registry: Injected[Registry],
+    owner: FromPath[str],
+    name: FromPath[str],
+) -> Response[Any]:
+    """Push a part to a path, and move the tag `latest` to the result."""
+    # From the address as it came: the router folds double slashes, which stand for a node without a name.
+    path = [unquote(name) for name in raw_path(request).split("/")[5:]]
+    if "" in path:
+        raise Invalid("The path holds an empty name.")
+    return await _push(request, member, registry, Target(owner, name, path=path))
+
+
+async def _push(
+    request: AnyRequest, member: Injected[Member], registry: Injected[Registry], target: Target
+) -> Response[Any]:
+    body = await read_large(request, registry.settings)
+    answer = await pushing.push(registry, member, target, body)
+    if isinstance(answer, Pushed):
+        url = f"{registry.settings.catalog_url}/package/{target.owner}/{target.name}"
+        return json(schemas.Pushed(url, answer.top_hash))
+    return await stream(request, answer)
+
+
+async def install(
+    request: AnyRequest,
+    caller: Injected[Caller],
+    registry: Injected[Registry],
+    record: Injected[bool],
+    owner: FromPath[str],
+    name: FromPath[str],
+    top_hash: FromPath[str],
+) -> Response[Any]:
+    """An instance: its whole tree, and signed URLs to the objects that are asked for."""
+    package, instance = await instances.get_readable(registry.db, caller, owner, name, top_hash)
+    selection = Selection(request.query_params.get("subpath", ""), _boolean(request, "meta_only"))
+    answer = await installing.install(registry, caller, package, instance, selection, record=record)
+    if request.method == "HEAD":
+        return json({})
+    return await stream(request, answer)
+
+
+def _boolean(request: AnyRequest, name: str) -> bool:
+    text = request.query_params.get(name, "").lower()
+    if text not in _BOOLEANS:
+        raise Invalid(f"{name} must be true or false.")
+    return _BOOLEANS[text]
+
+
+async def get_objects(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
+    """Signed URLs to objects by name, of any package the caller may read. Others are left out."""
+    names = bodies.decode(await read_large(request, registry.settings), list[str])
+    for name in names:
+        if not is_object_name(name):
+            raise Invalid(f"{name!r:.80} is not an object name: 64 lower-case hex digits are.")
+    return json(await installing.get_objects(registry.db, registry.store, caller, names))
+
+
+async def list_owner(caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
+    """An owner's packages that the caller may read, by name."""
+    return json(schemas.OfOwner(await listing.of_owner(registry.db, caller, owner)))
+
+
+async def list_hashes(
+    caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
+) -> Response[Any]:
+    """The top hashes of all instances of a package."""
+    return json(schemas.Hashes(await listing.hashes(registry.db, caller, owner, name)))
+
+
+async def search(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
+    """Packages that hold all words of a query, in names, nodes, README or metadata of what `latest` points at."""
+    span = searching.parse_page(request.query_params.get("limit"), request.query_params.get("after"))
+    return json(await searching.search(registry.db, caller, params.text(request, "q") or "", span))
+
+
+async def delete(
+    member: Injected[Member], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
+) -> Response[Any]:
+    """Delete a package with all its history. What happened to it stays in the audit."""
+    await listing.delete(registry.db, member, owner, name)
+    return json({})
+
+
+async def preview(
+    caller: Injected[Caller],
+    registry: Injected[Registry],
+    record: Injected[bool],
+    owner: FromPath[str],
+    name: FromPath[str],
+    top_hash: FromPath[str],
+) -> Response[Any]:
+    """What a page about an instance shows."""
+    return json(await listing.preview(registry, caller, owner, name, top_hash, record=record))

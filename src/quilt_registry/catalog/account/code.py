@@ -1,0 +1,20 @@
+"""The page with a code that signs a client in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response
+
+from quilt_registry.accounts import codes
+from quilt_registry.accounts.sessions import Session
+from quilt_registry.catalog.templates import render
+from quilt_registry.registry import Registry
+from quilt_registry.web.requests import AnyRequest, Injected
+
+
+async def code(request: AnyRequest, session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
+    """Show a code to paste into the client. `quilt login` opens this page."""
+    shown = "" if request.method == "HEAD" else await codes.new_code(registry.db, session)
+    minutes = int(codes.CODE_LIFE.total_seconds() / 60)
+    return render(request, "account/code.html", account=session.account, code=shown, minutes=minutes)

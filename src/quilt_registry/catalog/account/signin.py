@@ -1,0 +1,59 @@
+"""The pages for signing in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import Response
+from litestar.response import Redirect
+
+from quilt_registry import onboarding
+from quilt_registry.accounts import sessions
+from quilt_registry.accounts.users import Account
+from quilt_registry.catalog.session import COOKIE, read_form, safe_next, set_cookie
+from quilt_registry.catalog.templates import render
+from quilt_registry.errors import Invalid, SignInNeeded, TooMany
+from quilt_registry.registry import Registry
+from quilt_registry.web.requests import AnyRequest, Injected, client_ip
+
+
+async def sign_in_form(request: AnyRequest, account: Injected[Account | None]) -> Response[Any]:
+    target = safe_next(request.query_params.get("next", ""))
+    if account:
+        return Redirect(target, status_code=302)
+    changed = "changed" in request.query_params
+    return render(request, "account/signin.html", next=target, username="", error="", changed=changed)
+
+
+async def sign_in(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
+    username, password, target = await read_form(request, "username", "password", "next")
+    try:
+        token = await onboarding.sign_in(registry.db, registry.limits, username.strip(), password, client_ip(request))
+    except (SignInNeeded, Invalid):
+        error = "Wrong username or password, or the account is not active."
+        return _again(request, 422, username, target, error)
+    except TooMany as error:
+        response = _again(request, error.status, username, target, error.message)
+        response.headers.update(error.headers or {})
+        return response
+    response = Redirect(safe_next(target), status_code=303)
+    set_cookie(response, registry.settings, token)
+    return response
+
+
+def _again(request: AnyRequest, status: int, username: str, target: str, error: str) -> Response[Any]:
+    values = {"next": safe_next(target), "username": username, "error": error, "changed": False}
+    return render(request, "account/signin.html", status=status, **values)
+
+
+async def sign_out_form(request: AnyRequest, account: Injected[Account | None]) -> Response[Any]:
+    """Ask for a click, because a GET must not change anything."""
+    return render(request, "account/signout.html", account=account)
+
+
+async def sign_out(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
+    if token := request.cookies.get(COOKIE):
+        await sessions.sign_out(registry.db, token)
+    response = Redirect("/signin", status_code=303)
+    response.delete_cookie(COOKIE)
+    return response

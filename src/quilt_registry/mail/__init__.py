@@ -1,0 +1,1 @@
+"""Outgoing email: templates, an outbox in the database, and SMTP."""

@@ -1,0 +1,85 @@
+"""What the registry writes to people: one function a letter. Each queues its letter in the transaction that it gets.
+
+The words are in `templates/`, a text and an HTML body for each letter. Links stand on a line of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from quilt_registry.database import Connection
+from quilt_registry.mail import outbox
+from quilt_registry.mail.outbox import Email
+from quilt_registry.mail.site import Site
+
+_templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(["html"]),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class CommentedPackage(Protocol):
+    """A package that an email is about."""
+
+    @property
+    def owner(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+async def activation(db: Connection, site: Site, user: str, email: str, link: str, *, again: bool = False) -> None:
+    """To a new user: follow this to make the account active. `again`: asked for once more."""
+    url = f"{site.registry_url}/activate/{link}"
+    await _queue(
+        db, site, "activation", [email], f"Activate your account at {site.title}", user=user, url=url, again=again
+    )
+
+
+async def welcome(db: Connection, site: Site, user: str, email: str, link: str | None = None) -> None:
+    """To a user who can sign in now; `link` chooses the password of an account that an admin made."""
+    url = f"{site.catalog_url}/reset_password/{link}" if link else None
+    await _queue(db, site, "welcome", [email], f"Welcome to {site.title}, {user}", user=user, url=url)
+
+
+async def user_joined(db: Connection, site: Site, admins: list[str], user: str, email: str) -> None:
+    """To all admins: somebody joined."""
+    if admins:
+        await _queue(db, site, "news", admins, f"New user of {site.title}: {user}", user=user, email=email)
+
+
+async def reset(db: Connection, site: Site, user: str, email: str, link: str) -> None:
+    """To a user: choose a new password."""
+    url = f"{site.catalog_url}/reset_password/{link}"
+    await _queue(db, site, "reset", [email], f"Choose a new password for {site.title}", user=user, url=url)
+
+
+async def invitation(db: Connection, site: Site, email: str, owner: str, package: str) -> None:
+    """To an address that has been given access to a package."""
+    subject = f"{owner} shared data with you at {site.title}"
+    await _queue(db, site, "invitation", [email], subject, email=email, owner=owner, package=package)
+
+
+async def comment(
+    db: Connection, site: Site, email: str, package: CommentedPackage, author: str, contents: str
+) -> None:
+    """To the owner of a package that somebody commented on."""
+    owner, name = package.owner, package.name
+    subject = f"New comment on {owner}/{name}"
+    url = f"{site.catalog_url}/package/{owner}/{name}/comments"
+    await _queue(
+        db, site, "comment", [email], subject, user=owner, package=name, author=author, contents=contents, url=url
+    )  # fmt: skip
+
+
+async def _queue(db: Connection, site: Site, kind: str, recipients: list[str], subject: str, **values: Any) -> None:
+    text, html = (
+        _templates.get_template(f"{kind}.{form}").render(site=site, subject=subject, **values)
+        for form in ("txt", "html")
+    )
+    await outbox.queue(db, Email(kind, recipients, subject, text, html))

@@ -1,0 +1,1 @@
+"""Manifests: pure functions over trees and pages, which helper processes can run."""

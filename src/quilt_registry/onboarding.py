@@ -1,0 +1,45 @@
+"""Sign up or sign in, then turn invitations into access: above packages and accounts, because it touches both."""
+
+from __future__ import annotations
+
+from quilt_registry import rate_limits
+from quilt_registry.accounts import codes, rights, signin, signup, users
+from quilt_registry.accounts.sessions import Token
+from quilt_registry.accounts.signup import Registration
+from quilt_registry.database import Database
+from quilt_registry.errors import Invalid
+from quilt_registry.packages import invitations
+from quilt_registry.rate_limits import RateLimits
+from quilt_registry.services import Services
+from quilt_registry.settings import Settings
+
+
+async def register(services: Services, settings: Settings, new: Registration, client_ip: str) -> None:
+    """Create an account that the link in its email activates.
+
+    Raise NotOffered, TooMany, Invalid, Conflict, and Forbidden for those who may not sign up.
+    """
+    rights.check_signup_offered(settings)
+    await services.limits.hit(rate_limits.SIGN_UP, client_ip)
+    try:
+        users.check(new.username, new.email)
+        invited = await invitations.is_invited(services.db, new.email)
+        rights.check_may_sign_up(settings, new.email, invited=invited)
+        await signup.register(services.db, services.site, new)
+    except Invalid:  # A typing error does not count, because it reveals nothing about accounts.
+        await services.limits.refund(rate_limits.SIGN_UP, client_ip)
+        raise
+
+
+async def sign_in(db: Database, limits: RateLimits, name: str, password: str, client_ip: str) -> Token:
+    """Sign in on a page, and claim invitations. Raise SignInNeeded, TooMany, Invalid."""
+    token = await signin.sign_in(db, limits, name, password, client_ip)
+    await invitations.claim(db, token.account)
+    return token
+
+
+async def exchange(db: Database, secret: str) -> Token:
+    """Exchange a code or a token of a client for a new token, and claim invitations. Raise SignInNeeded."""
+    token = await codes.exchange(db, secret)
+    await invitations.claim(db, token.account)
+    return token

@@ -1,0 +1,1 @@
+"""Where objects lie: a bucket or a directory, and signed URLs to them."""

@@ -1,0 +1,54 @@
+"""Request bodies sent as gzip, unpacked within a bound before a handler reads them."""
+
+from __future__ import annotations
+
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, HTTPRequestEvent, Receive, Scope, Send
+
+from quilt_registry import bodies
+from quilt_registry.bodies import Packed
+from quilt_registry.errors import Invalid, TooLarge
+
+
+class PackedBodies(ASGIMiddleware):
+    """Middleware that unpacks gzip bodies of at most `limit` bytes, packed and unpacked.
+
+    The body is read when the handler asks for it, so after the guards. Reading raises Invalid or TooLarge.
+    """
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, limit: int):
+        self.limit = limit
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
+        if encoding in ("", "identity"):
+            await next_app(scope, receive, send)
+            return
+        unpacked = dict(scope)
+        unpacked["headers"] = [
+            (name, value) for name, value in scope["headers"] if name not in (b"content-encoding", b"content-length")
+        ]
+
+        async def receive_unpacked() -> HTTPRequestEvent:
+            if encoding != "gzip":
+                raise Invalid(f"Unsupported content encoding: {encoding[:40]}")
+            data = bodies.unpack(Packed(await self._read(receive), gzip=True, limit=self.limit))
+            return {"type": "http.request", "body": bytes(data), "more_body": False}
+
+        await next_app(unpacked, receive_unpacked, send)  # type: ignore[arg-type]
+
+    async def _read(self, receive: Receive) -> bytearray:
+        data = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Invalid("The request body is incomplete: the connection was closed.")
+            data += message["body"]
+            if len(data) > self.limit:
+                raise TooLarge(f"The request body is larger than this call takes ({self.limit:,} bytes).")
+            if not message.get("more_body", False):
+                return data

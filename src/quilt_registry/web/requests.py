@@ -1,0 +1,35 @@
+"""What both edges ask of a request, and how handlers receive dependencies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency
+from litestar.params import SkipValidationMarker
+
+from quilt_registry.rate_limits import client_network
+
+T = TypeVar("T")
+
+AnyRequest = Request[Any, Any, Any]
+
+# The type of a handler's argument that a dependency of the same name provides.
+Injected: TypeAlias = Annotated[NamedDependency[T], SkipValidationMarker()]
+
+
+def raw_path(request: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Return the path as it was sent, still percent-encoded. The router folds double slashes in its own copy."""
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("ascii", "replace")
+
+
+def client_ip(request: AnyRequest) -> str:
+    """Return the client's IP as rate limits count it, as far as trusted proxies report it; "" if it is unknown."""
+    return client_network(request.client.host) if request.client else ""
+
+
+def records_read(request: AnyRequest) -> bool:
+    """Return whether a read goes into the audit trail: a GET does, a HEAD does not."""
+    return request.method == "GET"

@@ -1,0 +1,15 @@
+"""Browsers that visit the catalog."""
+
+from __future__ import annotations
+
+import httpx
+
+from tests.registry import PASSWORD, Registry
+
+
+def browser(registry: Registry) -> httpx.Client:
+    return httpx.Client(base_url=registry.url, timeout=30)
+
+
+def sign_in(page: httpx.Client, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:
+    return page.post("/signin", data={"username": name, "password": password, **fields})

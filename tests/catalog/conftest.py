@@ -1,0 +1,32 @@
+"""Browsers of the people in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.browsers import browser, sign_in
+from tests.registry import Person, Registry
+
+
+@pytest.fixture
+def visitor(registry: Registry) -> Iterator[httpx.Client]:
+    """A browser in which nobody is signed in."""
+    with browser(registry) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def annas_browser(registry: Registry, anna: Person) -> Iterator[httpx.Client]:
+    with browser(registry) as client:
+        assert sign_in(client, "anna").status_code == 303
+        yield client
+
+
+@pytest.fixture(scope="module")
+def carls_browser(registry: Registry, carl: Person) -> Iterator[httpx.Client]:
+    with browser(registry) as client:
+        assert sign_in(client, "carl").status_code == 303
+        yield client

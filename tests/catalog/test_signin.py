@@ -1,0 +1,205 @@
+"""Signing in and out, and the code for a client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from importlib.metadata import version
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from tests.browsers import browser, sign_in
+from tests.registry import PASSWORD, Person, Registry
+
+ELSEWHERE = [
+    "//evil.example/",
+    "///evil.example/",
+    "https://evil.example/",
+    "https:evil.example",
+    "/\\evil.example",
+    "\\\\evil.example",
+    "/\t/evil.example",
+    "\t//evil.example",
+    "/\n/evil.example",
+    "javascript:alert(1)",
+    "evil.example",
+    "",
+]
+
+
+def test_signing_in_leads_home_and_shows_who_is_signed_in(visitor: httpx.Client, anna: Person) -> None:
+    answer = sign_in(visitor, " anna ")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert "anna" in visitor.get("/").text
+
+
+def test_the_foot_of_a_page_tells_the_release(visitor: httpx.Client) -> None:
+    assert f"Quilt Registry {version('quilt-registry')}" in visitor.get("/signin").text
+
+
+def test_a_wrong_password_keeps_the_name_and_not_the_password(visitor: httpx.Client, anna: Person) -> None:
+    answer = sign_in(visitor, "anna", "wrong password", next="/code")
+    assert answer.status_code == 422
+    assert 'value="anna"' in answer.text
+    assert 'name="next" value="/code"' in answer.text
+    assert "do not go together" in answer.text
+    assert "wrong password" not in answer.text
+    assert "set-cookie" not in answer.headers
+
+
+def test_unknown_inactive_and_mistyped_are_told_the_same(
+    registry: Registry, visitor: httpx.Client, anna: Person
+) -> None:
+    registry.make_person("ina_pages", is_active=False)
+    texts = {
+        sign_in(visitor, name, password).text.replace(name, "someone")
+        for name, password in [("anna", "wrong password"), ("unknown", PASSWORD), ("ina_pages", PASSWORD)]
+    }
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize("name", ['"><script>alert(1)</script>', "a\0b", "ü" * 200, "", "\ufffd"])
+def test_any_text_can_be_typed_as_a_name(visitor: httpx.Client, name: str) -> None:
+    answer = sign_in(visitor, name)
+    assert answer.status_code == 422
+    assert "<script" not in answer.text
+
+
+@pytest.mark.parametrize("target", ["/code", "/package/anna/data", "/package/anna/data?a=1&b=%2F"])
+def test_after_signing_in_people_are_where_they_wanted_to_be(visitor: httpx.Client, anna: Person, target: str) -> None:
+    first = visitor.get(target)
+    assert first.status_code == 302
+    form = visitor.get(first.headers["location"])
+    wanted = re.search(r'name="next" value="([^"]*)"', form.text)
+    assert wanted is not None
+    assert sign_in(visitor, "anna", next=unescape(wanted[1])).headers["location"] == target
+
+
+@pytest.mark.parametrize("target", ELSEWHERE)
+def test_signing_in_never_leads_to_another_site(visitor: httpx.Client, anna: Person, target: str) -> None:
+    form = visitor.get("/signin", params={"next": target})
+    assert 'name="next" value="/"' in form.text
+    assert 'name="next" value="/"' in sign_in(visitor, "anna", "wrong password", next=target).text
+    assert sign_in(visitor, "anna", next=target).headers["location"] == "/"
+    assert visitor.get("/signin", params={"next": target}).headers["location"] == "/"
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(visitor: httpx.Client, anna: Person) -> None:
+    cookie = sign_in(visitor, "anna").headers["set-cookie"].lower()
+    assert cookie.startswith("quilt_session=")
+    assert {"httponly", "samesite=lax", "path=/"} <= set(cookie.split("; "))
+    assert "secure" not in cookie
+    assert "domain" not in cookie
+
+
+def test_behind_https_the_cookie_is_secure_and_login_leads_to_the_catalog(
+    own_registry: Callable[..., Registry],
+) -> None:
+    registry = own_registry(CATALOG_URL="https://quilt.example.com")
+    registry.make_person("anna")
+    with browser(registry) as page:
+        assert "secure" in sign_in(page, "anna").headers["set-cookie"].lower().split("; ")
+        answer = page.get("/login", params={"next": "//evil.example"})
+    assert (answer.status_code, answer.headers["location"]) == (302, "https://quilt.example.com/code")
+
+
+def test_the_cookie_is_no_key_to_the_api(annas_browser: httpx.Client) -> None:
+    assert annas_browser.get("/api/me").status_code == 401
+
+
+def test_a_disabled_member_is_signed_out_in_the_browser_too(registry: Registry, visitor: httpx.Client) -> None:
+    registry.make_person("dora_pages")
+    assert sign_in(visitor, "dora_pages").status_code == 303
+    registry.sql("UPDATE account SET is_active = false WHERE name = 'dora_pages'")
+    assert visitor.get("/").headers["location"] == "/signin"
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "status"),
+    [
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"username=" + b"x" * 170_000, 413),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"%ff&&&=&username=%ed%a0%80", 422),
+        ({"Content-Type": "application/json"}, b'{"username": "anna"}', 422),
+        ({"Content-Type": "application/json"}, b"{", 422),
+        ({"Content-Type": "multipart/form-data"}, b"username=anna", 400),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x\r\nnonsense", 400),
+        ({"Content-Type": "nonsense"}, b"username=anna", 422),
+        ({}, b"", 422),
+    ],
+    ids=["large", "bad bytes", "json", "broken json", "no boundary", "broken parts", "odd type", "empty"],
+)
+def test_a_strange_form_is_refused_with_a_page(
+    visitor: httpx.Client, headers: dict[str, str], content: bytes, status: int
+) -> None:
+    answer = visitor.post("/signin", content=content, headers=headers)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_the_code_shown_signs_a_client_in_once(registry: Registry, annas_browser: httpx.Client) -> None:
+    page = annas_browser.get("/code")
+    shown = re.search(r'<output class="code">([^<\s]+)</output>', page.text)
+    assert page.status_code == 200
+    assert shown is not None
+    answer = httpx.post(registry.url + "/api/token", data={"refresh_token": shown[1]})
+    token = answer.raise_for_status().json()["access_token"]
+    me = httpx.get(registry.url + "/api/me", headers={"Authorization": f"Bearer {token}"})
+    assert me.json()["current_user"] == "anna"
+    assert httpx.post(registry.url + "/api/token", data={"refresh_token": shown[1]}).status_code == 401
+
+
+def test_a_code_is_for_those_who_are_signed_in(visitor: httpx.Client) -> None:
+    answer = visitor.get("/code")
+    assert answer.status_code == 302
+    address = urlsplit(answer.headers["location"])
+    assert (address.netloc, address.path, parse_qs(address.query)) == ("", "/signin", {"next": ["/code"]})
+
+
+def test_asking_for_the_head_of_the_code_page_makes_no_code(registry: Registry, annas_browser: httpx.Client) -> None:
+    before = registry.sql("SELECT count(*) FROM code")
+    answer = annas_browser.head("/code")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert registry.sql("SELECT count(*) FROM code") == before
+
+
+def test_the_client_is_sent_to_the_code_page(registry: Registry, visitor: httpx.Client) -> None:
+    answer = visitor.get("/login")
+    assert (answer.status_code, answer.headers["location"]) == (302, registry.url + "/code")
+
+
+def test_signing_out_takes_a_click(registry: Registry, visitor: httpx.Client, anna: Person) -> None:
+    sign_in(visitor, "anna")
+    cookie = visitor.cookies["quilt_session"]
+    page = visitor.get("/signout")
+    assert '<form method="post" action="/signout">' in page.text
+    assert visitor.get("/code").status_code == 200
+
+    answer = visitor.post("/signout")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/signin")
+    assert "quilt_session" not in visitor.cookies
+    stolen = httpx.get(registry.url + "/code", cookies={"quilt_session": cookie})
+    assert stolen.status_code == 302
+
+
+def test_signing_out_twice_is_fine(visitor: httpx.Client) -> None:
+    assert visitor.get("/signout").status_code == 200
+    assert visitor.post("/signout").status_code == 303
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost"])
+@pytest.mark.parametrize("path", ["/signin", "/signout"])
+def test_a_form_of_another_site_is_refused(visitor: httpx.Client, anna: Person, path: str, origin: str) -> None:
+    sign_in(visitor, "anna")
+    answer = visitor.post(path, data={"username": "anna", "password": PASSWORD}, headers={"Origin": origin})
+    assert answer.status_code == 403
+    assert "another site" in answer.text
+    assert "set-cookie" not in answer.headers
+    assert visitor.get("/code").status_code == 200
+
+
+def test_a_form_of_this_site_is_taken(registry: Registry, visitor: httpx.Client, anna: Person) -> None:
+    answer = visitor.post("/signin", data={"username": "anna", "password": PASSWORD}, headers={"Origin": registry.url})
+    assert answer.status_code == 303

@@ -1,0 +1,310 @@
+"""The command `quilt-registry`, as operators run it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import quilt_registry
+from quilt_registry.cli.embedded_postgres import ROOT_STAND_IN
+from tests.processes import commands, descendants, is_alive
+from tests.registry import Person, Registry, free_port, new_name, run_sql
+from tests.waiting import wait_until
+
+READY = re.compile(r"user name  (\w+)\n\s+password   (\S+)")
+
+
+@pytest.fixture
+def embedded() -> Iterator[Registry]:
+    """A registry with nothing configured but where its data are."""
+    home = Path(tempfile.mkdtemp(prefix="quilt-test-"))
+    registry = Registry(home)
+    yield registry
+    if registry.process and registry.process.poll() is None:
+        registry.stop()
+    shutil.rmtree(home)
+
+
+def first_admin(registry: Registry) -> Person:
+    """Sign in with what the first start shows."""
+    shown = wait_until(lambda: READY.search(registry.log.read_text()), 60, registry.log.read_text)
+    assert shown
+    login = {"username": shown[1], "password": shown[2]}
+    token = httpx.post(registry.url + "/api/login", json=login).raise_for_status().json()["token"]
+    return Person(registry, shown[1], token)
+
+
+def processes_below(home: Path) -> list[str]:
+    """Command lines of the processes that use a data directory."""
+    lines = [" ".join(words) for words in commands().values()]
+    return [line for line in lines if f"{home}/postgres" in line]
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
+def test_an_embedded_registry_keeps_its_data_and_stops_with_its_database(embedded: Registry, with_signal: int) -> None:
+    admin = first_admin(embedded.start())
+    assert admin.get("/api/me").json()["is_staff"] is True
+    top_hash = admin.push("kept", {"x": b"1", "README": b"# Kept"})
+    assert processes_below(embedded.home)
+    assert embedded.stop(with_signal) == 0
+    assert processes_below(embedded.home) == []
+    embedded.start()
+    assert embedded.log.read_text().count("password") == 2, "the password is shown once, with its one sentence"
+    admin.install("admin", "kept", top_hash)
+
+
+def test_a_second_start_says_what_to_do(embedded: Registry) -> None:
+    embedded.start()
+    again = embedded.command("serve", "--port", str(embedded.port))
+    assert again.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{embedded.port}" in again.stderr
+    assert "--port" in again.stderr
+    elsewhere = embedded.command("serve", "--port", str(free_port()))
+    assert elsewhere.returncode == 1
+    assert f"Another registry (process {embedded.process and embedded.process.pid})" in elsewhere.stderr
+    assert "QUILT_HOME" in elsewhere.stderr
+    assert "Traceback" not in again.stderr + elsewhere.stderr
+
+
+def test_a_new_start_takes_over_what_a_killed_one_left(embedded: Registry) -> None:
+    admin = first_admin(embedded.start())
+    top_hash = admin.push("kept", {"x": b"1"})
+    embedded.kill()
+    embedded.start()
+    admin.install("admin", "kept", top_hash)
+    assert embedded.stop() == 0
+    assert processes_below(embedded.home) == []
+
+
+def test_several_workers_stop_together(new_database: Callable[[], str], tmp_path: Path) -> None:
+    registry = Registry(tmp_path, new_database(), workers=2).start()
+    assert registry.stop(signal.SIGINT) == 0
+    assert not _with_port(registry.port)
+
+
+def test_the_workers_of_a_killed_registry_end(new_database: Callable[[], str], tmp_path: Path) -> None:
+    registry = Registry(tmp_path, new_database(), workers=2).start()
+    below = descendants(registry.process.pid)  # type: ignore[union-attr]
+    assert len(below) >= 2
+    registry.kill()
+    wait_until(lambda: not any(map(is_alive, below)))
+    registry.start()  # the port is free again
+    assert registry.stop() == 0
+
+
+def _with_port(port: int) -> list[str]:
+    """Command lines of the processes that were started with a port."""
+    return [" ".join(words) for words in commands().values() if str(port) in words]
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "migrate"])
+def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("no directory")
+    done = Registry(tmp_path / "file" / "home").command(command)
+    assert done.returncode == 1
+    assert "cannot be written: Not a directory. Set QUILT_HOME" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_admin_is_made_before_the_first_start(embedded: Registry) -> None:
+    """The database is there only for the command then; the first start makes no second admin."""
+    new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
+    assert embedded.command("migrate").returncode == 0
+    made = embedded.command(*new, input="long enough\n")
+    assert made.returncode == 0, made.stderr
+    assert processes_below(embedded.home) == []
+    embedded.start()
+    assert (
+        httpx.post(embedded.url + "/api/login", json={"username": "ada", "password": "long enough"}).status_code == 200
+    )
+    assert embedded.stop() == 0
+    assert "password" not in embedded.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("username", "email", "password", "says"),
+    [
+        ("Ada", "a@example.com", "long enough", "Invalid username."),
+        ("team", "a@example.com", "long enough", "Invalid username."),
+        ("ada\n", "a@example.com", "long enough", "Invalid username."),
+        ("ada", "nonsense", "long enough", "Invalid email."),
+        ("ada", "a@example.com", "", "at least 8 characters"),
+        ("taken", "a@example.com", "long enough", "Username already taken."),
+        ("not_taken", "Taken@example.com", "long enough", "Email already taken."),
+    ],
+)
+def test_a_wrong_admin_is_refused(registry: Registry, username: str, email: str, password: str, says: str) -> None:
+    if not registry.sql("SELECT FROM account WHERE name = 'taken'"):
+        registry.make_person("taken")
+    options = ("--username", username, "--email", email, "--password-stdin")
+    done = registry.command("create-admin", *options, input=password + "\n")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
+    embedded.start()
+    new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
+    made = embedded.command(*new, input="long enough\n")
+    assert (made.returncode, made.stdout) == (0, "Made the admin ada.\n")
+    again = embedded.command(*new, input="long enough\n")
+    assert (again.returncode, again.stderr) == (1, "quilt-registry: Username already taken.\n")
+    short = embedded.command(
+        "create-admin", "--username", "bob", "--email", "b@example.com", "--password-stdin", input="x\n"
+    )
+    assert "at least 8 characters" in short.stderr
+    checked = embedded.command("check")
+    assert checked.returncode == 0, checked.stdout
+    assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 7
+    embedded.stop()
+    assert "failed" not in embedded.command("check").stdout, "nor does it have to run"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a registry as somebody else")
+def test_a_normal_user_can_run_it(embedded: Registry) -> None:
+    nobody = pwd.getpwnam("nobody")
+    os.chown(embedded.home, nobody.pw_uid, nobody.pw_gid)
+    path = [str(Path(quilt_registry.__file__).parent.parent), sysconfig.get_paths()["purelib"]]
+    environment = {**embedded.environment, "HOME": str(embedded.home), "PYTHONPATH": os.pathsep.join(path)}
+    identity = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [], "env": environment, "cwd": "/"}
+    serve = ["-m", "quilt_registry", "serve", "--port", str(embedded.port)]
+    with open(embedded.log, "wb") as log:
+        embedded.process = subprocess.Popen([_python_for(identity), *serve], stdout=log, stderr=log, **identity)
+    first_admin(embedded).push("mine", {"x": b"1"})
+    assert {path.stat().st_uid for path in embedded.home.iterdir() if path != embedded.log} == {nobody.pw_uid}
+    assert embedded.stop() == 0
+    assert processes_below(embedded.home) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user for the database")
+def test_first_starts_at_the_same_moment_share_the_user_that_one_of_them_makes(tmp_path: Path) -> None:
+    """On a machine without that user: its own /etc, which nobody else sees. Making a user takes a while there."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    slow = tmp_path / "useradd"
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("useradd")} "$@"\n')
+    slow.chmod(0o755)
+    first_start = f"{sys.executable} -c 'from quilt_registry import embedded; print(embedded._stand_in().pw_name)'"
+    script = f"""
+        cp -a /etc {tmp_path} && mount --bind {tmp_path}/etc /etc || exit
+        sed -i /^{ROOT_STAND_IN}:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow
+        export PATH={tmp_path}:$PATH
+        for i in 1 2 3; do {first_start} & done
+        wait
+    """
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [ROOT_STAND_IN] * 3, done.stderr
+
+
+def _python_for(identity: dict[str, Any]) -> str:
+    """A Python that somebody else can run too: this one, or the system's of the same version."""
+    of_system = shutil.which("python{}.{}".format(*sys.version_info), path="/usr/local/bin:/usr/bin")
+    for python in filter(None, (sys.executable, of_system)):
+        with contextlib.suppress(PermissionError):
+            if not subprocess.run(
+                [python, "-c", "import quilt_registry.app"], capture_output=True, **identity
+            ).returncode:
+                return python
+    pytest.skip("a normal user can reach neither this Python nor one of the system with the same version")
+
+
+def test_an_unmigrated_database_is_refused_until_it_is_migrated(postgres: str, tmp_path: Path) -> None:
+    name = new_name("bare")
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
+    registry = Registry(tmp_path, postgres.format(name))
+    refused = registry.command("serve", "--port", str(registry.port))
+    assert refused.returncode == 1
+    assert "quilt-registry migrate" in refused.stderr
+    assert registry.command("check").returncode == 1
+    command = [sys.executable, "-m", "quilt_registry", "migrate"]
+    both = [subprocess.Popen(command, env=registry.environment) for _ in range(2)]
+    assert [each.wait(60) for each in both] == [0, 0]
+    registry.start()
+    assert registry.stop() == 0
+
+
+def test_serve_can_migrate(postgres: str, tmp_path: Path) -> None:
+    name = new_name("bare")
+    run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
+    registry = Registry(tmp_path, postgres.format(name))
+    command = [sys.executable, "-m", "quilt_registry", "serve", "--migrate", "--port", str(registry.port)]
+    with subprocess.Popen(command, env=registry.environment, stderr=subprocess.DEVNULL) as registry.process:
+        wait_until(registry.answers, 60)
+        registry.make_person("anna").push("x", {"x": b"1"})
+        assert registry.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "part", "says"),
+    [
+        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "database", "does not answer"),
+        ({"QUILT_HOME": "/proc/nowhere"}, "store", "rights"),
+        ({"REGISTRY_URL": "nonsense"}, "settings", "REGISTRY_URL"),
+    ],
+)
+def test_check_names_the_part_that_fails(
+    new_database: Callable[[], str], tmp_path: Path, setting: dict[str, str], part: str, says: str
+) -> None:
+    registry = Registry(tmp_path, new_database())
+    registry.environment.update(setting)
+    checked = registry.command("check")
+    assert checked.returncode == 1
+    assert any(line.startswith(f"{part:9} failed:") and says in line for line in checked.stdout.splitlines())
+    assert "Traceback" not in checked.stderr
+
+
+def test_a_wrong_setting_stops_the_start_with_its_name(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, TEAM_ID="Not Valid", PACKAGE_URL_EXPIRATION="soon")
+    done = registry.command("serve")
+    assert done.returncode == 1
+    assert "TEAM_ID" in done.stderr
+    assert "PACKAGE_URL_EXPIRATION" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_aws_secrets_that_differ_are_warned_of(new_database: Callable[[], str], tmp_path: Path) -> None:
+    secrets = {"AWS_SECRET_KEY": "old-hunter2", "AWS_SECRET_ACCESS_KEY": "new-hunter2"}
+    registry = Registry(tmp_path, new_database(), **secrets).start()
+    assert registry.stop() == 0
+    shown = registry.log.read_text() + registry.command("check").stdout
+    assert shown.count("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ") == 2, "once at the start, once in the check"
+    assert "hunter2" not in shown
+
+
+def test_who_does_not_migrate_does_without_alembic() -> None:
+    """It would take as long to load as all the rest, in each process and for each command."""
+    script = "import sys, quilt_registry.app, quilt_registry.cli; print({'alembic', 'sqlalchemy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_each_command_has_help(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    for name in ("serve", "migrate", "create-admin", "check"):
+        shown = registry.command(name, "-h")
+        assert shown.returncode == 0
+        assert shown.stdout.startswith(f"Usage: quilt-registry {name} ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    registry = Registry(tmp_path)
+    assert "quilt-registry, version" in registry.command("--version").stdout
+    shown = registry.command("--help").stdout
+    assert all(name in shown for name in ("serve", "migrate", "create-admin", "check"))
+    assert registry.command("nonsense").returncode == 2

@@ -1,0 +1,26 @@
+"""A PostgreSQL of one test's own, and what tests of processes need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from quilt_registry.cli import embedded_postgres
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+
+
+@contextmanager
+def own_postgres(home: Path) -> Iterator[embedded_postgres._Server]:
+    """A PostgreSQL that a test may stop and start."""
+    server = embedded_postgres._Server(home.resolve())
+    server.make()
+    server.start()
+    try:
+        server.ensure_database()
+        yield server
+    finally:
+        server.stop()
