@@ -1,6 +1,7 @@
-# make run    start the registry on this machine, nothing to configure
-# make test   all tests            make check   lint, types, import rules
-# make bench  the benchmarks       make clean   remove the virtual environment and caches
+# make run      start the registry on this machine, nothing to configure
+# make test     the tests                 make drills     operations and long stories, rehearsed
+# make check    lint, types, imports      make test-deps  install the system packages that both need (Debian, root)
+# make bench    the benchmarks            make clean      remove the virtual environment and caches
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test check bench clean
+.PHONY: run test drills test-deps check bench clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.made:
@@ -31,8 +32,16 @@ run: $(VENV)/.run
 	@exec $(BIN)/quilt-registry serve $(ARGS)
 
 # Two files at a time; ARGS="-n 0 ..." is one.
+PYTEST = @$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not drill" $(ARGS)
+
+drills: $(VENV)/.dev
+	$(PYTEST) -m drill $(ARGS)
+
+test-deps:
+	@bash tests/install_packages.sh
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .

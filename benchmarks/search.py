@@ -121,7 +121,7 @@ async def _package(connection: asyncpg.Connection, random_: random.Random, owner
     name = "_".join([*_zipf(random_, 2), str(random_.randint(1990, 2026)), str(n)])
     digest = hashlib.sha256(name.encode()).digest()
     leaves = [f"{word}_{i:04}.csv" for i, word in enumerate(_zipf(random_, random_.randint(20, 200)))]
-    nodes = words.of_nodes(_zipf(random_, 10), leaves, search.SEARCHED)
+    nodes = words.distinct_in_names(_zipf(random_, 10), leaves, words.MAX_TEXT_BYTES)
     package_id = await connection.fetchval(
         "INSERT INTO package (owner_id, owner, name) VALUES ($1, $2, $3) RETURNING id", owner_id, owner, name
     )

@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from quilt_registry import schema
 from quilt_registry.cli import embedded_postgres
 from tests.mailbox import Mailbox
-from tests.registry import Person, Registry, new_name, run_sql
+from tests.registry import LocalRegistry, Person, Registry, new_name, run_sql
 from tests.s3server import NotToBeHadError, S3Server
 
 # Runs on busy machines: slowness proves nothing.
@@ -44,23 +45,46 @@ httpx._transports.default.create_ssl_context = _shared_tls
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests first, then HTTP to the registries that all share, then what starts servers and clients of its own."""
-
-    def order(item: pytest.Item) -> int:
-        fixtures = getattr(item, "fixturenames", ())
-        places = [
-            "old_client" in item.keywords,
-            "slow" in item.keywords,
-            "s3" in item.keywords,
-            "own_registry" in fixtures or "embedded" in fixtures,
-            "postgres" in fixtures,
-        ]
-        return len(places) - places.index(True) if any(places) else 0
-
-    items.sort(key=order)
+    """Sort files, the longest first: at the end both workers are busy. Within a file, the order of the file."""
+    costs: Counter[Path] = Counter()
+    for item in items:
+        costs[item.path] += _cost(item)
+    items.sort(key=lambda item: -costs[item.path])
     ids = Counter(item.nodeid for item in items)
     if twice := [each for each, count in ids.items() if count > 1]:
         raise pytest.UsageError(f"Of tests that share an id, pytest-xdist runs only one: {twice}")
+
+
+def _cost(item: pytest.Item) -> float:
+    """About how many seconds a test takes."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "drill" in item.keywords:
+        return 10
+    if "slow" in item.keywords or "s3" in fixtures:
+        return 4
+    if "own_registry" in fixtures or "embedded" in fixtures:
+        return 3
+    return 0.5 if "local_registry" in fixtures else 0.1 if "postgres" in fixtures else 0.02
+
+
+# ------------------------------------------------------------------------------------------------ parallel workers
+
+
+class OneStoreScheduling(LoadFileScheduling):
+    """A file to a worker at a time, and the files that need an object store all to one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "object store" if file in NEED_OBJECT_STORE else file
+
+
+NEED_OBJECT_STORE = {f"tests/{name}.py" for name in ("cli/test_verify_objects", "deploy/test_cors",
+                                                       "deploy/test_rotation", "storage/test_s3")}  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneStoreScheduling:
+    return OneStoreScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +166,19 @@ def own_registry(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Ca
     for each in started:
         if each.process and each.process.poll() is None:
             each.stop()
+
+
+@pytest.fixture
+def local_registry(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Callable[..., LocalRegistry]]:
+    """Starts registries of one test in this process, each with a database of its own unless one is given."""
+    started: list[LocalRegistry] = []
+
+    def start(database_url: str | None = None, **settings: str) -> LocalRegistry:
+        started.append(LocalRegistry(tmp_path / f"home{len(started)}", database_url or new_database(), **settings))
+        return started[-1].start()
+
+    yield start
+    assert not any(each.stop() for each in started)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and whether an answer is one that it names."""
+"""The OpenAPI document, and a check that a response is as documented."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from quilt_registry import app
 
 @functools.cache
 def document() -> dict[str, Any]:
-    """The document, as clients get it."""
+    """Return the document, as clients get it."""
     found: dict[str, Any] = json.loads(json.dumps(app.openapi_document("http://localhost:5000")))
     return found
 
 
 def check(call: str, answer: httpx.Response) -> None:
-    """`call` is a method and a path with its parameters in braces, without a final slash."""
+    """Assert that a response is as documented. `call`: method and path, parameters in braces, without a final slash."""
     method, path = call.lower().split(" ", 1)[0], call.split(" ", 1)[1]
     (item,) = (item for known, item in document()["paths"].items() if known.rstrip("/") == path)
     responses = item[method]["responses"]

@@ -17,7 +17,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="pr
 def own_postgres(home: Path) -> Iterator[embedded_postgres._Server]:
     """A PostgreSQL that a test may stop and start."""
     server = embedded_postgres._Server(home.resolve())
-    server.make()
+    server.initialize()
     server.start()
     try:
         server.ensure_database()

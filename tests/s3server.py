@@ -1,8 +1,7 @@
 """A real S3-compatible store on the loopback interface: one node of Ceph with its RADOS gateway, all in memory.
 
-It comes from the distribution's packages, which are installed when they are missing and this runs as root. A few
-seconds to start, nothing left when it is stopped or when the tests are killed. Another store that runs already and is
-empty is tried instead with TEST_S3_ENDPOINT, TEST_S3_ACCESS_KEY and TEST_S3_SECRET_KEY.
+It comes from Debian's packages (`make test-deps`). It takes a few seconds to start, and leaves nothing behind when it is
+stopped or when the tests are killed. Another store that runs already and is empty is used instead with TEST_S3_ENDPOINT, TEST_S3_ACCESS_KEY and TEST_S3_SECRET_KEY.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from obstore.store import S3Store
 
 from quilt_registry.storage.signed_urls import S3Signer
 
-PACKAGES = ["radosgw", "ceph-mon", "ceph-osd", "ceph-common"]
 PROGRAMS = ["ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin", "setpriv"]
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 START = 90  # seconds
@@ -37,18 +35,10 @@ class NotToBeHadError(Exception):
     """There can be no store on this machine; the message says why."""
 
 
-def _install() -> None:
+def _check_programs() -> None:
     missing = [program for program in PROGRAMS if not shutil.which(program, path=PATH)]
-    if not missing:
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise NotToBeHadError(f"There is no {missing[0]}. Install these Debian packages: {' '.join(PACKAGES)}.")
-    install = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES]
-    with contextlib.suppress(NotToBeHadError):
-        _run(install, 900, DEBIAN_FRONTEND="noninteractive")
-        return
-    _run(["apt-get", "update", "-qq"], 300)  # the lists of packages were missing or old
-    _run(install, 900, DEBIAN_FRONTEND="noninteractive")
+    if missing:
+        raise NotToBeHadError(f"There is no {missing[0]}. `make test-deps` installs what the tests need.")
 
 
 def _run(command: list[str], timeout: float = START, input: str = "", **environment: str) -> str:
@@ -161,13 +151,13 @@ class S3Server:
         self._run(f"radosgw-admin -n client.rgw key rm --uid=tests --key-type=s3 --access-key={access_key}")
 
     def start(self) -> None:
-        """Install what is missing, start, and make the bucket. Raises NotToBeHadError."""
+        """Start, and make the bucket. Raises NotToBeHadError."""
         if given := os.environ.get("TEST_S3_ENDPOINT"):
             self.endpoint = given
             self.access_key, self.secret_key = os.environ["TEST_S3_ACCESS_KEY"], os.environ["TEST_S3_SECRET_KEY"]
             self._make_bucket()
             return
-        _install()
+        _check_programs()
         try:
             self._start(_free_ports(68))
             self._make_bucket()

@@ -1,4 +1,4 @@
-"""Who may do what: the truth table, and a walk over every route of the wire, whose answers are those documented."""
+"""Access as truth tables: packages over HTTP, every route as each kind of caller, and the rules of each decision."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from typing import Any
 
 import httpx
 import pytest
+from litestar import Router
+from litestar.routes import HTTPRoute
 
-from quilt_registry.api import quilt2
+from quilt_registry import catalog
+from quilt_registry.accounts import rights
+from quilt_registry.accounts.rights import Who
+from quilt_registry.accounts.sessions import Session
+from quilt_registry.accounts.users import Account
+from quilt_registry.api import quilt2, routing, system, v1
+from quilt_registry.errors import Forbidden, Invalid, NotOffered, Refusal, SignInNeeded
+from quilt_registry.packages import access
+from quilt_registry.packages.access import AccessPolicy, Caller, Member, Package
+from quilt_registry.settings import Settings
 from tests import openapi, trees
+from tests.browsers import browser, sign_in
 from tests.registry import Person, Registry, new_name
 
 FILES = {"a": b"shown to some"}
 OTHER = trees.tree({"b": b"pushed by somebody"})
 
-# What somebody who does a thing to a package is answered. `part` is the push of a part, `own` stands for what only the
-# owner may do: versions, removing tags, sharing, deleting. An admin has no more rights than any other member.
+# The status of each action on a package. `part` is the push of a part. `own` stands for what only the owner may do:
+# versions, removing tags, sharing, deleting. An admin has no more rights than any other member.
 TEAM_MODE = """
     person  package   read  push  part  tag  own
     anna    private    200   200   200  200  200
@@ -60,7 +72,7 @@ ACTIONS = ("read", "push", "part", "tag", "own")
 
 
 def cells(table: str) -> list[Any]:
-    """Each cell of a table: person, package, action, status."""
+    """Return the cells of a table: person, package, action, status."""
     found = []
     for line in table.strip().splitlines()[1:]:
         person, package, *statuses = line.split()
@@ -81,7 +93,7 @@ class People:
         self.packages: dict[str, str] = {"none": new_name("none")}
 
     def package(self, kind: str) -> tuple[str, str]:
-        """A package's name, and the top hash of what is in it. Made when it is asked for first."""
+        """Return the name of a package of a kind, created on first use, and its top hash."""
         if kind not in self.packages:
             self.packages[kind] = self.new_package(kind)
         return self.packages[kind], trees.top_hash(trees.tree(FILES))
@@ -94,7 +106,7 @@ class People:
             self.anna.grant(name, grantee)
         return name
 
-    def try_out(self, person: str, kind: str, action: str) -> int:
+    def attempt(self, person: str, kind: str, action: str) -> int:
         who, owner = self.people[person], self.anna.name
         name, top_hash = self.package(kind)
         if action == "read":
@@ -121,12 +133,12 @@ def open_mode(open_registry: Registry) -> People:
 
 @pytest.mark.parametrize(("person", "package", "action", "status"), cells(TEAM_MODE))
 def test_team_mode(team: People, person: str, package: str, action: str, status: int) -> None:
-    assert team.try_out(person, package, action) == status
+    assert team.attempt(person, package, action) == status
 
 
 @pytest.mark.parametrize(("person", "package", "action", "status"), cells(OPEN_MODE))
 def test_open_mode(open_mode: People, person: str, package: str, action: str, status: int) -> None:
-    assert open_mode.try_out(person, package, action) == status
+    assert open_mode.attempt(person, package, action) == status
 
 
 @pytest.mark.parametrize("person", ["carl", "ada"])
@@ -158,9 +170,10 @@ PACKAGE_PATHS = [
 
 # ------------------------------------------------------------------------------------------------ every route
 
-# Nobody, a stranger and a reader (Carl, Ben: of a private package that Ben is shared), a member (Carl: of a team
-# package), the owner, an admin. A route that is not here fails the test below: decide who may use it, then add its row.
-WHO = (
+# The callers, and the package that they call for: nobody; a stranger and a reader (Carl and Ben, of a private package
+# that is shared with Ben); a member (Carl, of a team package); the owner; an admin. A route without a row fails the
+# test below: decide who may use it, then add its row.
+CALLERS = (
     ("nobody", "shared"),
     ("carl", "shared"),
     ("ben", "shared"),
@@ -183,7 +196,7 @@ MATRIX: dict[str, list[int]] = {
     "POST /api/register": OPEN_TO_ALL,
     "GET /activate/{link}": [302] * 6,
     "POST /api/reset_password": OPEN_TO_ALL,
-    "POST /api/change_password": [401] * 6,  # a link that is none
+    "POST /api/change_password": [401] * 6,  # an invalid link
     "POST /api/refresh": MEMBERS,
     "POST /api/logout": MEMBERS,
     "GET /api/me": MEMBERS,
@@ -209,7 +222,7 @@ MATRIX: dict[str, list[int]] = {
     "GET /api/recent_packages": MEMBERS,
     "GET /api/comments/{owner}/{name}": READERS,
     "POST /api/comments/{owner}/{name}": READERS,
-    "DELETE /api/comments/{owner}/{name}/{comment_id}": [401, 404, 403, 403, 200, 404],  # of Anna's
+    "DELETE /api/comments/{owner}/{name}/{comment_id}": [401, 404, 403, 403, 200, 404],  # a comment of Anna's
     "GET /api/access/{owner}/{name}": READERS,
     "GET /api/access/{owner}/{name}/{user}": OWNER,
     "PUT /api/access/{owner}/{name}/{user}": OWNER,
@@ -223,7 +236,7 @@ MATRIX: dict[str, list[int]] = {
     "POST /api/users/grant_admin": ADMINS,
     "POST /api/users/revoke_admin": ADMINS,
     "POST /api/users/reset_password": ADMINS,
-    "POST /api/users/delete": [400] * 6,  # off for good
+    "POST /api/users/delete": [400] * 6,  # always disabled
     "GET /api/users/list": ADMINS,
     "GET /api/users/list_detailed": ADMINS,
     "GET /api/audit/{owner}": ADMINS,
@@ -238,28 +251,49 @@ MATRIX: dict[str, list[int]] = {
     "GET /api/openapi.json": OPEN_TO_ALL,
     "GET /healthcheck": OPEN_TO_ALL,
     "GET /readyz": OPEN_TO_ALL,
-    "GET /metrics": [404] * 6,  # where no METRICS_TOKEN is set; otherwise it asks for that, and no sign-in is good
+    "GET /metrics": [404] * 6,  # without the setting METRICS_TOKEN
     "GET /robots.txt": OPEN_TO_ALL,
     "GET /objects/{key}": UNSIGNED,
     "PUT /objects/{key}": UNSIGNED,
 }
 
 
-def routes() -> set[str]:
-    """Every method and path of the wire, but for HEAD and OPTIONS."""
-    found = set()
-    for route in quilt2.router().routes:
+def who_of(router: Router) -> dict[str, Who]:
+    """Return the `who` of each method and path of a router, but for HEAD, OPTIONS and static files."""
+    found: dict[str, Who] = {}
+    for route in router.routes:
+        assert isinstance(route, HTTPRoute)
         names = [part if isinstance(part, str) else f"{{{part.name}}}" for part in route.path_components]
-        found |= {f"{method} /{'/'.join(names)}" for method in route.methods - {"HEAD", "OPTIONS"}}
+        for handler in route.route_handlers:
+            for method in handler.http_methods - {"HEAD", "OPTIONS"}:
+                if "who" in handler.opt:
+                    found[f"{method} /{'/'.join(names)}"] = handler.opt["who"]
     return found
 
 
+API_WHO = who_of(routing.router([*quilt2.routes(), *system.routes()])) | who_of(v1.router())
+PAGE_WHO = who_of(catalog.router())
+
+
 def test_every_route_has_a_row() -> None:
-    assert routes() == MATRIX.keys()
+    assert API_WHO.keys() == MATRIX.keys()
+    assert PAGE_WHO.keys() == PAGES.keys()
+
+
+@pytest.mark.parametrize("call", MATRIX)
+def test_the_matrix_agrees_with_who(call: str) -> None:
+    """The guard demands `who`; what the operation decides can only refuse more callers."""
+    who, statuses = API_WHO[call], MATRIX[call]
+    if who == "admin":
+        assert statuses == ADMINS
+    elif who in ("caller", "member"):
+        assert [status == 401 for status in statuses] == [True, False, False, False, False, False]
+    else:
+        assert len(set(statuses)) == 1, "everyone is treated alike"
 
 
 def _body(call: str, person: Person, top_hash: str) -> dict[str, Any]:
-    """What makes a request of this route a good one."""
+    """Return the body of a valid request of a route."""
     from_contents = {"description": "", "sizes": {}, "dry_run": True}
     bodies: dict[str, dict[str, Any]] = {
         "POST /api/login": {"json": {"username": "carl", "password": "correct horse"}},
@@ -287,7 +321,7 @@ def _body(call: str, person: Person, top_hash: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ask(team: People, registry: Registry, carl: Person) -> Callable[[str, str, str], httpx.Response]:
-    """Sends a good request of a route as somebody, about a new package of a kind."""
+    """Return a function that sends a valid request of a route as a person, for a package of a kind."""
 
     def send(call: str, person: str, kind: str) -> httpx.Response:
         method, path = call.split(" ")
@@ -309,7 +343,7 @@ def ask(team: People, registry: Registry, carl: Person) -> Callable[[str, str, s
             values["user"] = "team"
         if person != "nobody" and "{token_id}" in path:
             values["token_id"] = who.post("/api/v1/tokens", json={"name": new_name("token")}).json()["id"]
-        if person != "nobody" and path in ("/api/refresh", "/api/logout"):  # these end the token that they use
+        if person != "nobody" and path in ("/api/refresh", "/api/logout"):  # these revoke the token used
             who = registry.sign_in(team.names[person])
         if path == "/api/token":
             code = team.anna.get("/api/code").json()["code"]
@@ -321,25 +355,21 @@ def ask(team: People, registry: Registry, carl: Person) -> Callable[[str, str, s
 
 @pytest.mark.parametrize("call", MATRIX)
 def test_every_route_knows_who_is_asking(ask: Callable[[str, str, str], httpx.Response], call: str) -> None:
-    answers = [ask(call, person, kind) for person, kind in WHO]
+    answers = [ask(call, person, kind) for person, kind in CALLERS]
     assert [answer.status_code for answer in answers] == MATRIX[call]
     for answer in answers:
         openapi.check(call, answer)
 
 
-# A token is sent to `token` as a form; `users/delete` is off before anything else is asked.
-UNASKED = ("POST /api/token", "POST /api/users/delete")
-
-
-@pytest.mark.parametrize("call", [call for call in MATRIX if "/api/" in call and call not in UNASKED])
-def test_a_dead_token_is_refused_on_every_route(registry: Registry, call: str) -> None:
+@pytest.mark.parametrize("call", [call for call in MATRIX if API_WHO[call] != "anybody"])
+def test_an_invalid_token_is_refused_on_every_route(registry: Registry, call: str) -> None:
     method, path = call.split(" ")
-    answer = httpx.request(method, registry.url + path, headers={"Authorization": "Bearer dead"})
+    answer = httpx.request(method, registry.url + path, headers={"Authorization": "Bearer invalid"})
     code = {"code": "sign_in_needed"} if "/v1/" in path else {}
     assert (answer.status_code, answer.json()) == (401, {"message": "Token invalid.", **code})
 
 
-@pytest.mark.parametrize("call", [call for call, statuses in MATRIX.items() if statuses[0] == 401])
+@pytest.mark.parametrize("call", [call for call in MATRIX if API_WHO[call] != "anybody"])
 def test_an_inactive_account_is_refused_on_every_route(registry: Registry, team: People, call: str) -> None:
     who = _inactive(registry)
     method, path = call.split(" ")
@@ -349,7 +379,271 @@ def test_an_inactive_account_is_refused_on_every_route(registry: Registry, team:
 
 
 def _inactive(registry: Registry) -> Person:
-    """Somebody whose account was disabled while they were signed in."""
+    """Return a person whose account was disabled while they were signed in."""
     who = registry.make_person(new_name("dan"))
     registry.sql("UPDATE account SET is_active = false WHERE name = $1", who.name)
     return who
+
+
+# ------------------------------------------------------------------------------------------------ every page
+
+# A visitor, a member and an admin; then a visitor in open mode, where the catalog shows public packages.
+PAGE_READERS = ("nobody", "carl", "ada")
+SIGN_IN, HOME = "302 /signin", "302 /"
+PASSWORDS = {"password": "long enough", "again": "long enough"}
+PAGES: dict[str, tuple[str, str, str, str]] = {
+    "GET /": (SIGN_IN, "200", "200", "200"),
+    "GET /package/{owner}/{name}": (SIGN_IN, "404", "404", "404"),
+    "GET /package/{owner}/{name}/comments": (SIGN_IN, "404", "404", "404"),
+    "POST /package/{owner}/{name}/comments": (SIGN_IN, "404", "404", SIGN_IN),
+    "GET /code": (SIGN_IN, "200", "200", SIGN_IN),
+    "GET /signin": ("200", HOME, HOME, "200"),
+    "POST /signin": ("422", "422", "422", "422"),
+    "GET /signout": ("200", "200", "200", "200"),
+    "POST /signout": ("303 /signin", "303 /signin", "303 /signin", "303 /signin"),
+    "GET /signup": ("200", HOME, HOME, "200"),
+    "POST /signup": ("422", "422", "422", "422"),
+    "GET /activation_error": ("200", "200", "200", "200"),
+    "GET /reset_password": ("200", "200", "200", "200"),
+    "POST /reset_password": ("200", "200", "200", "200"),
+    "GET /reset_password/{link}": ("410", "410", "410", "410"),
+    "POST /reset_password/{link}": ("410", "410", "410", "410"),
+    "GET /help/api": ("200", "200", "200", "200"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_knows_who_is_reading(registry: Registry, open_registry: Registry, team: People, page: str) -> None:
+    statuses = [_visit(registry, page, team.names.get(person)) for person in PAGE_READERS]
+    assert (*statuses, _visit(open_registry, page, None)) == PAGES[page]
+
+
+def _visit(registry: Registry, page: str, name: str | None) -> str:
+    """Open a page, or send its form with two passwords. Return the status, and where a redirect leads."""
+    method, path = page.split(" ")
+    path = path.format(owner="anna", name="missing", link="x")
+    with browser(registry) as client:
+        if name:
+            assert sign_in(client, name).status_code == 303
+        answer = client.request(method, path, data=None if method == "GET" else PASSWORDS)
+    place = answer.headers.get("location", "").partition("?")[0]
+    return f"{answer.status_code} {place}".strip()
+
+
+# ------------------------------------------------------------------------------------------------ packages/access.py
+
+TEAM, OPEN = AccessPolicy(team=True, anonymous=False), AccessPolicy(team=False, anonymous=True)
+
+
+def account(name: str, *, is_admin: bool = False, is_active: bool = True) -> Account:
+    return Account(1, name, f"{name}@example.com", is_admin, is_active)
+
+
+def member(name: str, policy: AccessPolicy = TEAM) -> Member:
+    return Member(account(name), policy)
+
+
+def package(*, public: bool = False, team: bool = False) -> Package:
+    return Package(1, 1, "anna", "data", 1, has_public=public, has_team=team)
+
+
+def refusal(check: Callable[..., None], *args: Any, **flags: Any) -> type[Refusal] | None:
+    """Return the class of the error that a check raises."""
+    try:
+        check(*args, **flags)
+    except Refusal as error:
+        return type(error)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "grants"),
+    [
+        (None, TEAM, []),
+        (None, OPEN, ["public"]),
+        ("ben", TEAM, ["ben", "team"]),
+        ("ben", OPEN, ["public", "ben"]),
+        ("ben", AccessPolicy(team=True, anonymous=True), ["public", "ben", "team"]),
+    ],
+)
+def test_the_entries_that_let_a_caller_read(name: str | None, policy: AccessPolicy, grants: list[str]) -> None:
+    assert Caller(account(name) if name else None, policy).grants == grants
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "shared", "writes"),
+    [
+        ("anna", TEAM, package(), True),
+        ("ben", TEAM, package(), False),
+        ("ben", TEAM, package(team=True), True),
+        ("ben", OPEN, package(team=True), False),  # the entry is from a time when the registry had a team
+        ("ben", OPEN, package(public=True), False),
+    ],
+)
+def test_who_pushes_and_moves_tags(name: str, policy: AccessPolicy, shared: Package, writes: bool) -> None:
+    who, expected = member(name, policy), None if writes else Forbidden
+    assert access.may_write(who, shared) is writes
+    assert refusal(access.check_push, who, "anna", shared) is expected
+    assert refusal(access.check_tag, who, shared) is expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("anna", None), ("ben", Forbidden)])
+def test_what_only_the_owner_does(name: str, expected: type[Refusal] | None) -> None:
+    assert refusal(access.check_push, member(name), "anna", None) is expected
+    assert refusal(access.check_owner, member(name), "anna", "delete packages.") is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "versioned", "replaces"),
+    [("anna", False, True), ("anna", True, True), ("ben", False, True), ("ben", True, False)],
+)
+def test_who_replaces_the_metadata_of_an_instance(name: str, versioned: bool, replaces: bool) -> None:
+    assert access.may_replace(member(name), "anna", versioned=versioned) is replaces
+
+
+@pytest.mark.parametrize(("name", "expected"), [("anna", True), ("ben", False), ("ada", False)])
+def test_only_the_owner_reads_all_objects_and_sees_invitations(name: str, expected: bool) -> None:
+    assert access.may_read_all_objects(member(name), "anna") is expected
+    assert access.may_see_invitations(member(name), package(team=True)) is expected
+
+
+def test_who_is_not_signed_in_sees_no_invitations() -> None:
+    assert not access.may_see_invitations(Caller(None, OPEN), package(public=True))
+
+
+@pytest.mark.parametrize(
+    ("grantee", "expected"), [("anna", Forbidden), ("ben", None), ("team", None), ("public", None)]
+)
+def test_the_owners_access_is_not_revoked(grantee: str, expected: type[Refusal] | None) -> None:
+    assert refusal(access.check_revoke, "anna", grantee) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "author", "expected"),
+    [("anna", "ben", None), ("ben", "ben", None), ("carl", "ben", Forbidden), ("ada", "ben", Forbidden)],
+)
+def test_who_deletes_a_comment(name: str, author: str, expected: type[Refusal] | None) -> None:
+    assert refusal(access.check_remove_comment, member(name), package(team=True), author) is expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "grantee", "expected"),
+    [
+        (TEAM, "team", None), (TEAM, "public", Forbidden), (TEAM, "ben", None),
+        (OPEN, "team", Forbidden), (OPEN, "public", None), (OPEN, "ben", None),
+    ],
+)  # fmt: skip
+def test_what_the_settings_let_an_owner_grant(
+    policy: AccessPolicy, grantee: str, expected: type[Refusal] | None
+) -> None:
+    assert refusal(access.check_grantable, policy, grantee) is expected
+    flags = {"public": grantee == "public", "team": grantee == "team"}
+    assert refusal(access.check_visibility, policy, "acme", None, "anna/data", **flags) is expected
+
+
+def test_a_push_does_not_widen_access() -> None:
+    for flags in ({"public": True, "team": False}, {"public": False, "team": True}):
+        policy = AccessPolicy(team=True, anonymous=True)
+        assert refusal(access.check_visibility, policy, "acme", package(), "anna/data", **flags) is Forbidden
+        assert refusal(access.check_visibility, policy, "acme", package(**flags), "anna/data", **flags) is None
+
+
+# ------------------------------------------------------------------------------------------------ accounts/rights.py
+
+
+def session(*, personal: bool = False, read_only: bool = False, is_admin: bool = False, active: bool = True) -> Session:
+    return Session(account("anna", is_admin=is_admin, is_active=active), 7, personal, read_only)
+
+
+@pytest.mark.parametrize(
+    ("who", "anonymous", "nobody", "user", "admin"),
+    [
+        ("anybody", False, None, None, None),
+        ("visitor", False, None, None, None),
+        ("caller", False, SignInNeeded, None, None),
+        ("caller", True, None, None, None),
+        ("member", True, SignInNeeded, None, None),
+        ("admin", True, SignInNeeded, Forbidden, None),
+    ],
+)
+def test_who_may_use_a_route(who: Who, anonymous: bool, nobody: Any, user: Any, admin: Any) -> None:
+    sessions = (None, session(), session(is_admin=True))
+    refusals = tuple(refusal(rights.check_who, who, each, anonymous=anonymous) for each in sessions)
+    assert refusals == (nobody, user, admin)
+
+
+# A session, a personal token, and a read-only one; `own` and `other`: which token it revokes.
+TOKEN_RIGHTS = """
+    right    session  personal  read_only
+    change     yes      yes        no
+    claim      yes      yes        no
+    page       yes       no        no
+    renew      yes       no        no
+    code       yes       no        no
+    create     yes       no        no
+    own        yes      yes       yes
+    other      yes       no        no
+"""
+TOKEN_CHECKS: dict[str, Callable[[Session], object]] = {
+    "change": rights.check_may_change,
+    "claim": rights.may_claim_invitations,
+    "page": rights.may_use_pages,
+    "renew": rights.check_renew,
+    "code": rights.check_issue_code,
+    "create": rights.check_create_token,
+    "own": lambda session: rights.check_revoke_token(session, 7),
+    "other": lambda session: rights.check_revoke_token(session, 8),
+}
+
+
+@pytest.mark.parametrize(
+    "row", [line.split() for line in TOKEN_RIGHTS.strip().splitlines()[1:]], ids=lambda row: row[0]
+)
+def test_what_a_personal_token_may_do(row: list[str]) -> None:
+    right, *expected = row
+    sessions = (session(), session(personal=True), session(personal=True, read_only=True))
+    assert ["yes" if _allows(TOKEN_CHECKS[right], each) else "no" for each in sessions] == expected
+
+
+def _allows(check: Callable[[Session], object], session: Session) -> bool:
+    """Return whether a check passes: it returns something else than False, and does not raise Forbidden."""
+    try:
+        return check(session) is not False
+    except Forbidden:
+        return False
+
+
+def test_a_disabled_account_may_do_nothing() -> None:
+    assert refusal(rights.check_active, account("dan", is_active=False)) is Forbidden
+    assert refusal(rights.check_active, account("dan")) is None
+    assert not rights.may_use_pages(session(active=False))
+
+
+def test_admins_keep_their_own_account_and_rights() -> None:
+    for check in (rights.check_disable, rights.check_revoke_admin):
+        assert refusal(check, account("ada", is_admin=True), "ada") is Forbidden
+        assert refusal(check, account("ada", is_admin=True), "ben") is None
+
+
+@pytest.mark.parametrize(("enabled", "expected"), [(True, None), (False, Invalid)])
+def test_account_management_may_be_off(enabled: bool, expected: type[Refusal] | None) -> None:
+    assert refusal(rights.check_user_endpoints, enabled=enabled) is expected
+
+
+@pytest.mark.parametrize(
+    ("signup", "email", "invited", "expected"),
+    [
+        ("open", "new@other.example", False, None),
+        ("invited", "new@other.example", False, Forbidden),
+        ("invited", "new@other.example", True, None),
+        ("invited", "new@acme.example", False, None),
+        ("invited", "new@ACME.example", False, None),
+        ("invited", "new@sub.acme.example", False, Forbidden),
+        ("invited", "acme.example@other.example", False, Forbidden),
+        ("closed", "new@acme.example", True, NotOffered),
+    ],
+)
+def test_who_may_sign_up(signup: str, email: str, invited: bool, expected: type[Refusal] | None) -> None:
+    settings = Settings.model_construct(signup=signup, signup_domains="acme.example")
+    offered = refusal(rights.check_signup_offered, settings)
+    assert (offered or refusal(rights.check_may_sign_up, settings, email, invited=invited)) is expected

@@ -82,7 +82,7 @@ def installs(person: Person, owner: str, name: str, node: Json) -> None:
 
 
 def address(registry: Registry) -> str:
-    return registry.database_url or embedded_postgres.address(registry.home)
+    return registry.database_url or embedded_postgres.database_url(registry.home)
 
 
 UNSOUND = {

@@ -83,8 +83,8 @@ def test_a_letter_names_the_team_and_both_hosts(own_registry: Start, box: Mailbo
         assert "https://catalog.acme.example/reset_password/" in part
 
 
-def test_without_a_sender_the_registry_is_it(own_registry: Start, box: Mailbox) -> None:
-    registry = own_registry(**mailing(box, REGISTRY_URL="https://registry.acme.example:8443"))
+def test_without_a_sender_the_registry_is_it(local_registry: Start, box: Mailbox) -> None:
+    registry = local_registry(**mailing(box, REGISTRY_URL="https://registry.acme.example:8443"))
     registry.make_person("fay")
     ask(registry, "fay")
     assert box.wait("fay@example.com").message["From"] == "quilt@registry.acme.example"
@@ -99,15 +99,15 @@ def test_without_a_mail_server_the_letter_is_in_the_log(own_registry: Start) -> 
     link = registry.log.read_text().partition(f"{registry.url}/activate/")[2][:43]
     assert httpx.get(f"{registry.url}/activate/{link}").headers["location"].endswith("/signin")
     wait_until(lambda: waiting(registry) == [])
-    assert "printed to the log" in registry.command("check").stdout
+    assert "written to the log" in registry.command("check").stdout
 
 
 # ------------------------------------------------------------------------------------------------ the way there
 
 
-def test_a_server_that_is_away_loses_no_letter(own_registry: Start, box: Mailbox) -> None:
+def test_a_server_that_is_away_loses_no_letter(local_registry: Start, box: Mailbox) -> None:
     """And nobody who waits for an answer notices."""
-    registry = own_registry(**mailing(box))
+    registry = local_registry(**mailing(box))
     registry.make_person("fay")
     box.stop()
     ask(registry, "fay")
@@ -123,8 +123,8 @@ def test_a_server_that_is_away_loses_no_letter(own_registry: Start, box: Mailbox
     wait_until(lambda: waiting(registry) == [])
 
 
-def test_tries_come_ever_later_and_end(own_registry: Start, box: Mailbox) -> None:
-    registry = own_registry(**mailing(box))
+def test_tries_come_ever_later_and_end(local_registry: Start, box: Mailbox) -> None:
+    registry = local_registry(**mailing(box))
     registry.make_person("fay")
     box.mood = "refuses for now"
     ask(registry, "fay")
@@ -158,8 +158,8 @@ def test_what_cannot_be_delivered_is_told(own_registry: Start, box: Mailbox, moo
     assert "/reset_password/" not in checked.stdout + registry.log.read_text()
 
 
-def test_a_server_that_drops_the_connection_gets_the_letter_again(own_registry: Start, box: Mailbox) -> None:
-    registry = own_registry(**mailing(box))
+def test_a_server_that_drops_the_connection_gets_the_letter_again(local_registry: Start, box: Mailbox) -> None:
+    registry = local_registry(**mailing(box))
     registry.make_person("fay")
     box.mood = "drops"
     ask(registry, "fay")
@@ -170,8 +170,8 @@ def test_a_server_that_drops_the_connection_gets_the_letter_again(own_registry: 
     box.wait("fay@example.com")
 
 
-def test_a_server_that_hangs_holds_nobody_up(own_registry: Start, box: Mailbox) -> None:
-    registry = own_registry(**mailing(box))
+def test_a_server_that_hangs_holds_nobody_up(local_registry: Start, box: Mailbox) -> None:
+    registry = local_registry(**mailing(box))
     registry.make_person("fay")
     box.mood = "hangs"
     ask(registry, "fay")
@@ -217,8 +217,8 @@ def test_a_letter_survives_the_end_of_its_sender(
     box.wait("fay@example.com")
 
 
-def test_what_is_rolled_back_writes_no_letter(own_registry: Start, box: Mailbox) -> None:
-    registry = own_registry(**mailing(box))
+def test_what_is_rolled_back_writes_no_letter(local_registry: Start, box: Mailbox) -> None:
+    registry = local_registry(**mailing(box))
     ada = registry.make_person("ada", is_admin=True)
     registry.make_person("fay")
     for _ in range(3):
@@ -269,10 +269,10 @@ def test_starttls(own_registry: Start, certificate: Path, given: dict[str, str])
     box.stop()
 
 
-def test_a_server_without_encryption_gets_no_letter_where_it_must_have_it(own_registry: Start, box: Mailbox) -> None:
+def test_a_server_without_encryption_gets_no_letter_where_it_must_have_it(local_registry: Start, box: Mailbox) -> None:
     """Nor a password: with a user name, encryption is asked for unless it is switched off."""
     for given in ({"SMTP_USE_TLS": "on"}, SIGN_IN):
-        registry = own_registry(**mailing(box, **given))
+        registry = local_registry(**mailing(box, **given))
         registry.make_person("fay")
         ask(registry, "fay")
         wait_until(lambda registry=registry: bool(waiting(registry)[0]["problem"]))
@@ -283,9 +283,9 @@ def test_a_server_without_encryption_gets_no_letter_where_it_must_have_it(own_re
     assert box.letters == []
 
 
-def test_a_certificate_that_nobody_vouches_for(own_registry: Start, certificate: Path) -> None:
+def test_a_certificate_that_nobody_vouches_for(local_registry: Start, certificate: Path) -> None:
     box = Mailbox(tls_context=_tls(certificate)).start()
-    registry = own_registry(**mailing(box, SMTP_USE_TLS="on"))
+    registry = local_registry(**mailing(box, SMTP_USE_TLS="on"))
     registry.make_person("fay")
     ask(registry, "fay")
     wait_until(lambda: "certificate" in str(waiting(registry)[0]["problem"]).lower())
@@ -293,11 +293,11 @@ def test_a_certificate_that_nobody_vouches_for(own_registry: Start, certificate:
     box.stop()
 
 
-def test_credentials_without_encryption_when_it_is_switched_off(own_registry: Start) -> None:
+def test_credentials_without_encryption_when_it_is_switched_off(local_registry: Start) -> None:
     box = Mailbox(auth_require_tls=False)
     box.options["authenticator"] = box
     box.start()
-    registry = own_registry(**mailing(box, SMTP_USE_TLS="off", **SIGN_IN))
+    registry = local_registry(**mailing(box, SMTP_USE_TLS="off", **SIGN_IN))
     registry.make_person("fay")
     ask(registry, "fay")
     box.wait("fay@example.com")
@@ -321,11 +321,11 @@ def test_a_wrong_password_for_the_mail_server_is_tried_again_and_told(own_regist
     box.stop()
 
 
-def test_check_says_that_the_mail_server_works(own_registry: Start, box: Mailbox) -> None:
-    registry = own_registry(**mailing(box))
+def test_check_says_that_the_mail_server_works(local_registry: Start, box: Mailbox) -> None:
+    registry = local_registry(**mailing(box))
     checked = registry.command("check")
     assert checked.returncode == 0
-    assert f"mail      ok: 127.0.0.1:{box.port} answers" in checked.stdout
+    assert f"mail      ok: 127.0.0.1:{box.port} responds" in checked.stdout
     box.stop()
     checked = registry.command("check")
     assert checked.returncode == 1

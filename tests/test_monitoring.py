@@ -206,7 +206,7 @@ def test_a_failure_names_the_id_that_its_traceback_has(own_registry: Start) -> N
     for answer in (wire, page):
         id = answer.headers["X-Request-ID"]
         assert answer.status_code == 500
-        assert f"under the id {id}" in answer.text
+        assert f"under the ID {id}" in answer.text
         assert "expires_at" not in answer.text
         failed = [line for line in lines(registry) if "exception" in line and line.get("request_id") == id]
         assert len(failed) == 1
@@ -301,7 +301,7 @@ def measured(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathF
 def test_there_are_no_metrics_by_default(registry: Registry, ada: Person) -> None:
     for answer in (ada.get("/metrics"), httpx.get(registry.url + "/metrics")):
         assert answer.status_code == 404
-        assert "There is nothing at this address." in answer.text
+        assert "There is nothing at this URL." in answer.text
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_a_database_that_is_away_is_said(own_registry: Start, tmp_path: Path) ->
         postgres.stop()
         wait_until(lambda: readiness(registry)[0] == 503)
         _, parts = readiness(registry)
-        assert parts["database"] == "The database does not answer."
+        assert parts["database"] == "The database does not respond."
         assert parts["migrations"] != "ok"
         assert parts["store"] == "ok"
         assert httpx.get(registry.url + "/healthcheck").status_code == 200

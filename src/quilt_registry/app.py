@@ -1,4 +1,4 @@
-"""Builds the service: from the settings to a database, an object store, helpers, and routes."""
+"""Construction of the service from the settings: database, object store, helper processes, background tasks, routes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def build(settings: Settings) -> ASGIApp:
         lifespan=[lambda _: _running(registry, request_log)],
         openapi_config=None,
         on_app_init=[_no_logging],
-        request_max_body_size=None,  # each call has its own bound; objects have none
+        request_max_body_size=None,  # because each call has its own limit, and uploads of objects have none
         state=State({"registry": registry, "openapi": openapi_document(settings.registry_url)}),
     )
     request_log = RequestLog(Cors(service), registry.metrics)
@@ -151,7 +151,7 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         status, message, headers = error.status_code, _sentence(error), error.headers
     else:
         status = 500
-        message = f"Something went wrong in the registry. Its log has the details under the id {logs.request_id()}."
+        message = f"Something went wrong in the registry. Its log has the details under the ID {logs.request_id()}."
         log.error("%s %s failed", request.method, route, exc_info=error)
     if catalog.is_page(request.scope["path"]):
         return catalog.refusal(request, status, message)
@@ -161,5 +161,5 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 def _sentence(error: HTTPException) -> str:
     if isinstance(error, ValidationException) and error.extra:
         return messages.validation_errors(error.extra)
-    known = {404: "There is nothing at this address.", 405: "This address does not support this method."}
+    known = {404: "There is nothing at this URL.", 405: "This URL does not support this method."}
     return known.get(error.status_code, error.detail)

@@ -1,4 +1,4 @@
-"""What happened, who did it: the audit trail. Rows are only ever added; the database refuses anything else."""
+"""The audit trail. Events are only added: the database refuses to change or delete them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import Struct
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Invalid
 
-# What clients of the original know. The older audit calls list these only.
+# The kinds that clients of the original registry know. The older audit calls return only these.
 PackageKind = Literal["PUSH", "INSTALL", "PREVIEW", "DELETE"]
 Kind = Literal[
     PackageKind,
@@ -45,7 +45,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class AuditedPackage(Protocol):
-    """The package that something was done to."""
+    """The package of an event."""
 
     @property
     def id(self) -> int: ...
@@ -64,39 +64,36 @@ async def record(
     subject: str | None = None,
     **extra: Any,
 ) -> None:
-    """Add an event. It is durable when this returns, or when the transaction commits.
+    """Record an event. It is durable when this returns, or when the transaction commits.
 
-    `account` acted (None: not signed in), on the account `subject`. `extra` is kept as JSON.
+    `account` acted (None: not signed in) on the account `subject`. `extra` is stored as JSON.
     """
-    named = (package.owner, package.name, package.id) if package else (None, None, None)
+    package_columns = (package.owner, package.name, package.id) if package else (None, None, None)
     await db.execute(
         """
         INSERT INTO event (kind, account, owner, package, package_id, top_hash, extra, subject)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         """,
-        kind, account, *named, top_hash, extra or None, subject,
+        kind, account, *package_columns, top_hash, extra or None, subject,
     )  # fmt: skip
     db.recorded[kind] += 1
 
 
-# ------------------------------------------------------------------------------------------------ reading
-
-
 class AuditFilter(Struct, frozen=True, kw_only=True):
-    """Which events: those for which all that is given holds."""
+    """A filter for events. An event matches if it meets all conditions that are set."""
 
-    user: str | None = None  # who did it
-    subject: str | None = None  # the account it was done to
+    user: str | None = None  # account that acted
+    subject: str | None = None  # account that was acted on
     owner: str | None = None  # of the package, which may have been deleted
     package: str | None = None
     kinds: tuple[str, ...] = KINDS
     since: datetime | None = None
-    until: datetime | None = None  # not included
-    before: int | None = None  # id of the last event that was shown
+    until: datetime | None = None  # exclusive
+    before: int | None = None  # id of the last event of the previous page
 
 
 class Event(Struct):
-    """Something that happened. `account` did it, None for somebody not signed in; `top_hash` is in hex."""
+    """A recorded event. `account` acted (None: not signed in); `top_hash` is hexadecimal."""
 
     id: int
     created_at: datetime
@@ -109,13 +106,13 @@ class Event(Struct):
     extra: dict[str, Any] | None
 
 
-async def find(db: Database, asked: AuditFilter, limit: int) -> list[Event]:
-    """Events, the newest first. Raises Invalid if `before` is the id of none."""
-    if asked.before is not None and not await _exists(db, asked.before):
-        raise Invalid("before must be the value of `next` in an earlier answer.")
-    condition, values = _condition(asked)
-    # A kind at a time, as all indexes have the kind before the time: what is read is a few index entries for each
-    # event shown, however many there are.
+async def find(db: Database, filter: AuditFilter, limit: int) -> list[Event]:
+    """Return matching events, newest first. Raise Invalid if no event has the id `before`."""
+    if filter.before is not None and not await _exists(db, filter.before):
+        raise Invalid("before must be the value of `next` in an earlier response.")
+    condition, values = _condition(filter)
+    # One kind at a time, because all indexes have the kind before the time. This reads a few index entries for each
+    # returned event, however many events there are.
     rows = await db.fetch(
         f"""
         SELECT e.* FROM (
@@ -131,7 +128,7 @@ async def find(db: Database, asked: AuditFilter, limit: int) -> list[Event]:
         ) e
         ORDER BY shown.created_at DESC, shown.id DESC
         """,
-        asked.kinds, limit, *values,
+        filter.kinds, limit, *values,
     )  # fmt: skip
     return [Event(*row) for row in rows]
 
@@ -140,16 +137,16 @@ async def _exists(db: Database, event_id: int) -> bool:
     return await db.value(bool, "SELECT EXISTS (SELECT FROM event WHERE id = $1)", event_id)
 
 
-def _condition(asked: AuditFilter) -> tuple[str, list[Any]]:
-    """What was given, as SQL with places from $3 on, and the values for them."""
-    given = {
-        "account = {}": asked.user,
-        "subject = {}": asked.subject,
-        "owner = {}": asked.owner,
-        "package = {}": asked.package,
-        "created_at >= {}": asked.since,
-        "created_at < {}": asked.until,
-        "(created_at, id) < (SELECT created_at, id FROM event WHERE id = {})": asked.before,
+def _condition(filter: AuditFilter) -> tuple[str, list[Any]]:
+    """Return a filter as SQL with parameters from $3 on, and the values of the parameters."""
+    conditions = {
+        "account = {}": filter.user,
+        "subject = {}": filter.subject,
+        "owner = {}": filter.owner,
+        "package = {}": filter.package,
+        "created_at >= {}": filter.since,
+        "created_at < {}": filter.until,
+        "(created_at, id) < (SELECT created_at, id FROM event WHERE id = {})": filter.before,
     }
-    values = {text: value for text, value in given.items() if value is not None}
-    return "".join(f" AND {text.format(f'${place}')}" for place, text in enumerate(values, 3)), list(values.values())
+    values = {sql: value for sql, value in conditions.items() if value is not None}
+    return "".join(f" AND {sql.format(f'${number}')}" for number, sql in enumerate(values, 3)), list(values.values())

@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 async def repeat(
     work: Callable[[], Awaitable[object]], *, interval: float, failure: str, outage_level: int = logging.WARNING
 ) -> None:
-    """Call `work` again and again, `interval` seconds after it returned.
+    """Call `work` forever, with a pause of `interval` seconds after each call.
 
-    An exception ends one call, not the task: it is logged with the sentence `failure`, as an error, or at
+    An exception ends one call, not the task. It is logged with the sentence `failure`, as an error, or at
     `outage_level` if the database or the store is unavailable.
     """
     while True:

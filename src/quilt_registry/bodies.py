@@ -1,4 +1,4 @@
-"""Request bodies: unpacked and decoded within bounds. Pure, so that helper processes can do it."""
+"""Decompression and decoding of request bodies within limits. Pure, so that helper processes can do it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from quilt_registry.errors import Invalid, TooLarge
 
 T = TypeVar("T")
 
-# A manifest shrinks to a quarter, never to a hundredth: its digests are random. What unpacks beyond this, after the
-# first megabytes, is a bomb.
-MAX_RATIO, RATIO_FROM = 64, 16 * 1024 * 1024
-_STEP = 256 * 1024
-MAX_MESSAGE = 300
+# A manifest shrinks to a quarter, never to a hundredth, because its digests are random. A body that exceeds this ratio
+# after the first megabytes is a decompression bomb.
+MAX_RATIO, MIN_RATIO_SIZE = 64, 16 * 1024 * 1024
+INPUT_CHUNK_SIZE, OUTPUT_CHUNK_SIZE = 256 * 1024, 2 * 1024 * 1024
+MAX_MESSAGE_LENGTH = 300
 
 
 class Packed(Struct):
-    """A body as it came: whether it is gzip, whether its content type is JSON, how many bytes it may unpack to."""
+    """A request body as it was received. `json` is its content type, `limit` its maximum size after decompression."""
 
     data: bytes | bytearray
     gzip: bool = False
@@ -29,38 +29,38 @@ class Packed(Struct):
 
 
 def unpack(body: Packed) -> bytes | bytearray:
-    """The plain bytes. Raises Invalid for broken gzip, TooLarge for too much of it."""
+    """Return the decompressed body. Raise Invalid if it is not valid gzip, TooLarge if it exceeds the limit."""
     if not body.gzip:
         return body.data
     inflater = zlib.decompressobj(wbits=31)
-    most = min(body.limit, max(RATIO_FROM, len(body.data) * MAX_RATIO))
-    data = bytearray()  # pieces and their join would take twice the room
+    max_size = min(body.limit, max(MIN_RATIO_SIZE, len(body.data) * MAX_RATIO))
+    data = bytearray()  # because joining chunks would take twice the memory
     view = memoryview(body.data)
     try:
-        for start in range(0, len(view), _STEP):
-            rest: bytes | memoryview = view[start : start + _STEP]
+        for start in range(0, len(view), INPUT_CHUNK_SIZE):
+            rest: bytes | memoryview = view[start : start + INPUT_CHUNK_SIZE]
             while rest and not inflater.eof:
-                data += inflater.decompress(rest, _STEP * 8)
+                data += inflater.decompress(rest, OUTPUT_CHUNK_SIZE)
                 rest = inflater.unconsumed_tail
-                if len(data) > most:
-                    raise TooLarge(f"The request body unpacks to more than this registry takes ({most:,} bytes).")
-            if inflater.eof and (inflater.unused_data or start + _STEP < len(view)):
-                raise Invalid("The request body is not valid gzip: something follows its end.")
+                if len(data) > max_size:
+                    raise TooLarge(f"The request body exceeds the limit of {max_size:,} bytes after decompression.")
+            if inflater.eof and (inflater.unused_data or start + INPUT_CHUNK_SIZE < len(view)):
+                raise Invalid("The request body is not valid gzip: there is data after its end.")
     except zlib.error as error:
         raise Invalid(f"The request body is not valid gzip: {error}") from None
     if not inflater.eof:
-        raise Invalid("The request body is not valid gzip: it is cut off.")
+        raise Invalid("The request body is not valid gzip: it is incomplete.")
     return data
 
 
 def decode(body: Packed, type: type[T] | msgspec.json.Decoder[T]) -> T:
-    """A body of JSON as a value of a type. Raises Invalid naming the place and the reason, TooLarge."""
+    """Return a JSON body as a value of a type. Raise TooLarge, or Invalid with the place and the reason."""
     if not body.json:
         raise Invalid("The request body must be JSON, with the content type application/json.")
     data = unpack(body)
     try:
         if not data.isascii():
-            data.decode()  # the decoder does not look into texts that it passes over
+            data.decode()  # because the decoder does not check strings that it skips
         decoder = type if isinstance(type, msgspec.json.Decoder) else msgspec.json.Decoder(type)
         return decoder.decode(data)
     except UnicodeDecodeError as error:
@@ -68,6 +68,6 @@ def decode(body: Packed, type: type[T] | msgspec.json.Decoder[T]) -> T:
     except RecursionError:
         raise Invalid("The request body is nested too deeply.") from None
     except msgspec.ValidationError as error:
-        raise Invalid(f"The request body is not as expected: {error}"[:MAX_MESSAGE]) from None
+        raise Invalid(f"The request body is not as expected: {error}"[:MAX_MESSAGE_LENGTH]) from None
     except msgspec.DecodeError as error:
-        raise Invalid(f"The request body is not valid JSON: {error}"[:MAX_MESSAGE]) from None
+        raise Invalid(f"The request body is not valid JSON: {error}"[:MAX_MESSAGE_LENGTH]) from None

@@ -60,7 +60,7 @@ class Connection(asyncpg.Connection):
     fetchval = _timed(asyncpg.Connection.fetchval)
     execute = _timed(asyncpg.Connection.execute)
 
-    async def value(self, type: type[T], query: str, *values: Any) -> T:
+    async def value(self, type: type[T], query: str, *values: Any) -> T:  # noqa: ARG002  # `type` is for the type checker
         """Return the first value of the first row, which is a `type`."""
         return cast(T, await self.fetchval(query, *values))
 
@@ -133,7 +133,7 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchval(query, *values)
 
-    async def value(self, type: type[T], query: str, *values: Any) -> T:
+    async def value(self, type: type[T], query: str, *values: Any) -> T:  # noqa: ARG002  # `type` is for the type checker
         """Return the first value of the first row, which is a `type`."""
         return cast(T, await self.fetchval(query, *values))
 

@@ -1,14 +1,14 @@
-"""The ways the registry says no. Each is raised with one sentence for people and turned into an answer at the edge.
+"""Errors that become HTTP responses. Each has a message for users.
 
-Anything else that is raised is a bug: the edge answers 500 and the detail goes to the log only.
+Any other exception is a bug: the response is 500, and the details go to the log only.
 """
 
 
 class Refusal(Exception):
-    """Base of all refusals. `status` is the HTTP status it is answered with."""
+    """Base class of errors that become HTTP responses with `status`."""
 
     status = 500
-    headers: dict[str, str] | None = None  # that go with the answer
+    headers: dict[str, str] | None = None  # of the response
 
     def __init__(self, message: str):
         super().__init__(message)
@@ -16,43 +16,43 @@ class Refusal(Exception):
 
 
 class Invalid(Refusal):
-    """What was sent breaks a rule."""
+    """The request is invalid."""
 
     status = 400
 
 
 class SignInNeeded(Refusal):
-    """Nobody, or nobody that the registry knows, is asking."""
+    """The request needs a valid sign-in."""
 
     status = 401
 
 
 class Forbidden(Refusal):
-    """Known to exist, but not allowed."""
+    """The caller may not do this."""
 
     status = 403
 
 
 class NotFound(Refusal):
-    """Does not exist, or may not be seen: the same to whoever asks."""
+    """Something does not exist, or the caller may not know that it does."""
 
     status = 404
 
 
 class Conflict(Refusal):
-    """Somebody was first."""
+    """The request contradicts the current state, for example because a name is taken."""
 
     status = 409
 
 
 class TooLarge(Refusal):
-    """Beyond a bound."""
+    """The request exceeds a size limit."""
 
     status = 413
 
 
 class RangeNotSatisfiable(Refusal):
-    """A byte range beyond the end of an object of `size` bytes."""
+    """A byte range begins after the end of an object of `size` bytes."""
 
     status = 416
 
@@ -62,7 +62,7 @@ class RangeNotSatisfiable(Refusal):
 
 
 class TooMany(Refusal):
-    """More often than is allowed; the same request may work after `wait` seconds."""
+    """A rate limit is exceeded. The same request may succeed after `wait` seconds."""
 
     status = 429
 
@@ -72,18 +72,18 @@ class TooMany(Refusal):
 
 
 class NotOffered(Refusal):
-    """Switched off on this registry."""
+    """A setting of this registry disables the feature."""
 
     status = 501
 
 
 class Unavailable(Refusal):
-    """The database or the object store does not answer; the same request may work in a moment."""
+    """The database or the object store does not respond. The same request may succeed later."""
 
     status = 503
 
 
 class StoreFull(Unavailable):
-    """No room left for objects."""
+    """The object store has no space left."""
 
     status = 507

@@ -1,7 +1,7 @@
-"""Heavy computing, away from the event loop: pure functions run in helper processes.
+"""Helper processes that run CPU-bound pure functions outside of the event loop.
 
-Decoding a manifest of a million files holds Python's lock for a second; in a thread it would hold up every other
-request of the process. Small jobs are not worth the trip and run at once.
+Decoding a manifest of a million files holds the GIL for a second, so in a thread it would block all other requests of
+the process. Small jobs run at once, because sending them to another process would take longer.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from quilt_registry.errors import Unavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SMALL = 500  # manifest entries, or as much work; about a millisecond
+MAX_INLINE_WEIGHT = 500  # manifest entries, or as much work: about a millisecond
 
 
 class Offload:
-    """A few helper processes."""
+    """A pool of helper processes."""
 
     def __init__(self, processes: int):
         self.processes = processes
         self._pool: ProcessPoolExecutor | None = None
 
     async def run(self, weight: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a pure function of a module; `weight` is about how many manifest entries it works on.
+        """Return the result of a pure module-level function, or raise its exception.
 
-        What it raises is raised here. Raises Unavailable if the helper dies, for want of memory most likely.
+        `weight` is the approximate number of manifest entries that it processes. Raise Unavailable if the helper dies,
+        most likely because it ran out of memory.
         """
-        if weight <= SMALL:
+        if weight <= MAX_INLINE_WEIGHT:
             return function(*args, **kwargs)
         loop = asyncio.get_running_loop()
         pool = self._pool or self._start()
@@ -55,37 +56,37 @@ class Offload:
         return self._pool
 
     async def warm_up(self, *functions: Callable[..., Any]) -> None:
-        """Start the helpers, and have them import the modules of some functions, before the first request needs one."""
-        await asyncio.gather(*(self.run(SMALL + 1, _imported, *functions) for _ in range(self.processes)))
+        """Start the helpers and let them import the modules of some functions, before the first request needs them."""
+        weight = MAX_INLINE_WEIGHT + 1
+        await asyncio.gather(*(self.run(weight, _import_modules, *functions) for _ in range(self.processes)))
 
     async def close(self) -> None:
-        """Wait for the helpers to end; Python stumbles now and then over what it must itself wait for at its exit."""
+        """Wait for the helpers to end, because Python sometimes fails if it has to wait for them at its exit."""
         if self._pool is not None:
             await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it ends, however that ends (kill -9)."""
+    """End this process when its parent ends, even by kill -9."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
 def _prepare() -> None:
-    """In a new helper: Ctrl-C is the parent's business, and small requests go first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Prepare a new helper process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # because the parent handles Ctrl-C
     end_with_parent()
-    os.nice(1)
+    os.nice(1)  # so that small requests in the parent run first
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Manifests hold no cycles, so the collector would only look at millions of objects in vain."""
-    gc.disable()
+    gc.disable()  # because manifests have no cycles, so that scanning millions of objects would find nothing
     try:
         return function(*args, **kwargs)
     finally:
         gc.enable()
 
 
-def _imported(*functions: Callable[..., Any]) -> None:
-    """To be given functions is to have imported their modules."""
+def _import_modules(*functions: Callable[..., Any]) -> None:
+    """Do nothing: unpickling the arguments has imported their modules."""

@@ -1,4 +1,4 @@
-"""Sign up or sign in, then turn invitations into access: above packages and accounts, because it touches both."""
+"""Sign-up and sign-in, after which invitations become access. Above `packages` and `accounts`, because it uses both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from quilt_registry.settings import Settings
 async def register(services: Services, settings: Settings, new: Registration, client_ip: str) -> None:
     """Create an account that the link in its email activates.
 
-    Raise NotOffered, TooMany, Invalid, Conflict, and Forbidden for those who may not sign up.
+    Raise NotOffered, TooMany, Invalid, Conflict, or Forbidden if the email address may not sign up.
     """
     rights.check_signup_offered(settings)
     await services.limits.hit(rate_limits.SIGN_UP, client_ip)
@@ -26,20 +26,20 @@ async def register(services: Services, settings: Settings, new: Registration, cl
         invited = await invitations.is_invited(services.db, new.email)
         rights.check_may_sign_up(settings, new.email, invited=invited)
         await signup.register(services.db, services.site, new)
-    except Invalid:  # A typing error does not count, because it reveals nothing about accounts.
+    except Invalid:  # Invalid input does not count, because the error reveals nothing about accounts.
         await services.limits.refund(rate_limits.SIGN_UP, client_ip)
         raise
 
 
 async def sign_in(db: Database, limits: RateLimits, name: str, password: str, client_ip: str) -> Token:
-    """Sign in on a page, and claim invitations. Raise SignInNeeded, TooMany, Invalid."""
+    """Sign in on a page and claim invitations. Raise SignInNeeded, TooMany or Invalid."""
     token = await signin.sign_in(db, limits, name, password, client_ip)
     await invitations.claim(db, token.account)
     return token
 
 
-async def exchange(db: Database, secret: str) -> Token:
-    """Exchange a code or a token of a client for a new token, and claim invitations. Raise SignInNeeded."""
-    token = await codes.exchange(db, secret)
+async def exchange(db: Database, code_or_token: str) -> Token:
+    """Exchange a client's code or token for a new token and claim invitations. Raise SignInNeeded."""
+    token = await codes.exchange(db, code_or_token)
     await invitations.claim(db, token.account)
     return token

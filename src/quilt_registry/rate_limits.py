@@ -1,4 +1,4 @@
-"""How often somebody may do what costs others: counted in the database, so that it holds for all workers and hosts."""
+"""Rate limits, counted in the database so that all workers and hosts share them."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from quilt_registry.errors import TooMany
 
 
 class Rule(Struct, frozen=True):
-    """`most` times within `seconds`, counted from the first time."""
+    """At most `limit` hits in a window of `seconds`, which begins with the first hit."""
 
     name: str
-    most: int
+    limit: int
     seconds: int
-    what: str  # for the refusal: "Too many {what}."
+    noun: str  # for the error: "Too many {noun}."
 
 
-# A password is guessed at from one address, or from many. Whoever mistypes from elsewhere is not locked out by that.
-SIGN_IN_PAIR = Rule("sign-in, account and address", 10, 900, "failed sign-ins")
+# Attackers guess passwords from one IP or from many. The limit by account is higher than that by account and IP, so
+# that an attacker elsewhere does not soon lock the owner out.
+SIGN_IN_PAIR = Rule("sign-in, account and IP", 10, 900, "failed sign-ins")
 SIGN_IN_ACCOUNT = Rule("sign-in, account", 100, 900, "failed sign-ins")
-SIGN_IN_ADDRESS = Rule("sign-in, address", 100, 900, "failed sign-ins")
-# A whole team may sit behind one address.
-SIGN_UP = Rule("sign-up, address", 20, 3600, "sign-ups")
-RESET = Rule("reset, address", 20, 3600, "requests for a new password")
-RESET_EMAIL = Rule("reset, account", 5, 3600, "requests for a new password")
+SIGN_IN_IP = Rule("sign-in, IP", 100, 900, "failed sign-ins")
+# High enough for a whole team behind one IP.
+SIGN_UP = Rule("sign-up, IP", 20, 3600, "sign-ups")
+RESET = Rule("reset, IP", 20, 3600, "password reset requests")
+RESET_EMAIL = Rule("reset, account", 5, 3600, "password reset requests")
 INVITE = Rule("invite, account", 20, 3600, "invitations")
 COMMENT = Rule("comment, account", 10, 60, "comments")
-COMMENT_EMAIL = Rule("letters about comments, package", 20, 3600, "comments")
+COMMENT_EMAIL = Rule("comment emails, package", 20, 3600, "comments")
 
 
-def client_network(host: str) -> str:
-    """Where a caller is, as it is counted: an IPv4 address, or the IPv6 network that one household gets."""
-    if ":" not in host:
-        return host
+def client_network(client_ip: str) -> str:
+    """Return the network that a client IP is counted by: an IPv4 address, or the /64 network of an IPv6 address."""
+    if ":" not in client_ip:
+        return client_ip
     try:
-        return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))
+        return str(ipaddress.ip_network((client_ip.partition("%")[0], 64), strict=False))
     except ValueError:
-        return host
+        return client_ip
 
 
 class RateLimits:
-    """The limits of one registry; none where they are switched off."""
+    """The rate limits of one registry. Without effect if they are disabled."""
 
     def __init__(self, db: Database, *, enabled: bool):
         self.db, self.enabled = db, enabled
 
     async def hit(self, rule: Rule, *subject: str) -> None:
-        """Count once more for a subject. Raises TooMany."""
+        """Count one hit for a subject. Raise TooMany above the limit."""
         if not self.enabled:
             return
         row = await self.db.fetchrow(
@@ -64,11 +65,11 @@ class RateLimits:
             _key(rule, subject), float(rule.seconds),
         )  # fmt: skip
         assert row is not None
-        if row["used"] > rule.most:
-            raise TooMany(f"Too many {rule.what}. Try again in {_time(row['wait'])}.", row["wait"])
+        if row["used"] > rule.limit:
+            raise TooMany(f"Too many {rule.noun}. Try again in {_duration(row['wait'])}.", row["wait"])
 
     async def allows(self, rule: Rule, *subject: str) -> bool:
-        """Count once more, and say whether that was too often instead of refusing."""
+        """Count one hit for a subject. Return False above the limit."""
         try:
             await self.hit(rule, *subject)
         except TooMany:
@@ -76,7 +77,7 @@ class RateLimits:
         return True
 
     async def refund(self, rule: Rule, *subject: str) -> None:
-        """Take back what was counted once: it was well meant."""
+        """Take one hit back, because it was harmless."""
         if self.enabled:
             await self.db.execute("UPDATE allowance SET used = used - 1 WHERE subject = $1", _key(rule, subject))
 
@@ -86,7 +87,7 @@ def _key(rule: Rule, subject: tuple[str, ...]) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _time(seconds: int) -> str:
+def _duration(seconds: int) -> str:
     if seconds < 90:
         return f"{max(1, seconds)} seconds"
     return f"{-(-seconds // 60)} minutes"

@@ -10,7 +10,7 @@ from quilt_registry.settings import Settings
 
 
 class Registry(PushServices, frozen=True, kw_only=True):
-    """A running registry. Operations take it as `Services` or `PushServices`, or only the fields that they use."""
+    """All services of a running registry. Operations take it as `Services` or `PushServices`, or take single fields."""
 
     settings: Settings
     policy: AccessPolicy

@@ -1,4 +1,4 @@
-"""The database schema: its revision, and migrations to this release's."""
+"""Revision and migration of the database schema."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def _alembic(url: str, tell: Callable[[str], None] = log.info) -> Config:
-    # Imported only by those who migrate: it takes a third of a second and 25 MB.
+def _alembic(url: str, report: Callable[[str], None] = log.info) -> Config:
+    # Imported here, because it takes a third of a second and 25 MB, and only migrations need it.
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    config.attributes |= {"url": libpq_url(url), "tell": tell}
+    config.attributes |= {"url": libpq_url(url), "report": report}
     return config
 
 
-def migrate(url: str, tell: Callable[[str], None] = log.info) -> None:
-    """Bring the schema to this release's, beside whoever uses it; a schema of a newer release is left as it is.
+def migrate(url: str, report: Callable[[str], None] = log.info) -> None:
+    """Migrate the schema to this release's while the registry is in use. A schema of a newer release stays as it is.
 
-    Two at once are safe: the second waits, then finds nothing to do. One that is killed can be repeated. `tell` hears
-    of each step. Raises Unavailable when the database does not answer, or is too busy to be changed.
+    Two migrations at once are safe: the second one waits and then has nothing to do. A killed migration can be
+    repeated. `report` is called for each step. Raise Unavailable if the database does not respond or is too busy.
     """
     if not is_behind(asyncio.run(revision(url))):
         return
     from alembic import command
 
     try:
-        command.upgrade(_alembic(url, tell), "head")
+        command.upgrade(_alembic(url, report), "head")
     except TablesInUse as error:
         raise Unavailable(str(error)) from error
     except Exception as error:
@@ -54,33 +54,34 @@ def migrate(url: str, tell: Callable[[str], None] = log.info) -> None:
 
 @functools.cache
 def revisions() -> tuple[str, ...]:
-    """The schema revisions that this release knows, its own first. Their files are named and sorted by them."""
-    found = [path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")]
-    return tuple(sorted(found, reverse=True))
+    """Return the schema revisions that this release knows, the newest first. File names begin with them."""
+    known = [path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")]
+    return tuple(sorted(known, reverse=True))
 
 
 def head() -> str:
-    """The schema revision of this release."""
+    """Return the schema revision of this release."""
     return revisions()[0]
 
 
-def is_behind(found: str | None) -> bool:
-    """Whether a schema is of a release before this one, or there is none: this release cannot run on it."""
-    return found is None or found in revisions()[1:]
+def is_behind(current: str | None) -> bool:
+    """Return whether a schema is missing or of an older release, so that this release cannot run on it."""
+    return current is None or current in revisions()[1:]
 
 
-def is_ahead(found: str | None) -> bool:
-    """Whether a schema is of a newer release. If that is the next one, this release runs on it."""
-    return found is not None and found not in revisions()
+def is_ahead(current: str | None) -> bool:
+    """Return whether a schema is of a newer release. This release runs on it if that is the next release."""
+    return current is not None and current not in revisions()
 
 
-def describe_revision(found: str | None) -> str:
-    """What schema there is, and which one this release has."""
-    return f"The database has the schema {found or 'of nothing yet'}, this release needs {head()}."
+def describe_revision(current: str | None) -> str:
+    """Return a sentence with the revision of the database and that of this release."""
+    revision = f"the schema {current}" if current else "no schema yet"
+    return f"The database has {revision}, this release needs {head()}."
 
 
 async def revision(url: str) -> str | None:
-    """The schema revision of a database; None where there is none. Raises Unavailable."""
+    """Return the schema revision of a database, or None if it has no schema. Raise Unavailable."""
     try:
         connection = await asyncpg.connect(libpq_url(url), timeout=ACQUIRE_TIMEOUT)
     except Exception as error:
@@ -89,7 +90,7 @@ async def revision(url: str) -> str | None:
     try:
         if not await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
             return None
-        found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
-        return found
+        current: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+        return current
     finally:
         await connection.close()

@@ -1,4 +1,4 @@
-"""The outside things that operations touch, which travel together."""
+"""Shared services that operations use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quilt_registry.storage.objects import ObjectStore
 
 
 class Services(Struct, frozen=True, kw_only=True):
-    """The database, the object store, helper processes, what emails say of this registry, and its rate limits."""
+    """The database, the object store, helper processes, the data that emails contain, and the rate limits."""
 
     db: Database
     store: ObjectStore

@@ -75,13 +75,13 @@ def test_a_package_without_latest_has_a_page(anna: Person, annas_browser: httpx.
     anna.push(name, {"a": b"1"}, tag="")
     page = annas_browser.get(f"/package/anna/{name}")
     assert page.status_code == 200
-    assert "Nothing is tagged" in page.text
+    assert "no <code>latest</code> tag yet" in page.text
 
 
 def test_an_empty_package_has_a_page(anna: Person, annas_browser: httpx.Client) -> None:
     name = new_name()
     anna.push(name, {})
-    assert "Empty." in annas_browser.get(f"/package/anna/{name}").text
+    assert "This package is empty." in annas_browser.get(f"/package/anna/{name}").text
 
 
 def test_in_open_mode_anybody_sees_public_packages(open_registry: Registry) -> None:

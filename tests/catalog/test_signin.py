@@ -45,7 +45,7 @@ def test_a_wrong_password_keeps_the_name_and_not_the_password(visitor: httpx.Cli
     assert answer.status_code == 422
     assert 'value="anna"' in answer.text
     assert 'name="next" value="/code"' in answer.text
-    assert "do not go together" in answer.text
+    assert "Wrong username or password" in answer.text
     assert "wrong password" not in answer.text
     assert "set-cookie" not in answer.headers
 

@@ -25,7 +25,7 @@ from tests.processes import commands, descendants, is_alive
 from tests.registry import Person, Registry, free_port, new_name, run_sql
 from tests.waiting import wait_until
 
-READY = re.compile(r"user name  (\w+)\n\s+password   (\S+)")
+READY = re.compile(r"username  (\w+)\n\s+password  (\S+)")
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
     embedded.start()
     new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
     made = embedded.command(*new, input="long enough\n")
-    assert (made.returncode, made.stdout) == (0, "Made the admin ada.\n")
+    assert (made.returncode, made.stdout) == (0, "Created the admin ada.\n")
     again = embedded.command(*new, input="long enough\n")
     assert (again.returncode, again.stderr) == (1, "quilt-registry: Username already taken.\n")
     short = embedded.command(
@@ -199,7 +199,8 @@ def test_first_starts_at_the_same_moment_share_the_user_that_one_of_them_makes(t
     slow = tmp_path / "useradd"
     slow.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("useradd")} "$@"\n')
     slow.chmod(0o755)
-    first_start = f"{sys.executable} -c 'from quilt_registry import embedded; print(embedded._stand_in().pw_name)'"
+    code = "from quilt_registry.cli import embedded_postgres; print(embedded_postgres._root_stand_in().pw_name)"
+    first_start = f"{sys.executable} -c '{code}'"
     script = f"""
         cp -a /etc {tmp_path} && mount --bind {tmp_path}/etc /etc || exit
         sed -i /^{ROOT_STAND_IN}:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow
@@ -252,8 +253,8 @@ def test_serve_can_migrate(postgres: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "part", "says"),
     [
-        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "database", "does not answer"),
-        ({"QUILT_HOME": "/proc/nowhere"}, "store", "rights"),
+        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "database", "does not respond"),
+        ({"QUILT_HOME": "/proc/nowhere"}, "store", "permissions"),
         ({"REGISTRY_URL": "nonsense"}, "settings", "REGISTRY_URL"),
     ],
 )

@@ -32,9 +32,9 @@ def of(registry: Registry, owner: str, data: bytes) -> Path:
 
 
 @pytest.fixture
-def registry(own_registry: Make) -> Registry:
+def registry(local_registry: Make) -> Registry:
     """Anna has two packages that share an object, Ben has one with the same bytes."""
-    made = own_registry()
+    made = local_registry()
     anna, ben = made.make_person("anna"), made.make_person("ben")
     anna.push("trees", {"x": b"shared", "y": b"oak"})
     anna.push("birds", {"x": b"shared", "y": b"owl", "e": b""})
@@ -48,7 +48,7 @@ def test_a_whole_store_is_said_to_be(registry: Registry) -> None:
     assert (found["named"], found["listed"], found["hashed"]) == (5, 5, 5)
     assert found["missing"]["count"] == found["damaged"]["count"] == found["unexpected"]["count"] == 0
     shown = registry.command("verify-objects")
-    assert (shown.returncode, "Packages name 5 objects. The store has 5." in shown.stdout) == (0, True)
+    assert (shown.returncode, "Packages reference 5 objects. The store has 5." in shown.stdout) == (0, True)
 
 
 def test_exactly_the_object_that_was_removed_is_missing(registry: Registry) -> None:
@@ -132,8 +132,8 @@ def test_of_many_only_ten_are_shown(registry: Registry) -> None:
 
 
 @pytest.mark.s3
-def test_a_bucket_is_verified_page_by_page(s3: S3Server, own_registry: Make) -> None:
-    registry = own_registry(**s3.settings)
+def test_a_bucket_is_verified_page_by_page(s3: S3Server, local_registry: Make) -> None:
+    registry = local_registry(**s3.settings)
     owner = f"vera{secrets.token_hex(3)}"
     vera = registry.make_person(owner)
     files = {f"f{i}": b"%s %d" % (owner.encode(), i) for i in range(2500)}

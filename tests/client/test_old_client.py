@@ -19,7 +19,7 @@ from tests.client import old_client
 from tests.client.old_client import Terminal
 from tests.registry import Person, Registry, new_name
 
-pytestmark = pytest.mark.old_client
+pytestmark = [pytest.mark.drill, pytest.mark.old_client]
 
 
 @pytest.fixture(scope="module", autouse=True)

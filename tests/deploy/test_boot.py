@@ -28,7 +28,7 @@ from tests.deploy.templates import PASSWORDS
 from tests.registry import PASSWORD, Registry
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.drill, pytest.mark.slow, pytest.mark.timeout(600)]
 
 FIRST, SECOND = RELEASES
 TEAM_NAME = """it's $HOME `id` $(id) # ; é 🌳 %h ${X} & <b>"""
@@ -182,7 +182,7 @@ def no_bucket(instance: Instance) -> Iterator[dict[str, str]]:
         (no_certificates, f"Cannot fetch the database's certificates from https://{Aws.bundle}/absent.pem."),
         (secret_out_of_reach, "Cannot read the secret arn:"),
         (wrong_database_password, "password authentication failed"),
-        (database_out_of_reach, "The database does not answer."),
+        (database_out_of_reach, "The database does not respond."),
         (no_bucket, "The specified bucket does not exist"),
     ],
 )
@@ -275,7 +275,7 @@ def test_a_name_of_odd_characters_is_the_same_everywhere(host: Instance) -> None
 def test_the_two_lines_of_the_old_guide_make_an_admin(host: Instance) -> None:
     lines = ". env/registry\n./create_admin.sh --username ada --email ada@example.com --password-stdin"
     made = host.run(lines, user="ec2-user", input=PASSWORD + "\n")
-    assert (made.returncode, made.stdout) == (0, "Made the admin ada.\n"), made.stderr
+    assert (made.returncode, made.stdout) == (0, "Created the admin ada.\n"), made.stderr
     again = host.run(lines, user="ec2-user", input="something else\n")
     assert (again.returncode, again.stderr) == (1, "quilt-registry: Username already taken.\n")
     answer = httpx.post(URL + "/api/login", json={"username": "ada", "password": PASSWORD})

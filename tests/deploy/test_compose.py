@@ -29,7 +29,7 @@ from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Person, Registry
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.drill, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 BESIDE = ROOT / "deploy" / "compose"

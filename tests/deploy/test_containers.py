@@ -27,7 +27,7 @@ from tests.registry import PASSWORD, Registry
 from tests.s3server import S3Server
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.drill, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["registry"]

@@ -114,7 +114,7 @@ def test_a_link_in_the_home_leads_root_nowhere(tmp_path: Path) -> None:
 def test_a_missing_home_is_named() -> None:
     done = run("host", "install", "--home", "/nonexistent/operator")
     assert done.returncode == 1
-    assert "There is no /nonexistent/operator." in done.stderr
+    assert "The directory /nonexistent/operator does not exist." in done.stderr
 
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_the_two_lines_of_the_old_guide_make_an_admin(home: Path, new_database: 
     clean: dict[str, object] = {"cwd": home, "env": {"PATH": os.environ["PATH"]}, "capture_output": True, "text": True}
     lines = ["sh", "-c", f". env/registry\n{new}"]
     done = subprocess.run(lines, input="long enough\n", **clean)  # type: ignore[call-overload]
-    assert (done.returncode, done.stdout) == (0, "Made the admin ada.\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "Created the admin ada.\n"), done.stderr
     again = subprocess.run(new.split(), input="long enough\n", **clean)  # type: ignore[call-overload]
     assert (again.returncode, again.stderr) == (1, "quilt-registry: Username already taken.\n")
     checked = subprocess.run([home.parents[1] / "usr/local/bin/quilt-registry", "check"], **clean)  # type: ignore[call-overload]
@@ -233,8 +233,8 @@ def test_without_settings_nothing_is_run(home: Path) -> None:
     [
         ("exit 0", "echo ok", 0, ""),
         ("test $1 != restart", "echo ok", 1, "the registry does not start"),
-        ("exit 0", "exit 7", 1, "does not answer"),
-        ("exit 0", "echo Not found", 1, "does not answer"),
+        ("exit 0", "exit 7", 1, "does not respond"),
+        ("exit 0", "echo Not found", 1, "does not respond"),
     ],
 )
 def test_a_restart_says_how_it_went(tmp_path: Path, systemctl: str, curl: str, status: int, says: str) -> None:
@@ -351,30 +351,30 @@ def test_the_file_is_the_owners(tmp_path: Path) -> None:
     assert (tmp_path / "out").stat().st_uid == pwd.getpwnam("nobody").pw_uid
     assert mode(tmp_path / "out") == 0o600
     refused = run(*words, "who-is-this")
-    assert (refused.returncode, refused.stderr) == (1, "quilt-registry: There is no user who-is-this.\n")
+    assert (refused.returncode, refused.stderr) == (1, "quilt-registry: The user who-is-this does not exist.\n")
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (json.dumps({"TEAM_ID": "acme", "TEAM_IDD": SECRET, "FOO": SECRET}), "no variable FOO, TEAM_IDD."),
-        (json.dumps({"evil\nNAME": SECRET}), "no variable 'evil\\nNAME'."),
+        (json.dumps({"TEAM_ID": "acme", "TEAM_IDD": SECRET, "FOO": SECRET}), "Unknown variables: FOO, TEAM_IDD."),
+        (json.dumps({"evil\nNAME": SECRET}), "Unknown variables: 'evil\\nNAME'."),
         (json.dumps({"SMTP_PASSWORD": SECRET + "\n"}), "SMTP_PASSWORD holds"),
         (json.dumps({"SMTP_PASSWORD": SECRET + "\x7f"}), "SMTP_PASSWORD holds"),
         (json.dumps({"SMTP_PASSWORD": SECRET + "\x85"}), "SMTP_PASSWORD holds"),
         (json.dumps({"SMTP_PASSWORD": SECRET + "\0"}), "SMTP_PASSWORD holds"),
         (json.dumps({"SMTP_PASSWORD": SECRET + "\ud800"}), "SMTP_PASSWORD holds"),
         (json.dumps({"SMTP_PASSWORD": SECRET + "\uffff"}), "SMTP_PASSWORD holds"),
-        (json.dumps({"SMTP_PASSWORD": [SECRET]}), "SMTP_PASSWORD in given must be a text in quotes"),
-        (json.dumps({"SMTP_PORT": 587}), "SMTP_PORT in given must be a text in quotes"),
-        (f'{{"SMTP_PASSWORD": "x", "SMTP_PASSWORD": "{SECRET}"}}', "SMTP_PASSWORD is given twice"),
-        (f'{{"SMTP_PASSWORD": "{SECRET}"', "begins like a JSON object"),
-        ('{"a":' * 100_000, "begins like a JSON object"),
+        (json.dumps({"SMTP_PASSWORD": [SECRET]}), "SMTP_PASSWORD in given must be a string in quotes"),
+        (json.dumps({"SMTP_PORT": 587}), "SMTP_PORT in given must be a string in quotes"),
+        (f'{{"SMTP_PASSWORD": "x", "SMTP_PASSWORD": "{SECRET}"}}', "SMTP_PASSWORD is set twice"),
+        (f'{{"SMTP_PASSWORD": "{SECRET}"', "is not a valid JSON object"),
+        ('{"a":' * 100_000, "is not a valid JSON object"),
         (f"{SECRET} {SECRET}", "neither a JSON object nor the signing key"),
         (f'["{SECRET}", 1]', "neither a JSON object nor the signing key"),
         ("\n", "neither a JSON object nor the signing key"),
         (f"{SECRET}\x01", "QUILT_SECRET_KEY holds"),
-        (b"\xff\xfe" + SECRET.encode(), "given is not text in UTF-8"),
+        (b"\xff\xfe" + SECRET.encode(), "given is not UTF-8 text"),
         (None, "Cannot read given"),
     ],
 )
@@ -395,7 +395,7 @@ def test_a_variable_in_two_files_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(SECRET + name)
     done = run("host", "env", "--out", "out", "a", "b", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "quilt-registry: QUILT_SECRET_KEY is given twice, again in b.\n")
+    assert (done.returncode, done.stderr) == (1, "quilt-registry: QUILT_SECRET_KEY is set twice, the second time in b.\n")
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -430,8 +430,8 @@ def test_a_registry_that_does_not_run_is_a_warning(new_database: Callable[[], st
     found = findings(Registry(tmp_path, new_database(), DEPLOYMENT_ID="blue"))
     state, says = found.pop("registry")
     assert state == "warning"
-    assert "does not answer" in says
-    assert list(found) == ["settings", "database", "contents", "store", "mail", "letters"]
+    assert "does not respond" in says
+    assert list(found) == ["settings", "database", "contents", "store", "mail", "outbox"]
     assert {state for state, _ in found.values()} == {"ok"}
     assert "deployment blue" in found["settings"][1]
 
@@ -463,7 +463,7 @@ def test_what_the_database_holds_and_how_it_is_reached_is_told(new_database: Cal
     registry = Registry(tmp_path, new_database())
     registry.sql("INSERT INTO account (name, email) VALUES ('anna', 'anna@example.com')")
     found = findings(registry)
-    assert found["contents"] == ("ok", "1 accounts, 0 packages, 0 versions of them, 0 objects")
+    assert found["contents"] == ("ok", "1 accounts, 0 packages, 0 versions, 0 objects")
     assert found["database"][1].endswith(", not encrypted")
 
 
@@ -562,8 +562,8 @@ def test_signed_urls_are_tried_as_clients_use_them(
     url = new_database()
     for endpoint, state, says in (
         (s3.endpoint, "ok", "bucket packages"),
-        (f"http://127.0.0.1:{free_port()}", "warning", "where S3_ENDPOINT leads clients"),
-        (registry.url, "failed", "refuses a signed URL with status 404"),
+        (f"http://127.0.0.1:{free_port()}", "warning", "cannot be reached at the URL that clients use"),
+        (registry.url, "failed", "rejects a presigned URL with status 404"),
     ):
         found = findings(Registry(tmp_path, url, **{**given, "S3_ENDPOINT": endpoint}))["store"]
         assert found[0] == state, found
@@ -601,7 +601,7 @@ def test_what_is_probably_not_meant_is_logged_once(new_database: Callable[[], st
     registry = Registry(tmp_path, new_database(), **given, CATALOG_URL="http://quilt.example.com")
     assert registry.start().stop() == 0
     log = registry.log.read_text()
-    assert log.count("Set, but without any effect: QUILT_SERVER_CONFIG, STRIPE_KEY, UWSGI_PORT.") == 1
-    assert log.count("CATALOG_URL begins with http:") == 1
-    assert "REGISTRY_URL begins" not in log
+    assert log.count("These variables have no effect: QUILT_SERVER_CONFIG, STRIPE_KEY, UWSGI_PORT.") == 1
+    assert log.count("CATALOG_URL uses http,") == 1
+    assert "REGISTRY_URL uses" not in log
     assert "hunter2" not in log

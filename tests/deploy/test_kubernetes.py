@@ -11,9 +11,11 @@ import yaml
 
 from quilt_registry import __version__, settings
 from quilt_registry.cli import cli
-from quilt_registry.cli.serve import DRAIN
-from quilt_registry.cli.server import LINGER
+from quilt_registry.cli.serve import SHUTDOWN_TIMEOUT
+from quilt_registry.cli.server import LINGER_TIMEOUT
 from tests.deploy.tools import run
+
+pytestmark = pytest.mark.drill
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OBJECTS: list[dict[str, Any]] = [
@@ -91,7 +93,7 @@ def test_a_rollout_takes_no_pod_away_before_another_answers() -> None:
     for probe in ("readinessProbe", "livenessProbe"):
         assert container("Deployment")[probe]["httpGet"] == {"path": "/healthcheck", "port": "http"}
     [_, pause] = container("Deployment")["lifecycle"]["preStop"]["exec"]["command"]
-    assert int(pause) + LINGER + DRAIN <= pod("Deployment")["terminationGracePeriodSeconds"] == 75
+    assert int(pause) + LINGER_TIMEOUT + SHUTDOWN_TIMEOUT <= pod("Deployment")["terminationGracePeriodSeconds"] == 75
 
 
 def test_the_pods_of_the_registry_and_no_others_serve() -> None:

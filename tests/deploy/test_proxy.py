@@ -30,6 +30,8 @@ from tests.s3server import NotToBeHadError
 from tests.trees import Json
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.drill
+
 CADDYFILE = nginx.DOCUMENTED.with_name("Caddyfile")
 CATALOG, REGISTRY, OTHER = "quilt.example.com", "localhost", "other.example.com"
 LIMIT = 1_000_000  # bytes of a body
@@ -300,7 +302,7 @@ def test_the_registry_says_what_is_too_large(
     answer = paula.put(target, content=send(body(size)), headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
     if status == 413:
-        assert answer.json()["message"] == "The request body is larger than this call takes (1,000,000 bytes)."
+        assert answer.json()["message"] == "The request body exceeds the limit of 1,000,000 bytes."
 
 
 def test_objects_of_any_size_pass(paula: Person) -> None:

@@ -94,11 +94,11 @@ def test_old_urls_live_until_the_old_key_is_gone(
 
 
 def test_a_key_that_is_gone_too_early_is_told(
-    s3: S3Server, keys: tuple[Key, Key], own_registry: Callable[..., Registry]
+    s3: S3Server, keys: tuple[Key, Key], local_registry: Callable[..., Registry]
 ) -> None:
     """The operator deleted the key that the registry still signs with."""
     old, _ = keys
-    registry = own_registry(**{**s3.settings, "AWS_ACCESS_KEY_ID": old.name, "AWS_SECRET_ACCESS_KEY": old.secret})
+    registry = local_registry(**{**s3.settings, "AWS_ACCESS_KEY_ID": old.name, "AWS_SECRET_ACCESS_KEY": old.secret})
     assert httpx.get(registry.url + "/readyz").status_code == 200
     old.rest()
     checked = registry.command("check")
@@ -110,8 +110,8 @@ def test_a_key_that_is_gone_too_early_is_told(
     assert registry.command("check").returncode == 0
 
 
-def test_a_signed_url_opens_nothing_else_and_ends(s3: S3Server, own_registry: Callable[..., Registry]) -> None:
-    registry = own_registry(**s3.settings, PACKAGE_URL_EXPIRATION="604800")
+def test_a_signed_url_opens_nothing_else_and_ends(s3: S3Server, local_registry: Callable[..., Registry]) -> None:
+    registry = local_registry(**s3.settings, PACKAGE_URL_EXPIRATION="604800")
     lena = registry.make_person("lena")
     urls = lena.install("lena", "two", lena.push("two", {"x": b"1", "y": b"2"}))["urls"]
     one, two = (urls[trees.sha(data)] for data in (b"1", b"2"))

@@ -25,7 +25,7 @@ from tests.registry import PASSWORD, Registry, free_port
 from tests.s3server import NotToBeHadError, S3Server
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.s3, pytest.mark.slow]
+pytestmark = [pytest.mark.drill, pytest.mark.s3, pytest.mark.slow]
 
 HOST = "quilt-registry.example.com"
 PEOPLE = ("abe", "bea", "cam", "dot", "eli")

@@ -147,7 +147,7 @@ def test_connections_are_kept_for_longer_than_a_proxy_keeps_them(registry: Regis
     """What is sent into one that is being closed is lost, and a proxy says 502: uvicorn's own time is five seconds."""
     balancer = load()["Resources"]["LoadBalancer"]["Properties"]["LoadBalancerAttributes"]
     [idle] = [int(each["Value"]) for each in balancer if each["Key"] == "idle_timeout.timeout_seconds"]
-    assert idle < serve.KEPT
+    assert idle < serve.KEEP_ALIVE_TIMEOUT
     connection = HTTPConnection("127.0.0.1", registry.port)
     for wait in (0, 6):
         time.sleep(wait)

@@ -26,6 +26,8 @@ from tests.registry import PASSWORD, Registry, new_name, run_sql
 from tests.s3server import NotToBeHadError
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.drill
+
 # The release before this one. With each release this moves to the tag of the last.
 RELEASE_BEFORE = "d425b78b172f697f2f1400d29f6912a33b83bcaf"
 SCHEMA_BEFORE = "0001"
@@ -160,7 +162,7 @@ def test_two_migrations_at_once_both_end_well(before: Registry, new_database: Ca
         assert revision(registry) == SCHEMA_BEFORE
     said = [ends_well(each) for each in both]
     assert sorted(each.count("The schema is ") for each in said) == [0, len(schema.revisions()) - 1]
-    assert sum(each.count("Waiting for the end of a migration") for each in said) == 1
+    assert sum(each.count("Waiting for the end of another migration") for each in said) == 1
     assert columns(registry) == columns(Registry(before.home, new_database()))
 
 
@@ -197,12 +199,12 @@ def test_a_migration_that_is_killed_is_repeated(
 
 def test_a_migration_that_finds_no_moment_says_what_to_do(before: Registry) -> None:
     registry = upgraded(before)
-    impatient = "from quilt_registry import cli, migrations; migrations.TRIES = 2; cli.main()"
+    impatient = "from quilt_registry import cli, migrations; migrations.MAX_ATTEMPTS = 2; cli.main()"
     with registry.left_open("SELECT FROM event"):
         done = subprocess.run(
             [sys.executable, "-c", impatient, "migrate"], env=registry.environment, capture_output=True, text=True
         )
-    refuses(done, "left open", "Let them end, then repeat")
+    refuses(done, "left open", "run the migration again")
     assert revision(registry) == SCHEMA_BEFORE
 
 
@@ -212,7 +214,7 @@ def test_migrations_and_backups_wait_for_each_other(before: Registry, tmp_path: 
     backing_up = work_of(registry, "backup", str(tmp_path / "early.dump"))
     wait_until((slow.parent / "began").exists)
     migrating = work_of(registry, "migrate")
-    says(migrating, "Waiting for the end of a migration, restore or backup")
+    says(migrating, "Waiting for the end of another migration, restore or backup")
     assert revision(registry) == SCHEMA_BEFORE
     (slow.parent / "go").touch()
     assert f"schema {SCHEMA_BEFORE}" in ends_well(backing_up)
@@ -226,7 +228,7 @@ def test_backups_wait_for_migrations_that_wait_for_nobody_in_turn(before: Regist
         migrating = work_of(registry, "migrate")
         says(migrating, "Filling package_search")
         backing_up = work_of(registry, "backup", str(tmp_path / "late.dump"))
-        says(backing_up, "Waiting for the end of a migration, restore or backup")
+        says(backing_up, "Waiting for the end of another migration, restore or backup")
     ends_well(migrating)
     assert f"schema {schema.head()}" in ends_well(backing_up)
 
@@ -472,7 +474,7 @@ def work_goes_on(members: list[Member]) -> None:
 
 def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp_path: Path) -> None:
     """So that a rollback is a start of the release before; and nothing is damaged."""
-    registry, newer = own_registry(), "It is of a newer release"
+    registry, newer = own_registry(), "It belongs to a newer release"
     anna = registry.make_person("anna")
     first = anna.push("trees", {"x": b"1"})
     registry.sql("ALTER TABLE package ADD COLUMN color text NOT NULL DEFAULT 'green'")
@@ -497,5 +499,5 @@ def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp
     file = tmp_path / "a.dump"
     done = registry.command("backup", str(file))
     assert "schema 9999" in succeeds(done)
-    assert "only that one can restore this backup" in done.stderr
+    assert "Only that release can restore this backup" in done.stderr
     refuses(registry.command("restore", str(file)), "Restore with a newer release")

@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from quilt import manifest
 from quilt_registry.manifests import diff, pages, render
 from quilt_registry.manifests.pages import MAX_ENTRIES, MIN_ENTRIES, Entry, GroupEntry, ObjectList, PageBodies
-from quilt_registry.manifests.tree import PathMissing
+from quilt_registry.manifests.tree import PathNotFound, check_no_leaf_on_path, find_span, rebuild
 from tests import trees
 from tests.strategies import NAMES, ROOTS
 from tests.trees import Json, file, group, root, sha
@@ -67,7 +67,7 @@ CUTS = st.lists(st.integers(0, 1000), max_size=5)
 
 @given(ROOTS, CUTS)
 def test_a_tree_comes_back_from_its_pages(tree: Json, cuts: list[int]) -> None:
-    node, sizes = tree.tree_of(stored(entries_of(tree), cuts).bodies)
+    node, sizes = rebuild(stored(entries_of(tree), cuts).bodies)
     assert json.loads(manifest.encode(node)) == tree
     assert sizes == {name: _size(name) for name in objects_below(tree)}
 
@@ -91,7 +91,7 @@ def test_pages_rendered_in_any_pieces_are_the_tree(tree: Json, cuts: list[int], 
     stops = sorted({turn % (len(kept.bodies) + 1) for turn in turns} | {0, len(kept.bodies)})
     depth, first, text, found = 0, True, b"", []
     for start, stop in pairwise(stops):
-        rendered = render.render(kept.bodies[start:stop], depth, first)
+        rendered = render.render(kept.bodies[start:stop], depth, first=first)
         depth, first, text = rendered.depth, rendered.first, text + rendered.json
         found.append(rendered.objects)
     text += render.close(depth)
@@ -107,10 +107,11 @@ def test_only_the_objects_in_a_span_are_given(
 ) -> None:
     kept = stored(entries_of(tree), cuts)
     path = data.draw(st.sampled_from(_paths(tree)))
-    start, stop = tree.find(kept, path)
+    start, stop = find_span(kept, path)
     depth, first, before, found = 0, True, 0, []
     for body, count in zip(kept.bodies, kept.counts, strict=True):
-        rendered = render.render([body], depth, first, (start - before, stop - before), meta_only)
+        span = start - before, stop - before
+        rendered = render.render([body], depth, first=first, span=span, meta_only=meta_only)
         depth, first, before = rendered.depth, rendered.first, before + count
         found.append(rendered.objects)
     expected = objects_below(_at(tree, path), meta_only)
@@ -152,7 +153,7 @@ def test_each_node_is_found_at_its_path(tree: Json, cuts: list[int]) -> None:
     entries = entries_of(tree)
     kept = stored(entries, cuts)
     for path in _paths(tree):
-        start, stop = tree.find(kept, path)
+        start, stop = find_span(kept, path)
         assert entries[start].name == (path[-1] if path else "")
         assert stop - start == len(_paths(_at(tree, path)))
 
@@ -163,8 +164,8 @@ def test_a_path_that_leads_nowhere_names_its_first_wrong_step(tree: Json, cuts: 
     path = data.draw(st.sampled_from(_paths(tree)))
     there = _at(tree, path).get("children", {})
     wrong = data.draw(NAMES.filter(lambda name: name not in there))
-    with pytest.raises(PathMissing) as missing:
-        tree.find(kept, [*path, wrong, "more"])
+    with pytest.raises(PathNotFound) as missing:
+        find_span(kept, [*path, wrong, "more"])
     assert missing.value.name == wrong
 
 
@@ -179,12 +180,12 @@ def test_a_leaf_in_the_way_of_a_part_is_seen(tree: Json, cuts: list[int], data: 
     if "hashes" in _at(tree, path):
         for further in (["x"], ["x", "y"]):
             with pytest.raises(_InTheWay) as refused:
-                tree.check_no_leaf_on_path(kept, [*path, *further], _InTheWay)
+                check_no_leaf_on_path(kept, [*path, *further], _InTheWay)
             assert refused.value.args == (path[-1],)
     else:
-        tree.check_no_leaf_on_path(kept, [*path, "x", "y", "z"], _InTheWay)
+        check_no_leaf_on_path(kept, [*path, "x", "y", "z"], _InTheWay)
     if path:
-        tree.check_no_leaf_on_path(kept, path, _InTheWay)  # what is at the path itself will be replaced
+        check_no_leaf_on_path(kept, path, _InTheWay)  # what is at the path itself will be replaced
 
 
 # ------------------------------------------------------------------------------------------------ cutting
@@ -201,7 +202,7 @@ def _large(count: int, extra: tuple[str, ...] = ()) -> Json:
 
 
 def _page_names(tree: Json) -> list[bytes]:
-    return [pages.name(pages.pack(part)) for part in pages.cut(entries_of(tree))]
+    return [pages.digest(pages.pack(part)) for part in pages.cut(entries_of(tree))]
 
 
 def test_pages_keep_their_bounds_and_lose_nothing() -> None:
@@ -237,13 +238,13 @@ def test_an_inserted_file_changes_only_the_pages_beside_it(new_name: str) -> Non
 
 def test_a_pages_name_is_that_of_its_entries_before_compression() -> None:
     data = pages.pack(entries_of(root({"f": file(b"x")})))
-    assert pages.name(data) == hashlib.sha256(data).digest()
+    assert pages.digest(data) == hashlib.sha256(data).digest()
     assert pages.pack(pages.read(pages.compress(data))) == data
 
 
 def test_sizes_are_part_of_a_pages_name() -> None:
     node: Any = manifest.decode(json.dumps(root({"f": file(b"x")})).encode())
-    names = {pages.name(pages.pack(pages.entries_of(node, {sha(b"x"): size}))) for size in (1, 2)}
+    names = {pages.digest(pages.pack(pages.entries_of(node, {sha(b"x"): size}))) for size in (1, 2)}
     assert len(names) == 2
 
 

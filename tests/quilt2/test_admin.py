@@ -42,8 +42,8 @@ def test_who_is_no_admin_any_more_asks_no_more(registry: Registry, path: str) ->
     assert eve.get(path).status_code == 403
 
 
-def test_user_lists_that_are_off_are_off_for_everybody(own_registry: Callable[..., Registry]) -> None:
-    registry = own_registry(ENABLE_USER_ENDPOINTS="off")
+def test_user_lists_that_are_off_are_off_for_everybody(local_registry: Callable[..., Registry]) -> None:
+    registry = local_registry(ENABLE_USER_ENDPOINTS="off")
     eve = registry.make_person("eve", is_admin=True)
     dead = Person(registry, "", "dead")
     for path in ("/api/users/list", "/api/users/list_detailed"):
@@ -183,8 +183,8 @@ def test_packages_that_are_gone_are_summed_up_by_name(anna: Person, ada: Person)
     assert counts() == {"pushes": 4, "installs": 0, "previews": 3, "deletes": 3}
 
 
-def test_a_registry_without_packages(own_registry: Callable[..., Registry]) -> None:
-    registry = own_registry()
+def test_a_registry_without_packages(local_registry: Callable[..., Registry]) -> None:
+    registry = local_registry()
     eve = registry.make_person("eve", is_admin=True)
     assert eve.get("/api/admin/package_summary").json() == {"packages": {}}
     assert eve.get("/api/users/list_detailed").json()["users"].keys() == {"eve"}

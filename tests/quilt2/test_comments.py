@@ -112,7 +112,7 @@ def test_a_text_is_kept_as_it_is(anna: Person, name: str, contents: str) -> None
         (" \n\t\u3000", "A comment must not be blank."),
         ("x" * 10_241, "A comment has at most 10,240 characters; this one has 10,241."),
         ("\U0001f600" * 10_241, "A comment has at most 10,240 characters; this one has 10,241."),
-        ("a\0b", "A comment must not hold NUL characters."),
+        ("a\0b", "A comment must not contain NUL characters."),
         (7, "The request body is not as expected: Expected `str`, got `int` - at `$.contents`"),
         (["a"], "The request body is not as expected: Expected `str`, got `array` - at `$.contents`"),
         ({"a": "b"}, "The request body is not as expected: Expected `str`, got `object` - at `$.contents`"),
@@ -303,8 +303,8 @@ def test_a_comment_that_was_refused_is_not_recorded(
     assert len(registry.events("anna", name, ("COMMENT", "COMMENT_DELETE"))) == 1
 
 
-def test_who_comments_too_often_waits(own_registry: Callable[..., Registry]) -> None:
-    registry = own_registry()
+def test_who_comments_too_often_waits(local_registry: Callable[..., Registry]) -> None:
+    registry = local_registry()
     eve, fay, name = registry.make_person("eve"), registry.make_person("fay"), new_name()
     eve.push(name, {"a": b"1"}, is_team=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from quilt_registry.api import quilt2
+from quilt_registry.api import quilt2, routing, system, v1
 from tests import trees
 from tests.registry import PASSWORD, Person, Registry, new_name
 
@@ -165,9 +165,10 @@ def test_a_small_call_takes_no_large_body_without_a_length_either(anna: Person) 
 
 
 def api_routes() -> list[tuple[str, set[str], bool]]:
-    """Path, methods, and whether it is written with a final slash, of each route below /api."""
+    """Return path, methods, and whether the path ends with a slash, of each route below /api."""
     found = []
-    for route in quilt2.router().routes:
+    routers = (routing.router([*quilt2.routes(), *system.routes()]), v1.router())
+    for route in [route for router in routers for route in router.routes]:
         names = [part if isinstance(part, str) else f"{{{part.name}}}" for part in route.path_components]
         if names[:1] == ["api"]:
             handlers = route.route_handlers  # type: ignore[union-attr]

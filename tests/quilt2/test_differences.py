@@ -399,7 +399,7 @@ def test_d_requests_that_crashed_the_original_are_400(anna: Person, method: str,
 def test_d_odd_names_and_passwords_do_not_sign_in(registry: Registry, name: str, password: str) -> None:
     answer = httpx.post(f"{registry.url}/api/login", json={"username": name, "password": password}, timeout=30)
     if "\0" in name:
-        assert (answer.status_code, answer.json()) == (400, {"message": "The user name holds a NUL character."})
+        assert (answer.status_code, answer.json()) == (400, {"message": "The username contains a NUL character."})
     else:
         assert (answer.status_code, answer.json()) == (401, {"message": "Login attempt failed"})
 

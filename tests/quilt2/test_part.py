@@ -174,7 +174,7 @@ def test_paths_with_names_that_are_none(anna: Person, name: str, path: str, dry_
 def test_no_path_at_all_is_no_address(anna: Person, name: str, path: str, dry_run: bool) -> None:
     body = {"contents": trees.group({}), "description": "", "sizes": {}, "dry_run": dry_run}
     answer = anna.post(f"/api/package_update/anna/{name}/{path}", json=body)
-    assert refused(answer) == (404, "There is nothing at this address.")
+    assert refused(answer) == (404, "There is nothing at this URL.")
 
 
 @both

@@ -85,13 +85,13 @@ def test_guessing_at_many_names_from_one_address(strict: Registry) -> None:
     assert sign_in(strict, "user5", "wrong", address="10.0.0.2").status_code == 401
 
 
-def test_a_restart_forgets_nothing(own_registry: Callable[..., Registry], new_database: Callable[[], str]) -> None:
+def test_a_restart_forgets_nothing(local_registry: Callable[..., Registry], new_database: Callable[[], str]) -> None:
     url = new_database()
-    first = own_registry(database_url=url)
+    first = local_registry(database_url=url)
     for _ in range(10):
         sign_in(first, "somebody", "wrong")
     first.stop()
-    assert sign_in(own_registry(database_url=url), "somebody", "wrong").status_code == 429
+    assert sign_in(local_registry(database_url=url), "somebody", "wrong").status_code == 429
 
 
 def test_sign_ups(strict: Registry) -> None:
@@ -157,8 +157,8 @@ def test_letters_about_comments(strict: Registry) -> None:
     assert "unannounced" not in strict.log.read_text()
 
 
-def test_an_address_that_nobody_vouches_for_is_not_believed(own_registry: Callable[..., Registry]) -> None:
-    registry = own_registry(FORWARDED_ALLOW_IPS="10.9.9.9")
+def test_an_address_that_nobody_vouches_for_is_not_believed(local_registry: Callable[..., Registry]) -> None:
+    registry = local_registry(FORWARDED_ALLOW_IPS="10.9.9.9")
     answers = [sign_in(registry, "somebody", "wrong", address=f"10.0.0.{i}") for i in range(11)]
     assert answers[-1].status_code == 429
 

@@ -360,7 +360,7 @@ def test_no_text_is_too_odd_to_ask_for(anna: Person, raw: str) -> None:
 @pytest.mark.parametrize("raw", ["%00", "a%00b"])
 def test_nul_is_in_no_text(anna: Person, raw: str) -> None:
     answer = anna.get(f"/api/search/?q={raw}")
-    assert (answer.status_code, answer.json()) == (400, {"message": "q holds a NUL character."})
+    assert (answer.status_code, answer.json()) == (400, {"message": "q contains a NUL character."})
 
 
 @settings(max_examples=150)
@@ -417,7 +417,7 @@ def test_texts_that_fill_the_vector_to_its_bounds_are_accepted(anna: Person) -> 
     assert f"anna/{name}" in found(anna, f"{words(0, 1)[0]} {words(20_000, 1)[0]} {words(40_000, 1)[0]} {name}")
 
 
-def test_what_the_release_before_indexed_is_found(postgres: str, own_registry: Callable[..., Registry]) -> None:
+def test_what_the_release_before_indexed_is_found(postgres: str, local_registry: Callable[..., Registry]) -> None:
     """It knew no beginnings and no places but weights; a package is indexed anew when `latest` moves."""
     run_sql(postgres.format("postgres"), "CREATE DATABASE search_of_the_release_before")
     url = postgres.format("search_of_the_release_before")
@@ -434,14 +434,14 @@ def test_what_the_release_before_indexed_is_found(postgres: str, own_registry: C
             name, weight.encode(),
         )  # fmt: skip
     schema.migrate(url)
-    registry = own_registry(database_url=url)
+    registry = local_registry(database_url=url)
     person = registry.make_person("anna")
     assert found(person, "harpsichord") == ["olga/named", "olga/by_node", "olga/by_readme"]
 
 
-def test_what_the_release_before_indexed_beside_this_one_is_found(own_registry: Callable[..., Registry]) -> None:
+def test_what_the_release_before_indexed_beside_this_one_is_found(local_registry: Callable[..., Registry]) -> None:
     """While one worker after the other is replaced."""
-    registry = own_registry()
+    registry = local_registry()
     person = registry.make_person("anna")
     top_hash = person.push("harpsichords", {"x": b"1"})
     registry.sql("UPDATE package_search SET words = to_tsvector('english', 'harpsichords'), names = '', nodes = ''")

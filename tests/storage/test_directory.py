@@ -344,9 +344,9 @@ def _raw(registry: Registry, method: str, target: str) -> int:
 
 
 @pytest.mark.slow
-def test_large_objects_cost_little_memory(own_registry: Callable[..., Registry]) -> None:
+def test_large_objects_cost_little_memory(local_registry: Callable[..., Registry]) -> None:
     """300 megabytes up and down; the process that serves grows by less than 60."""
-    registry = own_registry()
+    registry = local_registry()
     blocks = [os.urandom(1 << 20) for _ in range(10)]
     length = 300
     digest = hashlib.sha256()

@@ -94,7 +94,7 @@ def test_staged_objects_count_only_with_the_right_bytes(s3: S3Server) -> None:
         await store.adopt("olga", "carl", [good, known], {known})
         with pytest.raises(DigestMismatch) as refused:
             await store.adopt("olga", "carl", [bad], set())
-        assert refused.value.names == [bad]
+        assert refused.value.sha256s == [bad]
         return list(await store.sizes([final_key("olga", name) for name in (good, bad, known)]))
 
     assert asyncio.run(run()) == [final_key("olga", good)]
@@ -126,7 +126,7 @@ def test_empty_objects_go_up_and_down(s3: S3Server) -> None:
 
 @pytest.mark.parametrize("other", [{"AWS_SECRET_ACCESS_KEY": "wrong"}, {"S3_ENDPOINT": "http://127.0.0.1:9"}])
 def test_a_store_that_refuses_or_is_away_is_said_to_be(s3: S3Server, other: dict[str, str]) -> None:
-    with pytest.raises(Unavailable, match="object store does not answer"):
+    with pytest.raises(Unavailable, match="object store does not respond"):
         asyncio.run(store_of(s3, **other).sizes([final_key("a", trees.sha(b"1"))]))
 
 
@@ -203,10 +203,10 @@ def test_a_member_pushes_what_they_uploaded_and_nothing_else(anna: Person, carl:
 
 
 def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
-    s3: S3Server, own_registry: Callable[..., Registry]
+    s3: S3Server, local_registry: Callable[..., Registry]
 ) -> None:
     """And is removed before it is marked: a push in between would find it there, count it, and lose it."""
-    registry = own_registry(**s3.settings)
+    registry = local_registry(**s3.settings)
     dora = registry.make_person("dora")
     data = b"will be damaged"
     top_hash = dora.push("fragile", {"x": data, "y": b"fine"})
@@ -235,17 +235,17 @@ def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
     ids=["away", "refuses"],
 )
 def test_a_registry_says_that_the_store_does_not_answer(
-    own_registry: Callable[..., Registry], s3: S3Server, wrong: dict[str, str]
+    local_registry: Callable[..., Registry], s3: S3Server, wrong: dict[str, str]
 ) -> None:
-    registry = own_registry(**{**s3.settings, **wrong})
+    registry = local_registry(**{**s3.settings, **wrong})
     person = registry.make_person("zoe")
     answer = person.send_push("zoe", "x", trees.tree({"x": b"1"}), sizes=trees.sizes([b"1"]))
     assert answer.status_code == 503
-    assert "object store does not answer" in answer.json()["message"]
+    assert "object store does not respond" in answer.json()["message"]
     assert person.get("/api/package/zoe/").json() == {"packages": []}
     checked = registry.command("check")
     assert checked.returncode == 1
-    assert "store     failed: The object store does not answer" in checked.stdout
+    assert "store     failed: The object store does not respond" in checked.stdout
     assert "S3_ENDPOINT" in checked.stdout
     assert all(secret not in checked.stdout + answer.text for secret in (s3.secret_key, "X-Amz-Signature"))
 

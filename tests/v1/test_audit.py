@@ -155,15 +155,15 @@ def test_a_page_has_a_hundred_events(registry: Registry, ada: Person) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("limit=0", "limit must be a whole number from 1 to 1000."),
-        ("limit=1001", "limit must be a whole number from 1 to 1000."),
-        ("limit=-1", "limit must be a whole number from 1 to 1000."),
-        ("limit=ten", "limit must be a whole number from 1 to 1000."),
-        (f"limit={'9' * 5000}", "limit must be a whole number from 1 to 1000."),
-        ("before=x", f"before must be a whole number from 0 to {2**63 - 1}."),
-        (f"before={2**63}", f"before must be a whole number from 0 to {2**63 - 1}."),
-        ("before=0", "before must be the value of `next` in an earlier answer."),
-        (f"before={2**63 - 1}", "before must be the value of `next` in an earlier answer."),
+        ("limit=0", "limit: Expected `int` >= 1."),
+        ("limit=1001", "limit: Expected `int` <= 1000."),
+        ("limit=-1", "limit: Expected `int` >= 1."),
+        ("limit=ten", "limit: Expected `int`, got `str`."),
+        (f"limit={'9' * 5000}", "limit: Integer value out of range."),
+        ("before=x", "before: Expected `int | null`, got `str`."),
+        (f"before={2**63}", f"before: Expected `int` <= {2**63 - 1}."),
+        ("before=0", "before must be the value of `next` in an earlier response."),
+        (f"before={2**63 - 1}", "before must be the value of `next` in an earlier response."),
         ("since=yesterday", "since must be a time like 2026-01-31T12:00:00Z."),
         ("since=", "since must be a time like 2026-01-31T12:00:00Z."),
         ("until=2026-13-01", "until must be a time like 2026-01-31T12:00:00Z."),
@@ -173,9 +173,9 @@ def test_a_page_has_a_hundred_events(registry: Registry, ada: Person) -> None:
         ("since=%00", "since must be a time like 2026-01-31T12:00:00Z."),
         ("package=anna", "package must be OWNER/NAME."),
         ("package=", "package must be OWNER/NAME."),
-        ("user=a%00b", "user holds a NUL character."),
-        ("subject=%00", "subject holds a NUL character."),
-        ("package=%00/x", "package holds a NUL character."),
+        ("user=a%00b", "user contains a NUL character."),
+        ("subject=%00", "subject contains a NUL character."),
+        ("package=%00/x", "package contains a NUL character."),
     ],
     ids=lambda value: value[:30],
 )
@@ -188,10 +188,9 @@ def test_what_cannot_be_asked(ada: Person, query: str, message: str) -> None:
 def test_a_kind_that_there_is_not(ada: Person, kind: str) -> None:
     answer = ada.get(f"/api/v1/audit?kind=PUSH&kind={kind}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
-    message = answer.json()["message"]
-    assert message.startswith(f"There are no events of the kind {kind.replace('%00', chr(0))!r:.39}")
-    assert "VERSION_SET" in message
-    assert len(message) < 1000
+    message, shown = answer.json()["message"], kind.replace("%00", r"\x00")
+    assert message.startswith(f"kind: Invalid enum value '{shown}"[:300])
+    assert len(message) <= 300
 
 
 @pytest.mark.parametrize("text", ["nobody", "", "Ada", "%", "' OR true --", "\U0001f600", "x" * 5000, "\u202e"])

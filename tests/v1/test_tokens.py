@@ -106,7 +106,7 @@ def test_a_token_that_only_reads(eve: Person, anna: Person) -> None:
         reader.post("/api/logout"),
     ]
     assert {answer.status_code for answer in refused} == {403}
-    assert "only read" in refused[0].json()["message"]
+    assert "read-only" in refused[0].json()["message"]
 
 
 def test_a_personal_token_ends_only_itself(registry: Registry, eve: Person) -> None:

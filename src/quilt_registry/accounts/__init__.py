@@ -1,1 +1,1 @@
-"""People: who they are and how they sign in."""
+"""User accounts: sign-up, sign-in, sessions, tokens and passwords."""

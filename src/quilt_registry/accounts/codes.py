@@ -1,4 +1,4 @@
-"""Codes that carry a sign-in from the browser to a client."""
+"""One-time codes that transfer a sign-in from the browser to a client, and the renewal of tokens."""
 
 from __future__ import annotations
 
@@ -8,48 +8,53 @@ from typing import Any
 
 from quilt_registry import audit
 from quilt_registry.accounts import rights, secret
-from quilt_registry.accounts.sessions import RENEWED_LIFE, Session, Token, issue, lock_account
+from quilt_registry.accounts.sessions import RENEWED_TOKEN_LIFETIME, Session, Token, issue, lock_account
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import SignInNeeded
 
-CODE_LIFE = timedelta(minutes=10)
+CODE_LIFETIME = timedelta(minutes=10)
 
 
-async def new_code(db: Database, session: Session) -> str:
-    """A code that can be exchanged once for a token, within ten minutes. Several may be alive at once.
+async def create_code(db: Database, session: Session) -> str:
+    """Return a new code, which can be exchanged once for a token. Earlier codes stay valid.
 
-    Raises Forbidden for a personal token: it would become a sign-in that can do more and lives on.
+    Raise Forbidden for a personal token: the code would turn it into a session with more rights and a longer life.
     """
     rights.check_issue_code(session)
-    code = secrets.token_hex(16)  # a double click selects all of it
+    code = secrets.token_hex(16)  # hexadecimal, so that a double click selects all of it
     async with db.transaction() as connection:
         await lock_account(connection, session)
         await connection.execute(
             "INSERT INTO code (digest, account_id, expires_at) VALUES ($1, $2, now() + $3::interval)",
-            secret.digest(code), session.account.id, CODE_LIFE,
+            secret.digest(code), session.account.id, CODE_LIFETIME,
         )  # fmt: skip
     return code
 
 
-async def exchange(db: Database, text: str) -> Token:
-    """A new token for a code, which is spent, or for a token, which is about to end. Raises SignInNeeded."""
-    digest = secret.digest(text)
+async def exchange(db: Database, code_or_token: str) -> Token:
+    """Exchange a code, which is deleted, or a token, which expires soon, for a new token. Raise SignInNeeded."""
+    digest = secret.digest(code_or_token)
     async with db.transaction() as connection:
-        account = await _hold_owner(connection, digest)
-        alive = await connection.fetchval("DELETE FROM code WHERE digest = $1 RETURNING expires_at > now()", digest)
-        if alive is False:
+        account = await _lock_owner(connection, digest)
+        is_valid_code = await connection.fetchval(
+            "DELETE FROM code WHERE digest = $1 RETURNING expires_at > now()", digest
+        )
+        if is_valid_code is False:
             raise SignInNeeded("Code invalid")
-        if account is None or not (alive or await _renew(connection, digest)):
+        if account is None or not (is_valid_code or await _expire_soon(connection, digest)):
             raise SignInNeeded("Token invalid.")
-        if alive:
+        if is_valid_code:
             extra: dict[str, Any] = {"with": "code"}
             await audit.record(connection, "SIGN_IN", account.name, **extra)
         return await issue(connection, account)
 
 
-async def _hold_owner(connection: Connection, digest: bytes) -> Account | None:
-    """The active account of a code or token, held before these are touched, in the order of whoever revokes them."""
+async def _lock_owner(connection: Connection, digest: bytes) -> Account | None:
+    """Lock and return the active account of a code or token.
+
+    The account is locked before its tokens, as in revocations, so that the two cannot deadlock.
+    """
     row = await connection.fetchrow(
         """
         SELECT id, name, email, is_admin, is_active FROM account WHERE is_active AND id IN
@@ -61,20 +66,20 @@ async def _hold_owner(connection: Connection, digest: bytes) -> Account | None:
     return Account(*row) if row else None
 
 
-async def _renew(connection: Connection, digest: bytes) -> bool:
-    """Let a sign-in's token end soon; False if it is no such token, or a personal one, which is not renewed."""
+async def _expire_soon(connection: Connection, digest: bytes) -> bool:
+    """Let a renewed token expire soon. Return False for an unknown token, or a personal one, which is not renewed."""
     renewed: bool | None = await connection.fetchval(
         """
         UPDATE token SET expires_at = least(expires_at, now() + $2::interval)
         WHERE digest = $1 AND expires_at > now() AND name IS NULL RETURNING true
         """,
-        digest, RENEWED_LIFE,
+        digest, RENEWED_TOKEN_LIFETIME,
     )  # fmt: skip
     return renewed is True
 
 
 async def refresh(db: Database, session: Session) -> Token:
-    """A new token for the one used, which is revoked. Raises Forbidden for a personal one, SignInNeeded."""
+    """Replace the token of a session, which is revoked, by a new one. Raise Forbidden for a personal token."""
     rights.check_renew(session)
     async with db.transaction() as connection:
         await lock_account(connection, session)

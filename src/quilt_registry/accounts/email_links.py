@@ -1,4 +1,4 @@
-"""Links in letters: each for one purpose, good once, for a day."""
+"""Links in emails. Each serves one purpose, works once and expires after 24 hours."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Literal
 from quilt_registry.accounts import secret
 from quilt_registry.database import Connection, Database
 
-LIFE = timedelta(hours=24)
+LIFETIME = timedelta(hours=24)
 
 Purpose = Literal["activation", "reset"]
 
 
 async def create(connection: Connection, account_id: int, purpose: Purpose) -> str:
-    """A new link of an account; those before stay good unless they are made void."""
-    text = secret.generate()
+    """Return the secret of a new link. Earlier links stay valid until they are revoked."""
+    link = secret.generate()
     await connection.execute(
         "INSERT INTO link (digest, account_id, purpose, expires_at) VALUES ($1, $2, $3, now() + $4::interval)",
-        secret.digest(text), account_id, purpose, LIFE,
+        secret.digest(link), account_id, purpose, LIFETIME,
     )  # fmt: skip
-    return text
+    return link
 
 
 async def revoke(connection: Connection, account_id: int, purpose: Purpose) -> None:
-    """Let no link of an account for a purpose work any more."""
+    """Revoke all links of an account for one purpose."""
     await connection.execute("DELETE FROM link WHERE account_id = $1 AND purpose = $2", account_id, purpose)
 
 
-async def is_valid(db: Database, text: str, purpose: Purpose) -> bool:
-    """Whether a link would work now. Does not use it up: programs that scan mail open links, too."""
+async def is_valid(db: Database, link: str, purpose: Purpose) -> bool:
+    """Return whether a link would work, without redeeming it, because mail scanners open links too."""
     return await db.value(
         bool,
         "SELECT EXISTS (SELECT FROM link WHERE digest = $1 AND purpose = $2 AND expires_at > now())",
-        secret.digest(text),
+        secret.digest(link),
         purpose,
     )
 
 
-async def redeem(connection: Connection, text: str, purpose: Purpose) -> int | None:
-    """Use a link up; returns the account's id, or None for a link that is not good (any more), or not for this."""
+async def redeem(connection: Connection, link: str, purpose: Purpose) -> int | None:
+    """Delete a link and return its account's id. Return None if the link is invalid, expired or for another purpose."""
     account_id: int | None = await connection.fetchval(
         "DELETE FROM link WHERE digest = $1 AND purpose = $2 AND expires_at > now() RETURNING account_id",
-        secret.digest(text),
+        secret.digest(link),
         purpose,
     )
     return account_id

@@ -1,4 +1,4 @@
-"""A new password by a link in a letter, for people who forgot theirs or never had one."""
+"""Password reset by an emailed link, also for accounts that never had a password."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from quilt_registry.mail import emails
 from quilt_registry.mail.site import Site
 from quilt_registry.rate_limits import RateLimits
 
-ANSWER_AFTER = 0.3  # seconds; longer than the work takes
+MIN_RESPONSE_TIME = 0.3  # seconds; longer than the work takes
 
 
 async def request(db: Database, site: Site, limits: RateLimits, email: str, client_ip: str) -> None:
-    """Mail a link if the mail address is some account's. Answers alike and equally late if it is not.
+    """Email a reset link if an account has this email address. Otherwise return in the same way, equally late.
 
-    `address` is where the caller is. Raises TooMany by that address only: by account it would tell that there is one.
+    Raise TooMany by client IP only, because a limit by account would reveal that the account exists.
     """
     await limits.hit(rate_limits.RESET, client_ip)
-    await asyncio.gather(_write(db, site, limits, email), asyncio.sleep(ANSWER_AFTER))
+    await asyncio.gather(_send_if_known(db, site, limits, email), asyncio.sleep(MIN_RESPONSE_TIME))
 
 
-async def _write(db: Database, site: Site, limits: RateLimits, email: str) -> None:
+async def _send_if_known(db: Database, site: Site, limits: RateLimits, email: str) -> None:
     row = await db.fetchrow(
         "SELECT id, name, email, is_admin, is_active FROM account WHERE lower(email) = lower($1)",
         email.replace("\0", " "),
@@ -42,29 +42,28 @@ async def _write(db: Database, site: Site, limits: RateLimits, email: str) -> No
 
 
 async def send_link(connection: Connection, site: Site, account: Account) -> None:
-    """Mail a link that chooses a password; it makes an older one void."""
+    """Email a link to choose a password, and revoke earlier ones."""
     await email_links.revoke(connection, account.id, "reset")
     link = await email_links.create(connection, account.id, "reset")
     await emails.reset(connection, site, account.name, account.email, link)
 
 
 async def change_password(db: Database, link: str, password: str) -> None:
-    """Choose a password by a link, which is spent, and end all tokens and codes of the account.
+    """Redeem a link to set a password, and revoke all tokens and codes of the account. Inactive accounts stay so.
 
-    Raises Invalid for a bad password (the link stays good) and SignInNeeded for a bad link. An account that is not
-    active stays so.
+    Raise Invalid for an unacceptable password, which does not redeem the link, and SignInNeeded for an invalid link.
     """
     passwords.check(password)
-    refusal = SignInNeeded("Reset token invalid")
-    if not await email_links.is_valid(db, link, "reset"):  # before the work that hashing is
-        raise refusal
-    digest = await passwords.hash(password)
+    invalid_link = SignInNeeded("Reset token invalid")
+    if not await email_links.is_valid(db, link, "reset"):  # first, because hashing is expensive
+        raise invalid_link
+    password_hash = await passwords.hash(password)
     async with db.transaction() as connection:
         account_id = await email_links.redeem(connection, link, "reset")
         if account_id is None:
-            raise refusal
+            raise invalid_link
         name = await connection.fetchval(
-            "UPDATE account SET password = $2 WHERE id = $1 RETURNING name", account_id, digest
+            "UPDATE account SET password = $2 WHERE id = $1 RETURNING name", account_id, password_hash
         )
         await sessions.revoke_all(connection, account_id)
         await audit.record(connection, "PASSWORD_CHANGE", name, subject=name)

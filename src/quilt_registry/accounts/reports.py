@@ -1,4 +1,4 @@
-"""All accounts and what became of them, as admins see it."""
+"""Reports about all accounts, for admins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quilt_registry.database import Database
 
 
 class UserSummary(Struct):
-    """An account. `last_login` is None for who never signed in with a password."""
+    """An account. `last_login` is None if its user never signed in with a password."""
 
     name: str
     email: str
@@ -21,15 +21,15 @@ class UserSummary(Struct):
 
 
 async def list_users(db: Database) -> list[UserSummary]:
-    """All accounts, by name."""
+    """Return all accounts, by name."""
     rows = await db.fetch("SELECT name, email, created_at, last_login, is_admin, is_active FROM account ORDER BY name")
     return [UserSummary(*row) for row in rows]
 
 
 async def activity_by_user(db: Database) -> Raw:
-    """Of all accounts by name: how many packages they own, what they ever did, when they were last seen (protocol §17).
+    """Return packages owned, events by kind and last activity of each account, by username (protocol §17).
 
-    As JSON made by the database: it adds up all events, and a registry with many users must not wait for the rest.
+    The database aggregates all events and builds the JSON, so that many users do not block the event loop.
     """
     text = await db.fetchval(
         """

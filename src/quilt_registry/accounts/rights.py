@@ -1,7 +1,7 @@
-"""Who may do what with accounts and sessions: the only file that decides. Packages: packages/access.py.
+"""Access decisions about accounts and sessions, all in this file. Those about packages are in packages/access.py.
 
-Admins manage accounts and read the audit. A personal token stands for its owner, but may be one that only reads, and
-it never issues other credentials: what it made would outlive it.
+Admins manage accounts and read the audit trail. A personal token acts for its owner, possibly read-only. It never
+issues other credentials, because they would outlive it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,20 @@ from quilt_registry.errors import Forbidden, Invalid, NotOffered, SignInNeeded
 from quilt_registry.settings import Settings
 
 Who = Literal["anybody", "visitor", "caller", "member", "admin"]
-"""Who may use a route: *anybody*, whose token is not looked at; a *visitor*, who need not sign in, but a token that is
-sent must be valid; a *caller*, who may look at this registry; a *member*, who is signed in; an *admin*."""
+"""Who may use a route.
+
+- anybody: everyone; a token is ignored
+- visitor: everyone, but a token must be valid if one is sent
+- caller: users who are signed in, and everyone if the registry allows anonymous access
+- member: users who are signed in
+- admin: admins
+"""
 
 
 def check_who(who: Who, session: Session | None, *, anonymous: bool) -> None:
-    """Raise SignInNeeded or Forbidden unless the session may use a route; `anonymous`: the registry shows something
-    to people who are not signed in.
+    """Raise SignInNeeded or Forbidden unless a session may use a route.
+
+    `anonymous` means that the registry allows anonymous access.
     """
     if session is None and (who in ("member", "admin") or (who == "caller" and not anonymous)):
         raise SignInNeeded("Not logged in")
@@ -29,13 +36,13 @@ def check_who(who: Who, session: Session | None, *, anonymous: bool) -> None:
 
 
 def check_active(account: Account) -> None:
-    """Raise Forbidden for an account that is disabled or was never activated."""
+    """Raise Forbidden if an account is disabled or was never activated."""
     if not account.is_active:
         raise Forbidden("Account is inactive. Must have an active account.")
 
 
-def check_user_endpoints(enabled: bool) -> None:
-    """Raise Invalid, for every caller, where accounts are not managed through the API."""
+def check_user_endpoints(*, enabled: bool) -> None:
+    """Raise Invalid, for every caller, if the registry does not offer account management through the API."""
     if not enabled:
         raise Invalid("This endpoint is not enabled.")
 
@@ -46,66 +53,68 @@ def check_user_endpoints(enabled: bool) -> None:
 def check_may_change(session: Session) -> None:
     """Raise Forbidden for a read-only token."""
     if session.read_only:
-        raise Forbidden("This token may only read. Use one that may write, or sign in.")
+        raise Forbidden("This token is read-only. Use a token that can write, or sign in.")
 
 
 def may_claim_invitations(session: Session) -> bool:
-    """Return whether reading the profile may turn invitations into access: not with a read-only token."""
+    """Return whether reading the profile turns invitations into access. A read-only token must not change anything."""
     return not session.read_only
 
 
 def may_use_pages(session: Session) -> bool:
-    """Return whether a session may be a browser's: personal tokens are for machines."""
+    """Return whether a browser may use a session. Personal tokens are for machines."""
     return session.account.is_active and not session.personal
 
 
 def check_renew(session: Session) -> None:
-    """Raise Forbidden for a personal token, which is not renewed."""
+    """Raise Forbidden for a personal token."""
     if session.personal:
-        raise Forbidden("A personal token cannot be renewed. Make a new one.")
+        raise Forbidden("A personal token cannot be renewed. Create a new one.")
 
 
 def check_issue_code(session: Session) -> None:
-    """Raise Forbidden for a personal token: a code would make it a sign-in that can do more and lives longer."""
+    """Raise Forbidden for a personal token: a code would turn it into a session with more rights and a longer life."""
     if session.personal:
-        raise Forbidden("A personal token cannot sign a client in. Use it as it is, or sign in with the password.")
+        raise Forbidden(
+            "A personal token cannot create sign-in codes. Use the token itself, or sign in with your password."
+        )
 
 
 def check_create_token(session: Session) -> None:
-    """Raise Forbidden for a personal token, which makes no other tokens."""
+    """Raise Forbidden for a personal token."""
     if session.personal:
-        raise Forbidden("A personal token cannot make tokens. Sign in with the password to do that.")
+        raise Forbidden("A personal token cannot create tokens. Sign in with your password.")
 
 
 def check_revoke_token(session: Session, token_id: int) -> None:
-    """Raise Forbidden for a personal token that would revoke another token than itself."""
+    """Raise Forbidden if a personal token would revoke another token than itself."""
     if session.personal and token_id != session.token_id:
-        raise Forbidden("A personal token can end only itself. Sign in with the password to end others.")
+        raise Forbidden("A personal token can revoke only itself. Sign in with your password to revoke other tokens.")
 
 
 # ------------------------------------------------------------------------------------------------ accounts
 
 
 def check_disable(admin: Account, name: str) -> None:
-    """Raise Forbidden for an admin who would disable themselves."""
+    """Raise Forbidden if an admin would disable their own account."""
     if name == admin.name:
         raise Forbidden("Can't disable yourself")
 
 
 def check_revoke_admin(admin: Account, name: str) -> None:
-    """Raise Forbidden for an admin who would revoke their own admin rights."""
+    """Raise Forbidden if an admin would revoke their own admin rights."""
     if name == admin.name:
         raise Forbidden("Can't revoke yourself")
 
 
 def check_signup_offered(settings: Settings) -> None:
-    """Raise NotOffered where sign-up is closed."""
+    """Raise NotOffered if sign-up is closed."""
     if settings.signup == "closed":
         raise NotOffered("Signup is disabled.")
 
 
 def check_may_sign_up(settings: Settings, email: str, *, invited: bool) -> None:
-    """Raise Forbidden unless an email address may sign up; `invited`: it has an open invitation."""
+    """Raise Forbidden unless an email address may sign up. `invited` means that it has an open invitation."""
     domain = email.rpartition("@")[2].lower()
     if settings.signup == "invited" and not invited and domain not in settings.signup_domain_list:
         raise Forbidden(

@@ -1,4 +1,4 @@
-"""Tokens, codes and links are random texts. Whoever has one holds it whole; the database holds its SHA-256 only."""
+"""Random secrets of tokens, codes and links. The database stores only their SHA-256."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import secrets
 
 
 def generate() -> str:
-    """A new secret, 256 bits: letters, digits, `-` and `_`, so that it needs no escaping and holds no dot."""
+    """Return a new secret of 256 bits. It has letters, digits, `-` and `_`: no dot, and nothing that needs escaping."""
     return secrets.token_urlsafe(32)
 
 
 def digest(secret: str) -> bytes:
-    """What the database knows of a secret."""
+    """Return the SHA-256 of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

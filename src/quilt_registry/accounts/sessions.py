@@ -1,4 +1,4 @@
-"""Sessions: the tokens that sign-ins issue, and what a token that was sent stands for."""
+"""Sessions: issuing, resolving and revoking tokens."""
 
 from __future__ import annotations
 
@@ -13,19 +13,15 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.errors import SignInNeeded
 from quilt_registry.monitoring import logs
 
-TOKEN_LIFE = timedelta(days=90)
-
-
-# A renewed token lives on for a moment, so that two runs of a client that renew at once both succeed.
-RENEWED_LIFE = timedelta(minutes=1)
-
-
-# `last used` is only as fine as this: most requests need not write.
-NOTED_EVERY = timedelta(minutes=5)
+TOKEN_LIFETIME = timedelta(days=90)
+# A renewed token stays valid for a moment, so that two processes of a client that renew it at once both succeed.
+RENEWED_TOKEN_LIFETIME = timedelta(minutes=1)
+# `last_used` is no more precise than this, so that most requests need not write.
+LAST_USED_INTERVAL = timedelta(minutes=5)
 
 
 class Token(Struct, frozen=True):
-    """A sign-in, as the client holds it, and whose it is."""
+    """An issued token and its account."""
 
     text: str
     expires_at: datetime
@@ -33,7 +29,7 @@ class Token(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """What a token that was sent stands for. `personal`: made by hand for a machine, not by signing in."""
+    """A valid token of a request. `personal`: a personal access token, as opposed to one issued at sign-in."""
 
     account: Account
     token_id: int
@@ -41,8 +37,8 @@ class Session(Struct, frozen=True):
     read_only: bool
 
 
-async def session_of(db: Database, token: str) -> Session | None:
-    """What a token stands for; None if it is unknown, expired or revoked. The account may be inactive."""
+async def find_session(db: Database, token: str) -> Session | None:
+    """Return the session of a token, or None if it is unknown, expired or revoked. Its account may be inactive."""
     row = await db.fetchrow(
         """
         SELECT a.id, a.name, a.email, a.is_admin, a.is_active, t.id, t.name IS NOT NULL, t.read_only,
@@ -51,7 +47,7 @@ async def session_of(db: Database, token: str) -> Session | None:
         WHERE t.digest = $1 AND t.expires_at > now()
         """,
         secret.digest(token),
-        NOTED_EVERY,
+        LAST_USED_INTERVAL,
     )
     if row is None:
         return None
@@ -62,18 +58,20 @@ async def session_of(db: Database, token: str) -> Session | None:
 
 
 async def issue(connection: Connection, account: Account) -> Token:
+    """Create a token for an account."""
     text = secret.generate()
     expires_at = await connection.fetchval(
         "INSERT INTO token (digest, account_id, expires_at) VALUES ($1, $2, now() + $3::interval) RETURNING expires_at",
-        secret.digest(text), account.id, TOKEN_LIFE,
+        secret.digest(text), account.id, TOKEN_LIFETIME,
     )  # fmt: skip
     return Token(text, expires_at, account)
 
 
 async def lock_account(connection: Connection, session: Session) -> None:
-    """Hold the account of a session while something is issued for it; whoever revokes waits, and then revokes it, too.
+    """Lock the account of a session while a credential is issued for it.
 
-    Raises SignInNeeded if the session was revoked in the meantime.
+    A concurrent revocation waits for the lock, so that it revokes the new credential too. Raise SignInNeeded if the
+    session has been revoked in the meantime.
     """
     await connection.execute("SELECT FROM account WHERE id = $1 FOR NO KEY UPDATE", session.account.id)
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM token WHERE id = $1)", session.token_id):
@@ -81,7 +79,7 @@ async def lock_account(connection: Connection, session: Session) -> None:
 
 
 async def sign_out(db: Database, token: str) -> None:
-    """Revoke this token and no other."""
+    """Revoke one token."""
     async with db.transaction() as connection:
         name = await connection.fetchval(
             "DELETE FROM token t USING account a WHERE digest = $1 AND a.id = t.account_id RETURNING a.name",
@@ -92,6 +90,6 @@ async def sign_out(db: Database, token: str) -> None:
 
 
 async def revoke_all(connection: Connection, account_id: int) -> None:
-    """Let no token and no code of an account work any more, personal tokens included."""
+    """Revoke all tokens and codes of an account, including personal tokens."""
     await connection.execute("DELETE FROM token WHERE account_id = $1", account_id)
     await connection.execute("DELETE FROM code WHERE account_id = $1", account_id)

@@ -1,4 +1,7 @@
-"""Signing up: an account that waits until its letter's link is followed. packages/joining.py asks who may sign up."""
+"""Sign-up and activation. An account is inactive until the link in its email is followed.
+
+onboarding.py decides who may sign up.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.mail import emails
 from quilt_registry.mail.site import Site
 
-# Whoever signs up once more gets a second letter, unless the first left just now.
-AGAIN_AFTER = timedelta(minutes=1)
+# A repeated sign-up sends the activation email again, but not more often than this.
+RESEND_INTERVAL = timedelta(minutes=1)
 
 
 class Registration(Struct, frozen=True):
-    """A sign-up, as it was sent."""
+    """A completed sign-up form."""
 
     username: str
     email: str
@@ -26,33 +29,34 @@ class Registration(Struct, frozen=True):
 
 
 async def register(db: Database, site: Site, new: Registration) -> None:
-    """Make an account and mail the link that activates it. Raises Invalid, Conflict.
+    """Create an account and email the link that activates it. Raise Invalid or Conflict.
 
-    A second try with the same name and address is refused as any taken name is, but sends the letter again. When the
-    link has expired unused, the account lapses: name and address are free.
+    If the same username and email address still wait for activation, send the email again, but raise Conflict all the
+    same. If the link of an earlier sign-up has expired unused, delete that account first, which releases its username
+    and email address.
     """
     name, email = new.username, new.email
     async with db.transaction() as connection:
-        await _let_lapse(connection, name, email)
-        waiting = await _waiting(connection, name, email)
+        await _delete_lapsed(connection, name, email)
+        waiting = await _find_waiting(connection, name, email)
         if waiting:
-            await _write_again(connection, site, waiting)
+            await _send_activation_again(connection, site, waiting)
     if await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE name = $1)", name):
         raise users.name_taken()
     if await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE lower(email) = lower($1))", email):
         raise users.email_taken()
-    digest = await passwords.hash(new.password)
+    password_hash = await passwords.hash(new.password)
     async with db.transaction() as connection:
-        account_id = await users.insert(connection, name, email, digest, awaits_activation=True)
+        account_id = await users.insert(connection, name, email, password_hash, awaits_activation=True)
         link = await email_links.create(connection, account_id, "activation")
         await emails.activation(connection, site, name, email, link)
         await audit.record(connection, "ACCOUNT_REGISTER", name, subject=name)
 
 
-async def _let_lapse(connection: Connection, name: str, email: str) -> None:
-    """Delete accounts of that name or address that were never activated in time.
+async def _delete_lapsed(connection: Connection, name: str, email: str) -> None:
+    """Delete accounts with this username or email address that were not activated in time.
 
-    What was shared with such a name goes along: the next one to have it is somebody else.
+    Access that was granted to such a username is revoked, because its next owner may be a different person.
     """
     rows = await connection.fetch(
         """
@@ -68,8 +72,8 @@ async def _let_lapse(connection: Connection, name: str, email: str) -> None:
         await audit.record(connection, "ACCOUNT_LAPSE", None, subject=row["name"])
 
 
-async def _waiting(connection: Connection, name: str, email: str) -> Account | None:
-    """The account of that name and address, if it waits and its letter did not leave just now."""
+async def _find_waiting(connection: Connection, name: str, email: str) -> Account | None:
+    """Return the account if it waits for activation and has not been emailed just now."""
     row = await connection.fetchrow(
         """
         SELECT id, name, email, is_admin, is_active FROM account a
@@ -77,24 +81,24 @@ async def _waiting(connection: Connection, name: str, email: str) -> Account | N
             (SELECT FROM link l WHERE l.account_id = a.id AND l.created_at > now() - $3::interval)
         FOR UPDATE
         """,
-        name, email, AGAIN_AFTER,
+        name, email, RESEND_INTERVAL,
     )  # fmt: skip
     return Account(*row) if row else None
 
 
-async def _write_again(connection: Connection, site: Site, account: Account) -> None:
+async def _send_activation_again(connection: Connection, site: Site, account: Account) -> None:
     link = await email_links.create(connection, account.id, "activation")
     await emails.activation(connection, site, account.name, account.email, link, again=True)
 
 
 async def resend_activation(connection: Connection, site: Site, account: Account) -> None:
-    """Mail a new activation link to an account that waits; nothing for any other."""
+    """Email a new activation link if an account waits for activation."""
     if await connection.fetchval("SELECT awaits_activation FROM account WHERE id = $1", account.id):
-        await _write_again(connection, site, account)
+        await _send_activation_again(connection, site, account)
 
 
 async def activate(db: Database, site: Site, link: str) -> bool:
-    """Make the account of a link active, welcome its user, tell all admins. False if the link is not good."""
+    """Activate the account of a link, and email its user and all admins. Return False if the link is invalid."""
     async with db.transaction() as connection:
         account_id = await email_links.redeem(connection, link, "activation")
         row = await connection.fetchrow(

@@ -1,4 +1,4 @@
-"""Tokens as their owner sees them: sign-ins, and personal ones for machines, with a name, an end and fewer rights."""
+"""Tokens of a user: those issued at sign-in, and personal access tokens, which have a name and may be read-only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from quilt_registry.accounts.sessions import Session, lock_account
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, Invalid, NotFound
 
-LONGEST_NAME, LONGEST_LIFE, MOST = 64, 365, 50  # characters, days, personal tokens of an account
+MAX_NAME_LENGTH = 64  # characters
+MAX_LIFETIME_DAYS = 365
+MAX_TOKENS_PER_ACCOUNT = 50  # personal tokens
 
 
 class TokenInfo(Struct):
-    """A token, without its text. `name` is None for a sign-in; `current` is the one that asks."""
+    """A token without its secret. `name` is None if it was issued at sign-in. `current`: this request uses it."""
 
     id: int
     name: str | None
@@ -29,7 +31,7 @@ class TokenInfo(Struct):
 
 
 class NewToken(Struct):
-    """A new personal token. `token` is shown this once."""
+    """A new personal token. The secret `token` is shown only once."""
 
     id: int
     name: str
@@ -39,20 +41,24 @@ class NewToken(Struct):
 
 
 async def create(db: Database, session: Session, name: str, days: int, *, read_only: bool) -> NewToken:
-    """Make a personal token. Raises Invalid, Conflict, and Forbidden for who uses a personal token themselves."""
+    """Create a personal token. Raise Invalid, Conflict, or Forbidden if the session uses a personal token."""
     rights.check_create_token(session)
-    if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
-        raise Invalid(f"A token's name has 1 to {LONGEST_NAME} characters, without blanks around them.")
-    if not 1 <= days <= LONGEST_LIFE:
-        raise Invalid(f"A token lives 1 to {LONGEST_LIFE} days.")
+    if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable() or name != name.strip():
+        raise Invalid(f"A token name must have 1 to {MAX_NAME_LENGTH} characters, without surrounding spaces.")
+    if not 1 <= days <= MAX_LIFETIME_DAYS:
+        raise Invalid(f"A token can be valid for 1 to {MAX_LIFETIME_DAYS} days.")
     text = secret.generate()
     async with db.transaction() as connection:
         await lock_account(connection, session)
         await connection.execute("DELETE FROM token WHERE account_id = $1 AND expires_at < now()", session.account.id)
         if await connection.fetchval(
-            "SELECT count(*) >= $2 FROM token WHERE account_id = $1 AND name IS NOT NULL", session.account.id, MOST
+            "SELECT count(*) >= $2 FROM token WHERE account_id = $1 AND name IS NOT NULL",
+            session.account.id,
+            MAX_TOKENS_PER_ACCOUNT,
         ):
-            raise Conflict(f"An account has at most {MOST} personal tokens. Revoke one that is not used.")
+            raise Conflict(
+                f"An account can have at most {MAX_TOKENS_PER_ACCOUNT} personal tokens. Revoke one that you do not use."
+            )
         try:
             row = await connection.fetchrow(
                 """
@@ -62,14 +68,14 @@ async def create(db: Database, session: Session, name: str, days: int, *, read_o
                 secret.digest(text), session.account.id, name, read_only, timedelta(days=days),
             )  # fmt: skip
         except asyncpg.UniqueViolationError:
-            raise Conflict(f"You have a token with the name {name!r} already.") from None
+            raise Conflict(f"You already have a token named {name!r}.") from None
         assert row is not None
         await audit.record(connection, "TOKEN_CREATE", session.account.name, name=name, id=row["id"])
     return NewToken(row["id"], name, text, read_only, row["expires_at"])
 
 
-async def of_account(db: Database, session: Session) -> list[TokenInfo]:
-    """All live tokens of whoever asks, the newest first."""
+async def list_tokens(db: Database, session: Session) -> list[TokenInfo]:
+    """Return the active tokens of the session's account, newest first."""
     rows = await db.fetch(
         """
         SELECT id, name, read_only, created_at, last_used, expires_at, id = $2
@@ -82,7 +88,7 @@ async def of_account(db: Database, session: Session) -> list[TokenInfo]:
 
 
 async def revoke(db: Database, session: Session, token_id: int) -> None:
-    """End one of one's own tokens at once; a personal one can end only itself. Raises NotFound, Forbidden."""
+    """Revoke a token of the session's account. Raise NotFound or Forbidden."""
     rights.check_revoke_token(session, token_id)
     async with db.transaction() as connection:
         row = await connection.fetchrow(

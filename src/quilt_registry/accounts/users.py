@@ -1,4 +1,4 @@
-"""Accounts: their names, addresses and passwords."""
+"""Accounts: usernames, email addresses and their validation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from quilt_registry.accounts import passwords
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Invalid
 
-RESERVED = {"team", "public", "anonymous", "quilt"}
-LONGEST_EMAIL = 320  # characters
+RESERVED_USERNAMES = {"team", "public", "anonymous", "quilt"}
+MAX_EMAIL_LENGTH = 320  # characters
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(rf'[^\s@"-][^\s@"]*@{_LABEL}(\.{_LABEL})*')
 
 
 class Account(Struct, frozen=True):
-    """Somebody who may sign in. A name never changes; only one that was never activated is given away again."""
+    """A user account. Its name never changes, and is reused only if the account was never activated."""
 
     id: int
     name: str
@@ -31,13 +31,13 @@ class Account(Struct, frozen=True):
     is_active: bool
 
 
-def is_user_name(name: str) -> bool:
-    """Whether a text has the form of a user name; reserved ones have it too."""
+def is_username(name: str) -> bool:
+    """Return whether a text has the form of a username. Reserved names have it too."""
     return _NAME.fullmatch(name) is not None
 
 
 def is_email(email: str) -> bool:
-    """Whether a text is a mail address that a letter can be sent to."""
+    """Return whether a text is an email address that can receive email."""
     if not _EMAIL.fullmatch(email) or not email.isascii() or not email.isprintable():
         return False
     try:
@@ -47,10 +47,10 @@ def is_email(email: str) -> bool:
 
 
 def check(name: str, email: str) -> None:
-    """Raises Invalid for what cannot be an account's name or address, worded as the original's catalog compares it."""
-    if not is_user_name(name) or name in RESERVED:
+    """Raise Invalid unless username and email address are acceptable. The original catalog compares the texts."""
+    if not is_username(name) or name in RESERVED_USERNAMES:
         raise Invalid("Invalid username.")
-    if len(email) > LONGEST_EMAIL or not is_email(email):
+    if len(email) > MAX_EMAIL_LENGTH or not is_email(email):
         raise Invalid("Invalid email.")
 
 
@@ -58,12 +58,12 @@ async def insert(
     db: Database | Connection,
     name: str,
     email: str,
-    password: str | None,
+    password_hash: str | None,
     *,
     is_admin: bool = False,
     awaits_activation: bool = False,
 ) -> int:
-    """Store an account, `password` as it is kept; returns its id. Raises Conflict if name or address are taken."""
+    """Store an account and return its id. Raise Conflict if the username or the email address is taken."""
     try:
         return await db.value(
             int,
@@ -71,44 +71,42 @@ async def insert(
             INSERT INTO account (name, email, password, is_admin, is_active, awaits_activation)
             VALUES ($1, $2, $3, $4, NOT $5, $5) RETURNING id
             """,
-            name, email, password, is_admin, awaits_activation,
+            name, email, password_hash, is_admin, awaits_activation,
         )  # fmt: skip
     except asyncpg.UniqueViolationError as error:
         raise (name_taken() if error.constraint_name == "account_name" else email_taken()) from None
 
 
 def invalid_username() -> Invalid:
-    """The refusal for a text that cannot be a user name."""
-    return Invalid(
-        "Username is not valid. It starts with a lower-case letter, followed by lower-case letters, digits and _."
-    )
+    """Return the error for a malformed username."""
+    return Invalid("Username is not valid. Use a lower-case letter, followed by lower-case letters, digits and _.")
 
 
 def name_taken() -> Conflict:
-    """The refusal for a user name that somebody has."""
+    """Return the error for a username of another account."""
     return Conflict("Username already taken.")
 
 
 def email_taken() -> Conflict:
-    """The refusal for an address that another account has."""
+    """Return the error for an email address of another account."""
     return Conflict("Email already taken.")
 
 
 async def create(db: Database, name: str, email: str, password: str, *, is_admin: bool = False) -> None:
-    """Make an active account with a password, at the command line. Raises Invalid, Conflict."""
+    """Create an active account with a password, from the command line. Raise Invalid or Conflict."""
     check(name, email)
-    digest = await passwords.hash(password)
+    password_hash = await passwords.hash(password)
     async with db.transaction() as connection:
-        await insert(connection, name, email, digest, is_admin=is_admin)
+        await insert(connection, name, email, password_hash, is_admin=is_admin)
         await audit.record(connection, "ACCOUNT_CREATE", None, subject=name, admin=is_admin)
 
 
-async def any_admin(db: Database) -> bool:
-    """Whether there is an active admin."""
+async def has_admin(db: Database) -> bool:
+    """Return whether an active admin exists."""
     return await db.value(bool, "SELECT EXISTS (SELECT FROM account WHERE is_admin AND is_active)")
 
 
 async def admin_emails(db: Database | Connection) -> list[str]:
-    """The addresses of all active admins."""
+    """Return the email addresses of all active admins."""
     rows = await db.fetch("SELECT email FROM account WHERE is_admin AND is_active ORDER BY id")
     return [row["email"] for row in rows]

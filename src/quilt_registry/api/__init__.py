@@ -1,1 +1,1 @@
-"""What programs speak: one folder a protocol, and what the protocols share."""
+"""HTTP APIs for programs: one package for each protocol, and the modules that they share."""

@@ -1,7 +1,7 @@
-"""Who is calling, from the header `Authorization: Bearer <token>` (or the token alone).
+"""Guards and dependencies: the caller, by the header `Authorization: Bearer TOKEN`, or the token alone.
 
-The guard `authorize` enforces the `who` of a route before any body is read. Handlers that use the caller name one of
-the dependencies: `session`, `caller`, `member`.
+The guard `authorize` enforces the `who` of a route before any body is read. A handler that needs the caller takes an
+argument `session`, `caller` or `member`.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 def token_of(connection: Connection) -> str:
-    """Return the token that was sent; "" if none was."""
+    """Return the token of a request; "" if it has none."""
     return connection.headers.get("authorization", "").removeprefix("Bearer ")
 
 
 async def check_path(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Refuse what no caller may ask for. A guard that runs before `authorize`."""
+    """Raise Invalid or NotFound for a path that no caller may use. Runs before `authorize`."""
     path = raw_path(connection)
     if "%00" in path:
-        raise Invalid("The address holds a NUL character.")
+        raise Invalid("The URL contains a NUL character.")
     if path.endswith("/") and not handler.opt.get("slash"):
-        raise NotFound("There is nothing at this address.")
+        raise NotFound("There is nothing at this URL.")
     if handler.opt.get("user_endpoint"):
-        rights.check_user_endpoints(connection.app.state.registry.settings.enable_user_endpoints)
+        rights.check_user_endpoints(enabled=connection.app.state.registry.settings.enable_user_endpoints)
 
 
 async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Let through those whom the route's `who` names. Raise SignInNeeded or Forbidden for all others."""
+    """Raise SignInNeeded or Forbidden unless the route's `who` includes the caller."""
     who, registry = handler.opt["who"], connection.app.state.registry
     if who == "anybody":
         return
@@ -52,7 +52,7 @@ async def _session(connection: Connection, registry: Registry, *, changes: bool)
     token = token_of(connection)
     if not token:
         return None
-    session = await sessions.session_of(registry.db, token)
+    session = await sessions.find_session(registry.db, token)
     if session is None:
         raise SignInNeeded("Token invalid.")
     rights.check_active(session.account)
@@ -62,7 +62,7 @@ async def _session(connection: Connection, registry: Registry, *, changes: bool)
 
 
 def session(request: AnyRequest) -> Session:
-    """Return the caller's session. Only for routes that need a sign-in."""
+    """Return the caller's session. Only for routes that require a sign-in."""
     found: Session = request.scope["state"]["session"]
     return found
 
@@ -74,7 +74,7 @@ def caller(request: AnyRequest, registry: Injected[Registry]) -> Caller:
 
 
 def member(request: AnyRequest, registry: Injected[Registry]) -> Member:
-    """Return the caller of a route that needs a sign-in."""
+    """Return the signed-in caller. Only for routes that require a sign-in."""
     return Member(session(request).account, registry.policy)
 
 

@@ -1,4 +1,4 @@
-"""Reading request bodies within bounds, and writing answers: whole, in a stream, or a refusal."""
+"""Request bodies, read within limits, and responses: whole, streamed, or an error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ from quilt_registry.web.requests import AnyRequest
 
 T = TypeVar("T")
 
+# Only a push and a list of objects need more; they pass their own limits.
+MAX_BODY_BYTES = 1_000_000
+MIN_BYTES_FOR_THREAD = 16_384  # compressing less takes less time than handing it to a thread
+
 
 class Status(Struct, frozen=True):
-    """What a status of a refusal means: a `code` for programs, and a description."""
+    """An error status: its `code` for programs, and its description."""
 
     code: str
     description: str
@@ -39,8 +43,8 @@ STATUSES = {
     413: Status("too_large", "The request is larger than this call accepts."),
     416: Status("range_not_satisfiable", "The range is beyond the end of the object."),
     429: Status("too_many", "Too many requests; `Retry-After` has the seconds to wait."),
-    501: Status("not_offered", "This registry has switched this off."),
-    503: Status("unavailable", "The database or the object store does not respond. Retry in a moment."),
+    501: Status("not_offered", "This feature is switched off on this registry."),
+    503: Status("unavailable", "The database or the object store does not respond. Try again in a moment."),
     507: Status("store_full", "The object store is full."),
 }
 
@@ -49,18 +53,17 @@ class Empty(Struct):
     """An empty object."""
 
 
-class Refusal(Struct):
-    """Why the request was refused, in a sentence. Calls under /api/v1 add a `code` for programs."""
+class ErrorResponse(Struct):
+    """An error: a message for people. Calls under /api/v1 add a `code` for programs."""
 
     message: str
     code: str | None = None
 
 
-SMALL = 1_000_000  # bytes; more than any call but a push or a list of objects needs
-
-
-async def read_packed(request: AnyRequest, plain_limit: int = SMALL, unpacked_limit: int = SMALL) -> Packed:
-    """The body as it came. Raises TooLarge, and Invalid for an encoding other than gzip."""
+async def read_packed(
+    request: AnyRequest, plain_limit: int = MAX_BODY_BYTES, unpacked_limit: int = MAX_BODY_BYTES
+) -> Packed:
+    """Return the body as it was sent. Raise TooLarge, or Invalid for an encoding other than gzip."""
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise Invalid(f"Unsupported content encoding: {encoding[:40]}")
@@ -71,10 +74,10 @@ async def read_packed(request: AnyRequest, plain_limit: int = SMALL, unpacked_li
 
 
 async def _read(request: AnyRequest, limit: int) -> bytearray:
-    refusal = TooLarge(f"The request body is larger than this call takes ({limit:,} bytes).")
+    refusal = TooLarge(f"The request body exceeds the limit of {limit:,} bytes.")
     if int(request.headers.get("content-length") or 0) > limit:
         raise refusal
-    data = bytearray()  # one growing buffer: pieces and their join would take twice the room
+    data = bytearray()  # one growing buffer, because chunks and their join would take twice the memory
     async for chunk in request.stream():
         data += chunk
         if len(data) > limit:
@@ -83,37 +86,40 @@ async def _read(request: AnyRequest, limit: int) -> bytearray:
 
 
 async def read_large(request: AnyRequest, settings: Settings) -> Packed:
-    """The body of a call that may carry a manifest."""
+    """Return the body of a call that may carry a manifest. Raise TooLarge, Invalid."""
     return await read_packed(request, settings.max_body_bytes, settings.max_unpacked_bytes)
 
 
 async def read(request: AnyRequest, type: type[T]) -> T:
-    """A small body as a value of a type. Raises Invalid, TooLarge."""
+    """Return a small JSON body as a value of a type. Raise Invalid, TooLarge."""
     return bodies.decode(await read_packed(request), type)
 
 
 async def read_form(request: AnyRequest, field: str) -> str:
-    """A field of a form, from the body only: addresses end up in logs. Raises Invalid if it is missing."""
+    """Return a field of a form. Raise Invalid if it is missing, TooLarge.
+
+    The field is not read from the query, because URLs end up in logs.
+    """
     body = bodies.unpack(await read_packed(request))
     try:
         values = parse_qs(body.decode("utf-8", "replace"), max_num_fields=20).get(field)
     except ValueError:
-        raise Invalid("The form has more fields than any call takes.") from None
+        raise Invalid("The form has too many fields.") from None
     if not values:
         raise Invalid(f"The form field {field!r} is missing.")
     return values[0]
 
 
 def json(value: Any) -> Response[bytes]:
-    """An answer in JSON. Nobody on the way keeps it: it may be a secret, and is for one caller only."""
+    """Return a JSON response that proxies do not cache, because it is for one caller and may hold secrets."""
     headers = {"Cache-Control": "private, no-store"}
     return Response(msgspec.json.encode(value), media_type="application/json", headers=headers)
 
 
 async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[Any]:
-    """An answer in JSON that is sent while it is made, gzipped if the client takes that.
+    """Return a JSON response that is sent while it is generated, as gzip if the client accepts it.
 
-    The first piece is waited for, so that what fails early still becomes a refusal.
+    Await the first chunk, so that an early failure still becomes an error response.
     """
     headers = {"Vary": "Accept-Encoding"}
     first = await anext(chunks, b"")
@@ -133,15 +139,15 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 async def _gzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     deflater = zlib.compressobj(1, wbits=31)
     async for chunk in chunks:
-        small = len(chunk) < 16_384  # not worth a thread
-        data = deflater.compress(chunk) if small else await asyncio.to_thread(deflater.compress, chunk)
+        in_thread = len(chunk) >= MIN_BYTES_FOR_THREAD
+        data = await asyncio.to_thread(deflater.compress, chunk) if in_thread else deflater.compress(chunk)
         if data:
             yield data
     yield deflater.flush()
 
 
 def refusal(path: str, status: int, message: str, headers: dict[str, str] | None = None) -> Response[bytes]:
-    """How the wire says no: JSON with `message`, without which old clients crash. Under /api/v1/ also a `code`."""
+    """Return an error as JSON with a `message`, without which released clients crash; under /api/v1/ also a `code`."""
     body = {"message": message}
     if path.startswith("/api/v1/"):
         body["code"] = STATUSES[status].code if status in STATUSES else "failed"
@@ -149,6 +155,6 @@ def refusal(path: str, status: int, message: str, headers: dict[str, str] | None
 
 
 def validation_errors(errors: Any) -> str:
-    """Return what Litestar found wrong with the arguments of a `/api/v1` call, as sentences."""
+    """Return the errors that Litestar found in the arguments of an `/api/v1` call, as sentences."""
     each = [f"{error.get('key') or 'request body'}: {error['message']}." for error in errors if "message" in error]
-    return " ".join(each)[: bodies.MAX_MESSAGE] or "The request breaks a rule."
+    return " ".join(each)[: bodies.MAX_MESSAGE_LENGTH] or "The request breaks a rule."

@@ -1,4 +1,4 @@
-"""Parameters in the query of a URL."""
+"""Query parameters."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from datetime import UTC, datetime
 from quilt_registry.errors import Invalid
 from quilt_registry.web.requests import AnyRequest
 
-MAX_BIGINT = 2**63 - 1  # the highest number that the database keeps
+MAX_BIGINT = 2**63 - 1  # the highest number that a database column can hold
 
 
 def text(request: AnyRequest, name: str) -> str | None:
-    """Return a text; None if it is absent. Raise Invalid for one that the database cannot hold."""
+    """Return a text parameter; None if it is absent. Raise Invalid if the database cannot hold it."""
     return check_text(name, request.query_params.get(name))
 
 
 def check_text(name: str, value: str | None) -> str | None:
-    """Return a text as it is. Raise Invalid for one that the database cannot hold."""
+    """Return a text unchanged. Raise Invalid if the database cannot hold it."""
     if value is not None and "\0" in value:
-        raise Invalid(f"{name} holds a NUL character.")
+        raise Invalid(f"{name} contains a NUL character.")
     return value
 
 
 def number(request: AnyRequest, name: str, lowest: int, highest: int) -> int | None:
-    """Return a whole number; None if it is absent. Raise Invalid."""
+    """Return a whole number within bounds; None if it is absent. Raise Invalid."""
     value = request.query_params.get(name)
     if value is None:
         return None
@@ -34,11 +34,11 @@ def number(request: AnyRequest, name: str, lowest: int, highest: int) -> int | N
 
 
 def parse_time(name: str, value: str | None) -> datetime | None:
-    """Return an ISO 8601 time in UTC, which is also its default zone; None if it is absent. Raise Invalid."""
+    """Return an ISO 8601 time, converted to UTC, which is the default time zone; None if absent. Raise Invalid."""
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(value.replace(" ", "+"))  # a plus in a URL means a space
+        found = datetime.fromisoformat(value.replace(" ", "+"))  # a plus in a query decodes to a space
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Invalid(f"{name} must be a time like 2026-01-31T12:00:00Z.") from None

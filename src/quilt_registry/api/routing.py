@@ -1,4 +1,4 @@
-"""From the rows of a routes page to handlers."""
+"""Litestar handlers for the rows of a routes page."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from quilt_registry.api.openapi import Route
 
 
 def router(routes: list[Route]) -> Router:
-    """Return the handlers of the rows."""
+    """Return a router with a handler for each route."""
     return Router("/", route_handlers=[_handler(route) for route in routes], dependencies=DEPENDENCIES)
 
 
 def _handler(route: Route) -> HTTPRouteHandler:
-    """Return the handler of a row. GET answers HEAD too.
+    """Return the handler of a route. A GET route also handles HEAD.
 
-    A path that ends with a slash also works without it; the others do not work with one.
+    A path that ends with a slash also works without it; other paths do not work with a slash at the end.
     """
     return HTTPRouteHandler(
         route.path,

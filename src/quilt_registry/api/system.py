@@ -1,4 +1,4 @@
-"""The registry itself: health, readiness, metrics, the OpenAPI document."""
+"""Calls about the registry itself: health, readiness, metrics, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -19,56 +19,61 @@ TEXT = "text/plain"
 
 
 def routes() -> list[Route]:
-    """Return every call."""
+    """Return all routes."""
     return [
         Route("GET", "/healthcheck", healthcheck, who="anybody", returns=TEXT),
-        Route("GET", "/readyz", readyz, who="anybody", returns=Ready),
+        Route("GET", "/readyz", readyz, who="anybody", returns=ReadinessReport),
         Route("GET", "/metrics", show_metrics, who="anybody", returns=TEXT, errors=(401, 404)),
         Route("GET", "/robots.txt", robots, who="anybody", returns=TEXT),
         Route("GET", "/api/openapi.json", openapi, who="visitor", returns=dict[str, Any]),
     ]
 
 
-class Ready(Struct):
-    """Of each part `ok`, or what is wrong with it."""
+class ReadinessReport(Struct):
+    """The state of each part: `ok`, or what is wrong with it."""
 
     database: str
     store: str
     migrations: str
 
 
-async def openapi(request: AnyRequest) -> Response[Any]:
-    """This document."""
-    return json(request.app.state.openapi)
-
-
 async def healthcheck() -> Response[str]:
-    """Whether this process answers. An outage of database or store must not make a balancer drop it: asks neither."""
+    """Return `ok` if this process responds.
+
+    The database and the object store are not checked, because load balancers must not drop a process for their outage.
+    """
     return Response("ok", media_type="text/plain")
 
 
 async def readyz(registry: Injected[Registry]) -> Response[Any]:
-    """Whether the registry can do its work: database, store, and the database's schema."""
+    """Return whether the database, its schema and the object store are ready."""
     state = await registry.readiness.state()
-    if all(says == readiness.OK for says in state.values()):
+    if all(each == readiness.OK for each in state.values()):
         return json(state)
     return Response({"message": "The registry is not ready.", **state}, status_code=503, media_type="application/json")
 
 
 async def show_metrics(request: AnyRequest, registry: Injected[Registry]) -> Response[bytes]:
-    """What is counted, in the text format of Prometheus.
+    """Return the metrics in the text format of Prometheus.
 
-    The token is that of the setting METRICS_TOKEN, nobody's sign-in; without the setting there is nothing here.
+    The token is the value of the setting METRICS_TOKEN, not that of a user. Without the setting, this call is 404.
     """
     token = registry.settings.metrics_token
     if token is None:
-        raise NotFound("There is nothing at this address.")
+        raise NotFound("There is nothing at this URL.")
     sent = request.headers.get("authorization", "")
     if not hmac.compare_digest(sent.encode(), f"Bearer {token.get_secret_value()}".encode()):
-        raise SignInNeeded("Metrics need the header Authorization: Bearer with the token that METRICS_TOKEN sets.")
+        raise SignInNeeded(
+            "Metrics require the header Authorization: Bearer TOKEN, with the value of the setting METRICS_TOKEN."
+        )
     return Response(await metrics.render(registry.db), media_type="text/plain; version=0.0.4")
 
 
 async def robots() -> Response[str]:
-    """Nothing here is for search engines."""
+    """Return rules that keep search engines out."""
     return Response("User-agent: *\nDisallow: /\n", media_type="text/plain")
+
+
+async def openapi(request: AnyRequest) -> Response[Any]:
+    """Return this OpenAPI document."""
+    return json(request.app.state.openapi)

@@ -1,4 +1,4 @@
-"""The web catalog: every page on one page."""
+"""The routes of the web catalog, and its error pages."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from quilt_registry.catalog.templates import render
 from quilt_registry.errors import SignInNeeded
 
 PACKAGE = "/package/{owner:str}/{name:str}"
-
-
-def _page(method: str, path: str, function: Callable[..., Any], who: Who) -> HTTPRouteHandler:
-    """Return the handler of a page. GET answers HEAD too."""
-    methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else HttpMethod(method)
-    guards = [session.check_request, session.authorize]
-    return HTTPRouteHandler(path, http_method=methods, status_code=200, guards=guards, opt={"who": who})(function)
+ERROR_TITLES = {
+    400: "Bad request",
+    403: "Access denied",
+    404: "Page not found",
+    405: "Method not allowed",
+    413: "Request too large",
+    429: "Too many requests",
+    503: "Service unavailable",
+}
 
 
 def router() -> Router:
-    """Return all pages. `who`: accounts/rights.py; here a visitor's cookie is looked at and need not be valid."""
+    """Return all pages. `who` is defined in accounts/rights.py, but on a page, an invalid cookie counts as none."""
     return Router(
         "/",
         route_handlers=[
@@ -56,13 +58,21 @@ def router() -> Router:
     )
 
 
+def _page(method: str, path: str, function: Callable[..., Any], who: Who) -> HTTPRouteHandler:
+    """Return the handler of a page. A GET page also handles HEAD."""
+    methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else HttpMethod(method)
+    guards = [session.check_request, session.authorize]
+    return HTTPRouteHandler(path, http_method=methods, status_code=200, guards=guards, opt={"who": who})(function)
+
+
 def is_page(path: str) -> bool:
-    """Return whether a path belongs to the pages, so that a refusal there is a page too."""
+    """Return whether a path belongs to the catalog, whose errors are pages."""
     return not path.startswith(("/api/", "/objects/", "/metrics", "/readyz"))
 
 
 def refusal(request: Request[Any, Any, Any], status: int, message: str) -> Response[Any]:
-    """Return a refusal as a page. Who only has to sign in is sent to the sign-in page."""
+    """Return an error page, or a redirect to the sign-in page if the page requires a sign-in."""
     if status == SignInNeeded.status:
         return session.redirect_to_sign_in(request)
-    return render(request, "site/refusal.html", status=status, message=message)
+    title = ERROR_TITLES.get(status, "Something went wrong")
+    return render(request, "site/refusal.html", status=status, title=title, message=message)

@@ -1,4 +1,4 @@
-"""Who reads a page, from the cookie that keeps a sign-in, and what is shared by all forms."""
+"""Guards and dependencies of pages: the reader, by the session cookie. Helpers for forms and for that cookie."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.response import Redirect
 
 from quilt_registry.accounts import rights, sessions
-from quilt_registry.accounts.sessions import TOKEN_LIFE, Session, Token
+from quilt_registry.accounts.sessions import TOKEN_LIFETIME, Session, Token
 from quilt_registry.accounts.users import Account
 from quilt_registry.errors import Forbidden, Invalid, TooLarge
 from quilt_registry.packages.access import Caller, Member
@@ -27,23 +27,22 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 async def check_request(connection: Connection, _: BaseRouteHandler) -> None:
-    """Refuse forms sent from other sites, and NUL, which no name can hold. A guard that runs before `authorize`."""
+    """Raise Invalid for a NUL in the path, Forbidden for a form from another site. Runs before `authorize`."""
     if "\0" in connection.scope["path"]:
-        raise Invalid("The address holds a NUL character.")
+        raise Invalid("The URL contains a NUL character.")
     if connection.scope.get("method") == "POST" and _from_another_site(connection):
-        raise Forbidden("This form was sent from another site.")
+        raise Forbidden("This form was sent from another site. Open it on this site and send it again.")
 
 
 def _from_another_site(connection: Connection) -> bool:
-    """Return whether a form comes from another site. `Origin` is the fallback: pages without a referrer send null."""
     site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
-    if site:
+    if site:  # checked first, because pages without a referrer send the origin `null`
         return site not in ("same-origin", "none")
     return origin is not None and urlsplit(origin).netloc != connection.headers.get("host")
 
 
 async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Let through those whom the page's `who` names. Raise SignInNeeded or Forbidden for all others."""
+    """Raise SignInNeeded or Forbidden unless the page's `who` includes the reader."""
     who, registry = handler.opt["who"], connection.app.state.registry
     if who == "anybody":
         return
@@ -54,18 +53,18 @@ async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
 
 async def _session(connection: Connection, registry: Registry) -> Session | None:
     token = connection.cookies.get(COOKIE)
-    found = await sessions.session_of(registry.db, token) if token else None
+    found = await sessions.find_session(registry.db, token) if token else None
     return found if found and rights.may_use_pages(found) else None
 
 
 def session(request: AnyRequest) -> Session:
-    """Return the session of this browser. Only for pages that need a sign-in."""
+    """Return the reader's session. Only for pages that require a sign-in."""
     found: Session = request.scope["state"]["session"]
     return found
 
 
 def account(request: AnyRequest) -> Account | None:
-    """Return the account that is signed in in this browser; None if there is none."""
+    """Return the reader's account; None for a reader who is not signed in."""
     found: Session | None = request.scope["state"]["session"]
     return found.account if found else None
 
@@ -77,7 +76,7 @@ def caller(request: AnyRequest, registry: Injected[Registry]) -> Caller:
 
 
 def member(request: AnyRequest, registry: Injected[Registry]) -> Member:
-    """Return the reader of a page that needs a sign-in."""
+    """Return the signed-in reader. Only for pages that require a sign-in."""
     return Member(session(request).account, registry.policy)
 
 
@@ -91,33 +90,33 @@ DEPENDENCIES = {
 
 
 async def read_form(request: AnyRequest, *fields: str) -> list[str]:
-    """Return the fields of a form, "" for missing ones. Raise TooLarge."""
+    """Return the fields of a form; "" for missing ones. Raise TooLarge."""
     if int(request.headers.get("content-length") or MAX_FORM_BYTES + 1) > MAX_FORM_BYTES:
-        raise TooLarge("The form is too large.")
+        raise TooLarge(f"The form exceeds the limit of {MAX_FORM_BYTES:,} bytes. Shorten the text and send it again.")
     form = await request.form()
     return [str(form.get(name, "")) for name in fields]
 
 
 def redirect_to_sign_in(request: AnyRequest) -> Redirect:
-    """Return a redirect to the sign-in page, which leads back here."""
+    """Return a redirect to the sign-in page, which returns to this page."""
     query = request.scope["query_string"].decode("latin-1")
     here = request.scope["path"] + (f"?{query}" if query else "")
     return Redirect("/signin" if here == "/" else f"/signin?next={quote(here)}", status_code=302)
 
 
 def safe_next(target: str) -> str:
-    """Return where to go after signing in: a path of this site; "/" for anything else."""
+    """Return the path to open after sign-in; "/" if the target is not a path of this site."""
     parts = urlsplit(target)
     is_path = target.startswith("/") and not target.startswith("//") and not parts.scheme and not parts.netloc
     return target if is_path and "\\" not in target and target.isprintable() else "/"
 
 
 def set_cookie(response: Response[Any], settings: Settings, token: Token) -> None:
-    """Keep a sign-in in this browser. Scripts cannot read the cookie, and forms of other sites do not send it."""
+    """Store a session in a cookie. Scripts cannot read it, and forms of other sites do not send it."""
     response.set_cookie(
         COOKIE,
         token.text,
-        max_age=int(TOKEN_LIFE.total_seconds()),
+        max_age=int(TOKEN_LIFETIME.total_seconds()),
         httponly=True,
         secure=settings.catalog_url.startswith("https:"),
         samesite="lax",

@@ -1,4 +1,4 @@
-"""Templates to answers."""
+"""Rendering of templates to HTML responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from litestar import Request, Response
 from quilt_registry import __version__
 
 HEADERS = {
-    # Everything comes from here; no script, no framing.
+    # Everything is loaded from this site; there are no scripts, and no other site may frame a page.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Cache-Control": "private, no-store",
@@ -31,7 +31,7 @@ _templates.globals["release"] = __version__
 
 
 def render(request: Request[Any, Any, Any], template: str, status: int = 200, **values: Any) -> Response[str]:
-    """A page. Works without the database, so that it can say that the database is gone."""
+    """Return a page. The database is not used, so that an error page can report that it does not respond."""
     text = _templates.get_template(template).render(
         settings=request.app.state.registry.settings,
         path=request.scope["path"],
@@ -42,7 +42,7 @@ def render(request: Request[Any, Any, Any], template: str, status: int = 200, **
 
 
 def _size(size: int) -> str:
-    """A number of bytes, for people."""
+    """Format a number of bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"

@@ -1,25 +1,33 @@
-"""The command `quilt-registry`: what operators run. Each command calls what the web calls."""
+"""The command `quilt-registry` for operators. Its commands call the same operations as the API and the web pages."""
 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from quilt_registry import __version__
 from quilt_registry.cli import backup, check, create_admin, host, migrate, restore, serve, verify_objects
-from quilt_registry.cli.context import CommandError
-from quilt_registry.cli.embedded_postgres import EmbeddedError
-from quilt_registry.cli.host_files import HostError
+from quilt_registry.cli.errors import CommandError
 from quilt_registry.errors import Refusal
 from quilt_registry.settings import SettingsError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """A group of commands. It turns the errors that users can fix into CommandError."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (SettingsError, Refusal) as error:
+            raise CommandError(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="quilt-registry")
 def cli() -> None:
-    """A private registry for data packages."""
+    """Run and maintain a Quilt Registry, a private registry for data packages."""
 
 
 for command in (
@@ -36,18 +44,15 @@ for command in (
 
 
 def main() -> None:
-    """Entry point of the `quilt-registry` command."""
+    """Run the command `quilt-registry`."""
     try:
         cli(standalone_mode=False, prog_name="quilt-registry")
-    except (CommandError, SettingsError, EmbeddedError, HostError, Refusal) as error:
-        _fail(str(error))
-    except click.exceptions.Abort:
-        _fail("Stopped.")
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _exit(error)
+    except click.Abort:
+        _exit(CommandError("Stopped."))
 
 
-def _fail(message: str) -> NoReturn:
-    click.echo(f"quilt-registry: {message}", err=True)
-    sys.exit(1)
+def _exit(error: click.ClickException) -> NoReturn:
+    error.show()
+    sys.exit(error.exit_code)

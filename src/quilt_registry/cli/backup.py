@@ -20,18 +20,18 @@ from quilt_registry.cli.context import (
 
 @click.command("backup")
 @click.argument("file", type=FILE)
-@click.option("--objects", type=DIRECTORY, help="Then bring the objects of a directory store up to date here.")
-@click.option("--overwrite", is_flag=True, help="Replace a backup of that name.")
+@click.option("--objects", type=DIRECTORY, help="Then copy new objects of a directory store to this directory.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing backup of this name.")
 def backup(file: Path, objects: Path | None, overwrite: bool) -> None:
-    """Write the database to FILE, and what it holds to FILE.json. The registry may be in use."""
+    """Write the database to FILE, and a summary of its contents to FILE.json. The registry may be in use."""
     interrupt_on_sigterm()
     check_directory_store(settings_module.load(), objects)
-    with dump.writing(file, overwrite) as new, open_database(join=True) as settings:
+    with dump.new_file(file, overwrite=overwrite) as new, open_database(join=True) as settings:
         header = run_with_database(settings, lambda db: dump.dump(db, new))
-        brought = dump.copy_objects(settings.objects_directory, objects) if objects else 0
-        dump.keep(file, new, header)
+        copied = dump.copy_objects(settings.objects_directory, objects) if objects else 0
+        dump.publish(file, new, header)
     click.echo(f"Wrote {file} ({header.bytes:,} bytes): {dump.describe(header)}.")
-    if doubt := dump.doubt(header):
-        click.echo(f"Warning: {doubt}", err=True)
+    if warning := dump.warning(header):
+        click.echo(f"Warning: {warning}", err=True)
     if objects:
-        click.echo(f"Brought {brought:,} new objects to {objects}.")
+        click.echo(f"Copied {copied:,} new objects to {objects}.")

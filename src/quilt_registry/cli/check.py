@@ -1,4 +1,4 @@
-"""`check`: what works, what does not, and what to do about it."""
+"""The command `check`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import msgspec
 
 from quilt_registry import schema, settings as settings_module
 from quilt_registry.cli import dump
-from quilt_registry.cli.context import CommandError, check_schema, open_database, run_with_database
-from quilt_registry.cli.embedded_postgres import EmbeddedError
+from quilt_registry.cli.context import check_schema, open_database, run_with_database
+from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
 from quilt_registry.errors import Refusal
 from quilt_registry.mail import outbox
@@ -28,30 +28,34 @@ from quilt_registry.mail.outbox import SmtpTransport
 from quilt_registry.settings import SettingsError
 from quilt_registry.storage.objects import ObjectStore
 
-CLOCKS_APART = 60  # seconds that are worth a warning
-MANY_CONNECTIONS = 0.8  # of all that the database takes: a share worth a warning
-
-
-class _Doubt(Exception):
-    """A part works, but perhaps not as it is meant to. Says what to do."""
+MAX_CLOCK_SKEW = 60  # seconds
+MAX_CONNECTION_SHARE = 0.8  # of the connections that the database allows
+REQUEST_TIMEOUT = 5  # seconds
+RETRY_INTERVAL = 1  # seconds, with --wait
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What `check` has to say of a part; `state` is ok, warning or failed."""
+    """The state of a part (ok, warning or failed), and a text about it. The JSON output has these fields."""
 
     part: str
     state: str
     says: str
 
 
+class _PartWarning(Exception):
+    """A part works, but perhaps not as intended. The message says what to do."""
+
+
 @click.command()
-@click.option("--wait", default=0, type=click.IntRange(0), help="Look again for so many seconds, until all works.")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of part, state and what there is to say as JSON.")
+@click.option(
+    "--wait", default=0, type=click.IntRange(0), help="Retry for up to this many seconds until all parts work."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of part, state and text.")
 def check(wait: int, as_json: bool) -> None:
-    """Say of each part whether it works, and what to do if not. Exit status 1 if one does not."""
+    """Check each part, and say what to do if it does not work. Exit status 1 if a part fails."""
     end = time.monotonic() + wait
-    while not _all_works(findings := _findings()) and time.monotonic() < end:
-        time.sleep(1)
+    while not _all_work(findings := _findings()) and time.monotonic() < end:
+        time.sleep(RETRY_INTERVAL)
     if as_json:
         click.echo(msgspec.json.encode(findings))
     else:
@@ -60,39 +64,39 @@ def check(wait: int, as_json: bool) -> None:
     sys.exit(1 if any(each.state == "failed" for each in findings) else 0)
 
 
-def _all_works(findings: list[Finding]) -> bool:
-    """Whether there is nothing to wait for: only a registry that does not answer yet is a warning that passes."""
+def _all_work(findings: list[Finding]) -> bool:
+    """Return whether waiting is pointless. A registry that does not respond yet is the only warning that passes."""
     return all(each.state == "ok" or (each.state == "warning" and each.part != "registry") for each in findings)
 
 
 def _findings() -> list[Finding]:
     try:
-        settings, doubts = settings_module.load(), settings_module.warnings()
+        settings, warnings = settings_module.load(), settings_module.warnings()
     except SettingsError as error:
         return [Finding("settings", "failed", str(error))]
     mode = f"team {settings.team_id}" if settings.team_id else "open mode"
-    name = f", deployment {settings.deployment_id}" if settings.deployment_id else ""
-    findings = [Finding("settings", "ok", f"{settings.registry_url}, {mode}{name}")]
-    findings += [Finding("settings", "warning", doubt) for doubt in doubts]
+    deployment = f", deployment {settings.deployment_id}" if settings.deployment_id else ""
+    findings = [Finding("settings", "ok", f"{settings.registry_url}, {mode}{deployment}")]
+    findings += [Finding("settings", "warning", warning) for warning in warnings]
     parts = {"database": _check_database, "contents": _check_contents, "store": _check_store}
-    parts |= {"mail": _check_mail, "letters": _check_letters}
+    parts |= {"mail": _check_mail, "outbox": _check_outbox}
     if settings.package_bucket_name:
         parts["cors"] = _check_cors
     parts["registry"] = _check_registry
-    return findings + [_finding(part, work) for part, work in parts.items()]
+    return findings + [_finding(part, check_part) for part, check_part in parts.items()]
 
 
-def _finding(part: str, work: Callable[[], str]) -> Finding:
+def _finding(part: str, check_part: Callable[[], str]) -> Finding:
     try:
-        return Finding(part, "ok", work())
-    except _Doubt as doubt:
-        return Finding(part, "warning", str(doubt))
-    except (CommandError, EmbeddedError, Refusal, OSError) as error:
+        return Finding(part, "ok", check_part())
+    except _PartWarning as warning:
+        return Finding(part, "warning", str(warning))
+    except (CommandError, Refusal, OSError) as error:
         return Finding(part, "failed", str(error))
 
 
 class _Server(msgspec.Struct):
-    """What the database's server says of itself: `time` in seconds, `tls` the version of TLS that is in use."""
+    """The state of a database server. `time` is in seconds, `tls` the TLS version in use."""
 
     version: str
     time: float
@@ -101,7 +105,17 @@ class _Server(msgspec.Struct):
     limit: int
 
 
-async def _ask_server(db: Database) -> _Server:
+def _check_database() -> str:
+    with open_database(join=True) as settings:
+        schema_warning = check_schema(settings)
+        server = run_with_database(settings, _query_server)
+    warnings = [*([schema_warning] if schema_warning else []), *_server_warnings(server)]
+    if warnings:
+        raise _PartWarning("\n".join(warnings))
+    return f"PostgreSQL {server.version}, schema {schema.head()}, {server.tls or 'not encrypted'}"
+
+
+async def _query_server(db: Database) -> _Server:
     row = await db.fetchrow(
         """
         SELECT current_setting('server_version') AS version,
@@ -115,42 +129,32 @@ async def _ask_server(db: Database) -> _Server:
     return _Server(**row)
 
 
-def _check_database() -> str:
-    with open_database(join=True) as settings:
-        newer = check_schema(settings)
-        server = run_with_database(settings, _ask_server)
-    doubts = [*([newer] if newer else []), *_doubts(server)]
-    if doubts:
-        raise _Doubt("\n".join(doubts))
-    return f"PostgreSQL {server.version}, schema {schema.head()}, {server.tls or 'not encrypted'}"
-
-
-def _doubts(server: _Server) -> Iterator[str]:
-    if doubt := _clock_doubt("database", server.time):
-        yield doubt
-    if server.used > MANY_CONNECTIONS * server.limit:
+def _server_warnings(server: _Server) -> Iterator[str]:
+    if warning := _clock_warning("database", server.time):
+        yield warning
+    if server.used > MAX_CONNECTION_SHARE * server.limit:
         yield (
             f"{server.used} of the database's {server.limit} connections are in use. Lower DATABASE_POOL or the number "
             "of workers, or give the database more memory and a higher max_connections."
         )
 
 
-def _clock_doubt(other: str, its_time: float) -> str:
-    """What is to be said of this host's clock beside that of another part; nothing if they agree."""
-    ahead = time.time() - its_time
-    if abs(ahead) <= CLOCKS_APART:
+def _clock_warning(other: str, other_time: float) -> str:
+    """Return a warning if this host's clock differs from that of another part, else an empty string."""
+    ahead = time.time() - other_time
+    if abs(ahead) <= MAX_CLOCK_SKEW:
         return ""
     return (
-        f"This host's clock is {abs(ahead):.0f} seconds {'ahead of' if ahead > 0 else 'behind'} the {other}'s. Signed "
-        "URLs and sign-ins need the right time: let NTP set both clocks."
+        f"This host's clock is {abs(ahead):.0f} seconds {'ahead of' if ahead > 0 else 'behind'} the {other}'s. "
+        "Presigned URLs and sign-ins need the right time. Synchronize both clocks with NTP."
     )
 
 
 def _check_contents() -> str:
-    """How much there is: the same after a restore as before it."""
+    """Return counts, so that operators can compare them before and after a restore."""
     with open_database(join=True) as settings:
         check_schema(settings)
-        return dump.summary(run_with_database(settings, dump.contents))
+        return dump.summary(run_with_database(settings, dump.count_contents))
 
 
 def _check_store() -> str:
@@ -159,70 +163,72 @@ def _check_store() -> str:
     if settings.package_bucket_name:
         return _check_bucket(settings.package_bucket_name, store)
     try:
-        asyncio.run(_try_store(store))
+        asyncio.run(_test_store(store))
     except Refusal as error:
-        raise CommandError(f"{error} Check the rights and the room of {settings.objects_directory}.") from None
+        raise CommandError(
+            f"{error} Check the permissions and the free space of {settings.objects_directory}."
+        ) from None
     return str(settings.objects_directory)
 
 
-def _check_bucket(name: str, store: ObjectStore) -> str:
-    clock = _store_clock_doubt(store)
+def _check_bucket(bucket: str, store: ObjectStore) -> str:
+    clock_warning = _store_clock_warning(store)
     try:
-        asyncio.run(_try_store(store))
+        asyncio.run(_test_store(store))
     except Refusal as error:
-        advice = f"Check PACKAGE_BUCKET_NAME, S3_ENDPOINT, AWS_REGION and the keys. {clock}".rstrip()
+        advice = f"Check PACKAGE_BUCKET_NAME, S3_ENDPOINT, AWS_REGION and the keys. {clock_warning}".rstrip()
         raise CommandError(f"{error} {advice}") from None
     key = f"check/{secrets.token_hex(8)}"
     try:
-        _try_signed_urls(store, key)
+        _test_presigned_urls(store, key)
     finally:
         asyncio.run(store.remove([key]))
-    if clock:
-        raise _Doubt(clock)
-    return f"bucket {name}"
+    if clock_warning:
+        raise _PartWarning(clock_warning)
+    return f"bucket {bucket}"
 
 
-def _store_clock_doubt(store: ObjectStore) -> str:
-    """The store puts its time into any answer, also into one that refuses."""
-    try:
-        date = _ask(_unsigned(store, "check/clock")).headers.get("Date")
-    except HTTPError as error:
-        date = error.headers.get("Date")
-    except (OSError, HTTPException):
-        return ""  # what else is tried says why it cannot be reached
-    try:
-        return _clock_doubt("store", parsedate_to_datetime(date or "").timestamp())
-    except ValueError:
-        return ""  # it tells no time
-
-
-def _unsigned(store: ObjectStore, key: str) -> str:
-    return store.signer.urls([key])[0].partition("?")[0]
-
-
-async def _try_store(store: ObjectStore) -> None:
+async def _test_store(store: ObjectStore) -> None:
     await store.self_test()
     await store.probe()
 
 
-def _try_signed_urls(store: ObjectStore, key: str) -> None:
-    """Upload and download as clients do, under the address that they are given."""
+def _store_clock_warning(store: ObjectStore) -> str:
+    """Compare clocks by the header Date, which even an error response of the store has."""
+    try:
+        date = _request(_unsigned_url(store, "check/clock")).headers.get("Date")
+    except HTTPError as error:
+        date = error.headers.get("Date")
+    except (OSError, HTTPException):
+        return ""  # because the tests of the store report why it cannot be reached
+    try:
+        return _clock_warning("store", parsedate_to_datetime(date or "").timestamp())
+    except ValueError:
+        return ""
+
+
+def _unsigned_url(store: ObjectStore, key: str) -> str:
+    return store.signer.urls([key])[0].partition("?")[0]
+
+
+def _test_presigned_urls(store: ObjectStore, key: str) -> None:
+    """Upload and download as clients do, at the endpoint that clients use."""
     _, [put] = store.signer.upload_urls([key], [key])
     try:
-        _ask(put, "PUT", body=b"check")
-        same = _ask(store.signer.urls([key])[0]).read() == b"check"
+        _request(put, "PUT", body=b"check")
+        is_same = _request(store.signer.urls([key])[0]).read() == b"check"
     except HTTPError as error:
         raise CommandError(
-            f"The store refuses a signed URL with status {error.code}. "
+            f"The store rejects a presigned URL with status {error.code}. "
             "Check S3_ENDPOINT, AWS_REGION, the keys and this host's clock."
         ) from None
     except (OSError, HTTPException) as error:
-        raise _Doubt(
-            f"The store cannot be reached where S3_ENDPOINT leads clients, at least from here: {error}"
+        raise _PartWarning(
+            f"The store cannot be reached at the URL that clients use (S3_ENDPOINT), at least from this host: {error}"
         ) from None
-    if not same:
+    if not is_same:
         raise CommandError(
-            "What was uploaded with a signed URL was not there afterwards. Check S3_ENDPOINT and the bucket's name."
+            "An object uploaded with a presigned URL could not be read back. Check S3_ENDPOINT and the bucket's name."
         )
 
 
@@ -234,57 +240,57 @@ def _check_mail() -> str:
         raise CommandError(f"{error} Check the SMTP_… settings.") from None
 
 
-def _check_letters() -> str:
-    """Letters on their way; those that cannot be delivered are no failure, but somebody waits for them."""
+def _check_outbox() -> str:
+    """Return the state of the outbox. Undeliverable emails are no failure, because the registry works."""
     with open_database(join=True) as settings:
         check_schema(settings)
         waiting, undeliverable = run_with_database(settings, outbox.status)
-    return "\n".join([f"{waiting} on the way, {len(undeliverable)} could not be delivered", *undeliverable])
+    return "\n".join([f"{waiting} waiting, {len(undeliverable)} could not be delivered", *undeliverable])
 
 
 def _check_cors() -> str:
-    """What a browser asks the store before a page may use a signed URL."""
+    """Send the preflight requests that a browser sends before a page uses a presigned URL."""
     settings = settings_module.load()
-    origin, address = settings.catalog_url, _unsigned(ObjectStore(settings), "check/cors")
+    origin, url = settings.catalog_url, _unsigned_url(ObjectStore(settings), "check/cors")
     try:
-        refused = [method for method in ("GET", "PUT") if not _allows(address, origin, method)]
+        rejected = [method for method in ("GET", "PUT") if not _allows(url, origin, method)]
     except (OSError, HTTPException) as error:
-        raise _Doubt(f"The bucket cannot be asked what pages may do: {error}") from None
-    if refused:
-        raise _Doubt(
-            f"The bucket does not allow {' and '.join(refused)} to pages of {origin}. Give it a CORS rule with that "
+        raise _PartWarning(f"The CORS rule of the bucket cannot be checked: {error}") from None
+    if rejected:
+        raise _PartWarning(
+            f"The bucket does not allow {' and '.join(rejected)} to pages of {origin}. Give it a CORS rule with that "
             "origin, the methods GET, HEAD and PUT, and all headers."
         )
     return f"pages of {origin} may use the bucket"
 
 
-def _allows(address: str, origin: str, method: str) -> bool:
+def _allows(url: str, origin: str, method: str) -> bool:
     try:
-        answer = _ask(address, "OPTIONS", {"Origin": origin, "Access-Control-Request-Method": method}).headers
+        headers = _request(url, "OPTIONS", {"Origin": origin, "Access-Control-Request-Method": method}).headers
     except HTTPError:
         return False
-    methods = [each.strip() for each in answer.get("Access-Control-Allow-Methods", "").split(",")]
-    return answer.get("Access-Control-Allow-Origin") in ("*", origin) and method in methods
+    methods = [each.strip() for each in headers.get("Access-Control-Allow-Methods", "").split(",")]
+    return headers.get("Access-Control-Allow-Origin") in ("*", origin) and method in methods
 
 
 def _check_registry() -> str:
-    """The registry on this host, or else wherever its public address leads."""
+    """Look for a running registry on this host, then at its public URL."""
     settings = settings_module.load()
-    reasons = []
-    for address in (f"http://127.0.0.1:{urlsplit(settings.registry_url).port or 5000}", settings.registry_url):
+    problems = []
+    for url in (f"http://127.0.0.1:{urlsplit(settings.registry_url).port or 5000}", settings.registry_url):
         try:
-            if _ask(address + "/healthcheck").read(3) == b"ok":
-                return f"{address} answers"
-            reasons.append(f"at {address} something else answers")
+            if _request(url + "/healthcheck").read(3) == b"ok":
+                return f"{url} responds"
+            problems.append(f"{url}: another service responds")
         except (OSError, HTTPException) as error:
-            reasons.append(f"{address}: {error}")
-    raise _Doubt(f"It does not answer ({'; '.join(reasons)}). Start it, or look into its log.")
+            problems.append(f"{url}: {error}")
+    raise _PartWarning(f"The registry does not respond ({'; '.join(problems)}). Start it, or look at its log.")
 
 
-def _ask(
-    address: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
+def _request(
+    url: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
 ) -> HTTPResponse:
-    request = Request(address, body, dict(headers), method=method)  # noqa: S310
-    own = urlsplit(address).hostname in ("127.0.0.1", "localhost")  # no proxy leads there
-    answer: HTTPResponse = build_opener(*[ProxyHandler({})] * own).open(request, timeout=5)
-    return answer
+    request = Request(url, body, dict(headers), method=method)  # noqa: S310
+    is_local = urlsplit(url).hostname in ("127.0.0.1", "localhost")  # a proxy must not be used for these
+    response: HTTPResponse = build_opener(*[ProxyHandler({})] * is_local).open(request, timeout=REQUEST_TIMEOUT)
+    return response

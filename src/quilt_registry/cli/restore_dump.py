@@ -9,7 +9,7 @@ import msgspec
 
 from quilt_registry import schema
 from quilt_registry.cli.dump import (
-    SETS_TRANSACTION_TIMEOUT,
+    TRANSACTION_TIMEOUT_VERSION,
     Header,
     count_rows,
     find_program,
@@ -23,91 +23,99 @@ from quilt_registry.errors import Conflict, Invalid, Unavailable
 from quilt_registry.migrations import take_turn
 
 
-def read(file: Path) -> Header:
-    """The header of a backup that is whole and that this release can restore. Raises Invalid, Conflict."""
-    place = sibling(file, ".json")
+def read_header(file: Path) -> Header:
+    """Return the header of a backup. Raise Invalid if the backup is damaged, Conflict if its schema is too new."""
+    header_file = sibling(file, ".json")
     try:
-        header = msgspec.json.decode(place.read_bytes(), type=Header)
+        header = msgspec.json.decode(header_file.read_bytes(), type=Header)
         size = file.stat().st_size
     except OSError as error:
-        raise Invalid(f"{error.filename} cannot be read: {error.strerror}. A backup is two files.") from None
+        raise Invalid(
+            f"{error.filename} cannot be read: {error.strerror}. A backup consists of FILE and FILE.json."
+        ) from None
     except msgspec.DecodeError as error:
-        raise Invalid(f"{place} is not the header of a backup: {error}.") from None
+        raise Invalid(f"{header_file} is not the header of a backup: {error}.") from None
     if size != header.bytes:
-        raise Invalid(f"{file} is not whole, or not the file of {place}: it has {size} bytes, not {header.bytes}.")
+        raise Invalid(
+            f"{file} is incomplete or does not belong to {header_file}: it has {size} bytes, not {header.bytes}."
+        )
     if sha256(file) != header.sha256:
-        raise Invalid(f"{file} is damaged, or not the file of {place}: its SHA-256 is not {header.sha256}.")
+        raise Invalid(f"{file} is damaged or does not belong to {header_file}: its SHA-256 is not {header.sha256}.")
     if schema.is_ahead(header.revision):
         raise Conflict(
-            f"{file} has the schema {header.revision} of release {header.release}; this release has "
-            f"{schema.head()} and does not know that one. Restore with a newer release."
+            f"{file} has the schema {header.revision} of release {header.release}. This release has {schema.head()} "
+            "and does not know that schema. Restore with a newer release."
         )
     return header
 
 
-async def prepare(db: Database, header: Header, into_empty_schema: bool) -> None:
-    """Make sure that a backup can be restored here. Raises Conflict, with nothing touched.
+async def prepare(db: Database, header: Header, *, into_empty_schema: bool) -> None:
+    """Make sure that a backup can be restored into this database. Raise Conflict before anything is changed.
 
-    An empty database can be restored into. With `into_empty_schema` also one with the tables that `migrate` makes, if
-    they have no rows: these are removed.
+    The database must be empty. With `into_empty_schema` it may have the registry's tables, if none of them has a row;
+    they are dropped.
     """
     async with db.connection() as connection:
-        _program_to_restore(header, connection.get_server_version().major)
-        await _make_empty(connection, into_empty_schema)
+        _find_pg_restore(header, connection.get_server_version().major)
+        await _make_empty(connection, into_empty_schema=into_empty_schema)
 
 
 async def restore(db: Database, file: Path, header: Header) -> None:
-    """Fill an empty database from a backup, as one transaction. Its schema is the backup's afterwards.
+    """Restore a backup into an empty database in one transaction. The schema is that of the backup.
 
-    Raises Unavailable, with nothing restored, if pg_restore fails; Conflict if there was a change meanwhile.
+    Raise Unavailable, with nothing restored, if pg_restore fails; Conflict if the database changed meanwhile.
     """
     async with db.connection() as connection:
         await lift_timeouts(connection)
         await take_turn(connection)
-        program = _program_to_restore(header, connection.get_server_version().major)
+        program = _find_pg_restore(header, connection.get_server_version().major)
+        options = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
         try:
-            await run_program(program, db.url, "--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges",
-                       str(file))  # fmt: skip
+            await run_program(program, db.url, *options, str(file))
         except Unavailable as error:
             raise Unavailable(f"{error}\nNothing was restored: the database is empty.") from None
         except asyncio.CancelledError:
             raise Unavailable("Stopped before the end. Nothing was restored: the database is empty.") from None
-        await _compare(connection, header)
+        await _compare_row_counts(connection, header)
 
 
-def _program_to_restore(header: Header, server: int) -> Path:
-    program, major = find_program("pg_restore", header.pg_dump)
-    if major >= SETS_TRANSACTION_TIMEOUT > server:
+def _find_pg_restore(header: Header, server: int) -> Path:
+    program, version = find_program("pg_restore", header.pg_dump)
+    if version >= TRANSACTION_TIMEOUT_VERSION > server:
         raise Conflict(
-            f"pg_restore of PostgreSQL {major} cannot restore into a server of {server}, and the dump needs one of "
-            f"{header.pg_dump} or newer. Restore into PostgreSQL {SETS_TRANSACTION_TIMEOUT} or newer"
+            f"pg_restore of PostgreSQL {version} cannot restore into a server of version {server}, and the dump needs "
+            f"version {header.pg_dump} or newer. Restore into PostgreSQL {TRANSACTION_TIMEOUT_VERSION} or newer"
             + ("." if header.pg_dump > server else f", or install the client programs of PostgreSQL {server}.")
         )
     return program
 
 
-async def _make_empty(connection: Connection, into_empty_schema: bool) -> None:
-    """Raises Conflict if there is anything in the database that would be lost, or in the way."""
+async def _make_empty(connection: Connection, *, into_empty_schema: bool) -> None:
+    """Drop the registry's empty tables. Raise Conflict if the database has anything else."""
     tables = await count_rows(connection)
     if not tables:
         return
     if not into_empty_schema:
         raise Conflict(
-            f"The database holds tables already ({', '.join([*tables][:3])}, …). Restore into a new, empty one; if "
-            "these are a registry's tables and have no rows, --into-empty-schema replaces them."
+            f"The database contains tables ({', '.join([*tables][:3])}, …). Restore into a new, empty database. If "
+            "these are a registry's tables without rows, --into-empty-schema replaces them."
         )
-    full = [f"{name} ({count})" for name, count in tables.items() if count and name != "alembic_version"]
-    if full or "alembic_version" not in tables:
+    filled = [f"{name} ({count})" for name, count in tables.items() if count and name != "alembic_version"]
+    if filled or "alembic_version" not in tables:
         raise Conflict(
-            "--into-empty-schema replaces a registry's tables that have no rows. "
-            + (f"There are rows in {', '.join(full)}." if full else "There are tables here that are not a registry's.")
+            "--into-empty-schema replaces a registry's tables only if they have no rows. "
+            + (
+                f"These have rows: {', '.join(filled)}."
+                if filled
+                else "The tables of this database are not a registry's."
+            )
         )
     async with connection.transaction():
         for row in await connection.fetch(_DROP):
             await connection.execute(row[0])
 
 
-# What the migrations make, in the schema that they made it in.
+# What migrations create, in the schema that they created it in.
 _DROP = """
     WITH place AS (SELECT relnamespace AS oid FROM pg_class WHERE oid = 'alembic_version'::regclass)
     SELECT format('DROP TABLE %s CASCADE', c.oid::regclass) FROM pg_class c, place
@@ -124,27 +132,27 @@ _DROP = """
 """
 
 
-async def _compare(connection: Connection, header: Header) -> None:
-    found = await count_rows(connection)
-    differing = [
-        f"{name} {found.get(name, 'missing')} instead of {header.tables.get(name, 'none')}"
-        for name in sorted({*found, *header.tables})
-        if found.get(name) != header.tables.get(name)
+async def _compare_row_counts(connection: Connection, header: Header) -> None:
+    tables = await count_rows(connection)
+    differences = [
+        f"{name} {tables.get(name, 'missing')} instead of {header.tables.get(name, 'none')}"
+        for name in sorted({*tables, *header.tables})
+        if tables.get(name) != header.tables.get(name)
     ]
-    if differing:
+    if differences:
         raise Conflict(
-            f"The backup was restored, but its tables have other numbers of rows: {', '.join(differing)}. "
-            "Does a registry run on this database already? Stop it, and restore into a new, empty database."
+            f"The backup was restored, but the row counts of its tables differ: {', '.join(differences)}. If a "
+            "registry uses this database, stop it and restore into a new, empty database."
         )
 
 
 async def finish(db: Database) -> int:
-    """Make a restored database ready for use; returns how many foreign keys hold. Raises Conflict if one does not."""
+    """Update the planner statistics and return the number of foreign keys. Raise Conflict if one is not valid."""
     async with db.connection() as connection:
         await lift_timeouts(connection)
         await connection.execute("ANALYZE")
         rows = await connection.fetch("SELECT conname, convalidated FROM pg_constraint WHERE contype = 'f'")
-    wrong = [row["conname"] for row in rows if not row["convalidated"]]
-    if wrong:
-        raise Conflict(f"These foreign keys do not hold: {', '.join(wrong)}.")
+    invalid = [row["conname"] for row in rows if not row["convalidated"]]
+    if invalid:
+        raise Conflict(f"These foreign keys are not valid: {', '.join(invalid)}.")
     return len(rows)

@@ -1,4 +1,4 @@
-"""`serve`: the registry at work."""
+"""The command `serve`."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ import uvicorn
 from quilt_registry import schema, settings as settings_module
 from quilt_registry.accounts import users
 from quilt_registry.cli import server
-from quilt_registry.cli.context import CommandError, check_schema, database_url, open_database, run_with_database
+from quilt_registry.cli.context import check_schema, database_url, open_database, run_with_database
+from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
 from quilt_registry.monitoring import logs
 from quilt_registry.settings import Settings
 
 log = logging.getLogger("quilt_registry")
 
-DRAIN = 60  # seconds that running requests get when the registry stops
-KEPT = 150  # seconds that idle connections stay open: proxies keep theirs for up to 120, and must be first to close
+SHUTDOWN_TIMEOUT = 60  # seconds for running requests to finish
+# Seconds that idle connections stay open. Proxies keep theirs for up to 120, and must be the first to close them.
+KEEP_ALIVE_TIMEOUT = 150
+START_TIMEOUT, START_POLL_INTERVAL = 60, 0.1  # seconds
 FIRST_ADMIN = "admin"
 
 
 class _Stopped(BaseException):
-    """Raised by a signal, so that what was started is stopped in order."""
+    """Raised by a signal handler, so that everything that was started is stopped in order."""
 
 
 def _stop(*_: Any) -> NoReturn:
@@ -44,44 +47,50 @@ def _stop(*_: Any) -> NoReturn:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that serve.")
-@click.option("--migrate", is_flag=True, help="First bring an external database's schema up to date.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Number of worker processes.")
+@click.option("--migrate", is_flag=True, help="Migrate the schema of an external database first.")
 def serve(host: str, port: int, workers: int, migrate: bool) -> None:
-    """Serve the registry until Ctrl-C or SIGTERM.
+    """Run the registry until Ctrl-C or SIGTERM.
 
-    Without DATABASE_URL it runs a PostgreSQL of its own in QUILT_HOME, and makes an admin on the first start.
+    Without DATABASE_URL it runs its own PostgreSQL in QUILT_HOME, and creates an admin on the first start.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if port != 5000:
         os.environ.setdefault("REGISTRY_URL", f"http://localhost:{port}")
-    given = settings_module.load()
-    own = given.database_url is None
-    logs.set_up(given)
-    for_people = own or logs.is_text(given)  # beside lines of JSON, only who runs it on the own machine reads others
-    for doubt in settings_module.warnings():
-        log.warning("%s", doubt)
-    with contextlib.suppress(_Stopped), _listening(host, port) as listener, open_database() as settings:
-        if own or migrate:
+    configured = settings_module.load()
+    is_embedded = configured.database_url is None
+    logs.set_up(configured)
+    # Plain text between JSON lines is only for users who run an embedded registry on their own machine.
+    plain_text = is_embedded or logs.is_text(configured)
+    for warning in settings_module.warnings():
+        log.warning("%s", warning)
+    with contextlib.suppress(_Stopped), _listen(host, port) as listener, open_database() as settings:
+        if is_embedded or migrate:
             schema.migrate(database_url(settings))
-        if newer := check_schema(settings):
-            log.warning("%s", newer)
-        password = run_with_database(settings, _first_admin) if own else None
-        announce = (settings, listener.getsockname()[:2], password, for_people)
-        threading.Thread(target=_announce, args=announce, daemon=True).start()
-        with _counting(settings):
-            _serve(settings, listener, workers)
-    if for_people:
+        if schema_warning := check_schema(settings):
+            log.warning("%s", schema_warning)
+        password = run_with_database(settings, _create_first_admin) if is_embedded else None
+        announce = threading.Thread(
+            target=_announce,
+            args=(settings, listener.getsockname()[:2], password),
+            kwargs={"plain_text": plain_text},
+            daemon=True,
+        )
+        announce.start()
+        with _metrics_directory(settings):
+            _run_server(settings, listener, workers)
+    if plain_text:
         click.echo("Stopped.", err=True)
     else:
         log.info("Stopped.")
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that waits for connections before anything else is started, so that a taken port is found first.
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Bind a socket before anything else is started, so that a port in use is reported first.
 
-    One that systemd hands over counts more than `host` and `port`.
+    A socket of systemd takes precedence over `host` and `port`.
     """
     if inherited := server.inherited_socket():
         with inherited:
@@ -95,25 +104,54 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.bind((host, port))
         except OSError as error:
             raise CommandError(
-                f"Cannot listen on {host}:{port}: {error.strerror}. "
-                "Does a registry run there already? If not, choose another --port."
+                f"Cannot listen on {host}:{port}: {error.strerror}. If another registry runs there, stop it. Otherwise "
+                "choose another --port."
             ) from None
         listener.set_inheritable(True)
         yield listener
 
 
-async def _first_admin(db: Database) -> str | None:
-    """Make an admin where there is none; returns the password, which is shown once."""
-    if await users.any_admin(db):
+async def _create_first_admin(db: Database) -> str | None:
+    """Create an admin if there is none. Return the password, which is shown once."""
+    if await users.has_admin(db):
         return None
     password = secrets.token_urlsafe(12)
     await users.create(db, FIRST_ADMIN, f"{FIRST_ADMIN}@localhost", password, is_admin=True)
     return password
 
 
+def _announce(settings: Settings, bind: tuple[str, int], password: str | None, *, plain_text: bool) -> None:
+    """Report that the registry is ready, once it responds."""
+    host, port = bind
+    if host in ("0.0.0.0", "::"):  # noqa: S104
+        host = "localhost"
+    _wait_until_it_responds(host, port)
+    server.notify("READY=1")
+    message = f"Quilt Registry is ready: {settings.registry_url}"
+    if not plain_text:
+        log.info("%s", message)
+        return
+    if password:
+        message += (
+            f"\n\n  username  {FIRST_ADMIN}\n  password  {password}\n\n"
+            "This password is shown only once. Stop the registry with Ctrl-C."
+        )
+    click.echo(message)
+    sys.stdout.flush()
+
+
+def _wait_until_it_responds(host: str, port: int) -> None:
+    for _ in range(round(START_TIMEOUT / START_POLL_INTERVAL)):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=5) as connection:
+            connection.sendall(b"GET /healthcheck HTTP/1.0\r\n\r\n")
+            if b" 200 " in connection.recv(100):
+                return
+        time.sleep(START_POLL_INTERVAL)
+
+
 @contextlib.contextmanager
-def _counting(settings: Settings) -> Iterator[None]:
-    """A directory in which the workers count for /metrics, where there is one. See metrics.py."""
+def _metrics_directory(settings: Settings) -> Iterator[None]:
+    """Create the directory for the workers' metrics, if there are metrics. See monitoring/metrics.py."""
     if settings.metrics_token is None:
         yield
         return
@@ -122,35 +160,7 @@ def _counting(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _announce(settings: Settings, address: tuple[str, int], password: str | None, for_people: bool) -> None:
-    """Say that the registry is ready, once it answers where it listens."""
-    if address[0] in ("0.0.0.0", "::"):  # noqa: S104
-        address = ("localhost", address[1])
-    for _ in range(600):
-        with contextlib.suppress(OSError), socket.create_connection(address, timeout=5) as connection:
-            connection.sendall(b"GET /healthcheck HTTP/1.0\r\n\r\n")
-            if b" 200 " in connection.recv(100):
-                break
-        time.sleep(0.1)
-    server.notify("READY=1")
-    ready = f"Quilt Registry is ready: {settings.registry_url}"
-    if not for_people:
-        log.info("%s", ready)
-        return
-    lines = [ready]
-    if password:
-        lines += [
-            "",
-            f"  user name  {FIRST_ADMIN}",
-            f"  password   {password}",
-            "",
-            "This password is shown only now. Stop the registry with Ctrl-C.",
-        ]
-    click.echo("\n".join(lines))
-    sys.stdout.flush()
-
-
-def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
+def _run_server(settings: Settings, listener: socket.socket, workers: int) -> None:
     config = uvicorn.Config(
         "quilt_registry.app:from_environment",
         factory=True,
@@ -158,12 +168,12 @@ def _serve(settings: Settings, listener: socket.socket, workers: int) -> None:
         loop="uvloop",
         http="httptools",
         log_config=None,
-        access_log=False,  # addresses hold signatures of URLs
+        access_log=False,  # because URLs contain signatures
         server_header=False,
         forwarded_allow_ips=settings.forwarded_allow_ips,
-        timeout_keep_alive=KEPT,
-        timeout_graceful_shutdown=DRAIN,
+        timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
         backlog=server.BACKLOG,
     )
     if not server.run(config, listener):
-        raise CommandError("The registry could not start; the lines above say why.")
+        raise CommandError("The registry could not start. The lines above say why.")

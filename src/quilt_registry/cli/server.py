@@ -1,4 +1,8 @@
-"""How serving begins and ends: a socket that systemd may keep, word to it, and an end at which nobody is cut off."""
+"""uvicorn with systemd socket activation, readiness notification, and a shutdown that answers accepted connections.
+
+The subclasses use internals of uvicorn, so pyproject.toml pins its minor version. tests/cli/test_server.py says what to
+try before another one.
+"""
 
 from __future__ import annotations
 
@@ -12,41 +16,41 @@ import uvicorn
 from uvicorn.config import Config
 from uvicorn.supervisors import Multiprocess, multiprocess
 
-INHERITED = 3  # the first descriptor that systemd hands over (sd_listen_fds)
-LINGER = 1.0  # seconds for which connections that are open already are still answered
-LOOK = 0.05  # seconds between two looks whether there are any
 BACKLOG = 2048
+FIRST_INHERITED_DESCRIPTOR = 3  # SD_LISTEN_FDS_START of systemd
+LINGER_TIMEOUT = 1.0  # seconds for which requests on open connections are still answered at the end
+LINGER_POLL_INTERVAL = 0.05  # seconds
 
 
 class Server(uvicorn.Server):
-    """Stops accepting, answers what comes on open connections for a moment and asks to close them, then ends.
+    """A server that answers requests on open connections for a moment before it stops, and asks clients to close them.
 
-    uvicorn alone closes connections at once, also those that it has accepted and not read yet; and those that the
-    kernel has accepted for it are reset.
+    uvicorn alone closes connections at once, including accepted ones that it has not read yet. The kernel resets those
+    that wait in the socket's queue.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        waiting = [connection for listener in sockets or [] for connection in _waiting(listener)]
+        waiting = [connection for listener in sockets or [] for connection in _accept_waiting(listener)]
         for server in self.servers:
             server.close()
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         for connection in waiting:
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        for _ in range(round(LINGER / LOOK)):
-            await asyncio.sleep(LOOK)
+        for _ in range(round(LINGER_TIMEOUT / LINGER_POLL_INTERVAL)):
+            await asyncio.sleep(LINGER_POLL_INTERVAL)
             if not self.server_state.connections:
                 break
         await super().shutdown(sockets)
 
     def _protocol(self) -> asyncio.Protocol:
-        """What speaks HTTP on one connection, made as uvicorn makes it."""
+        """Return the HTTP protocol of one connection, created as uvicorn does."""
         return self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
 
-def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
-    """The connections that wait to be accepted."""
+def _accept_waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept the connections that wait in the socket's queue."""
     listener.setblocking(False)
     with contextlib.suppress(OSError):
         while True:
@@ -54,7 +58,7 @@ def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
 
 
 class Worker(multiprocess.Process):
-    """A process that serves."""
+    """A worker process that runs Server."""
 
     @property
     def server(self) -> uvicorn.Server:
@@ -64,21 +68,21 @@ class Worker(multiprocess.Process):
 
 
 class Supervisor(Multiprocess):
-    """Keeps workers."""
+    """A supervisor of worker processes."""
 
     def terminate_all(self) -> None:
-        """Nobody connects any more once the last worker stops to accept: who would, finds nobody and goes elsewhere."""
+        """Close the listening sockets first, so that new connections are refused instead of hanging."""
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
 
 
-# The supervisor makes its workers from this name, and offers no other way to say which.
+# The supervisor creates its workers from this name, because it has no parameter for their class.
 multiprocess.Process = Worker  # type: ignore[misc]
 
 
 def run(config: Config, listener: socket.socket) -> bool:
-    """Serve until a signal ends it, with as many processes as the configuration says; False if it could not start."""
+    """Serve until a signal stops it, with the configured number of workers. Return False if it could not start."""
     if config.workers > 1:
         listener.listen(BACKLOG)
         Supervisor(config, sockets=[listener]).run()
@@ -89,17 +93,17 @@ def run(config: Config, listener: socket.socket) -> bool:
 
 
 def inherited_socket() -> socket.socket | None:
-    """The socket that systemd keeps listening on for this process, also between two of its lives; None without one."""
-    count, process = os.environ.pop("LISTEN_FDS", None), os.environ.pop("LISTEN_PID", None)
-    if count != "1" or process not in (None, str(os.getpid())):
+    """Return the socket that systemd passes to this process and keeps open across restarts, or None."""
+    count, pid = os.environ.pop("LISTEN_FDS", None), os.environ.pop("LISTEN_PID", None)
+    if count != "1" or pid not in (None, str(os.getpid())):
         return None
-    return socket.socket(fileno=INHERITED)
+    return socket.socket(fileno=FIRST_INHERITED_DESCRIPTOR)
 
 
 def notify(state: str) -> None:
-    """Tell systemd how this service is (sd_notify); nothing where nobody asked to be told."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
+    """Report a state to systemd (sd_notify). Do nothing without NOTIFY_SOCKET."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
-        teller.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        notifier.sendto(state.encode(), path.replace("@", "\0", 1) if path.startswith("@") else path)

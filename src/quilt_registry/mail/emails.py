@@ -1,6 +1,6 @@
-"""What the registry writes to people: one function a letter. Each queues its letter in the transaction that it gets.
+"""Outgoing emails, one function each. Each function queues its email in the caller's transaction.
 
-The words are in `templates/`, a text and an HTML body for each letter. Links stand on a line of their own.
+`templates/` has a text and an HTML body for each email. Links are on a line of their own in the text.
 """
 
 from __future__ import annotations
@@ -34,33 +34,32 @@ class CommentedPackage(Protocol):
 
 
 async def activation(db: Connection, site: Site, user: str, email: str, link: str, *, again: bool = False) -> None:
-    """To a new user: follow this to make the account active. `again`: asked for once more."""
+    """Send a new user the link that activates the account. `again`: the link was sent before."""
+    subject = f"Activate your account at {site.title}"
     url = f"{site.registry_url}/activate/{link}"
-    await _queue(
-        db, site, "activation", [email], f"Activate your account at {site.title}", user=user, url=url, again=again
-    )
+    await _queue(db, site, "activation", [email], subject, user=user, url=url, again=again)
 
 
 async def welcome(db: Connection, site: Site, user: str, email: str, link: str | None = None) -> None:
-    """To a user who can sign in now; `link` chooses the password of an account that an admin made."""
+    """Welcome a user. `link`: to choose a password, if an admin created the account."""
     url = f"{site.catalog_url}/reset_password/{link}" if link else None
     await _queue(db, site, "welcome", [email], f"Welcome to {site.title}, {user}", user=user, url=url)
 
 
 async def user_joined(db: Connection, site: Site, admins: list[str], user: str, email: str) -> None:
-    """To all admins: somebody joined."""
+    """Tell all admins about a new user."""
     if admins:
-        await _queue(db, site, "news", admins, f"New user of {site.title}: {user}", user=user, email=email)
+        await _queue(db, site, "user_joined", admins, f"{user} joined {site.title}", user=user, email=email)
 
 
 async def reset(db: Connection, site: Site, user: str, email: str, link: str) -> None:
-    """To a user: choose a new password."""
+    """Send a user the link to choose a new password."""
     url = f"{site.catalog_url}/reset_password/{link}"
-    await _queue(db, site, "reset", [email], f"Choose a new password for {site.title}", user=user, url=url)
+    await _queue(db, site, "reset", [email], f"Reset your password at {site.title}", user=user, url=url)
 
 
 async def invitation(db: Connection, site: Site, email: str, owner: str, package: str) -> None:
-    """To an address that has been given access to a package."""
+    """Invite an email address to a package."""
     subject = f"{owner} shared data with you at {site.title}"
     await _queue(db, site, "invitation", [email], subject, email=email, owner=owner, package=package)
 
@@ -68,7 +67,7 @@ async def invitation(db: Connection, site: Site, email: str, owner: str, package
 async def comment(
     db: Connection, site: Site, email: str, package: CommentedPackage, author: str, contents: str
 ) -> None:
-    """To the owner of a package that somebody commented on."""
+    """Tell the owner of a package about a comment."""
     owner, name = package.owner, package.name
     subject = f"New comment on {owner}/{name}"
     url = f"{site.catalog_url}/package/{owner}/{name}/comments"

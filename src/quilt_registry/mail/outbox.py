@@ -1,8 +1,9 @@
-"""How letters leave: an outbox in the database, and a task of each worker that empties it.
+"""The outbox: a table of emails, and a background task of each worker that sends them.
 
-A letter is queued in the transaction that it tells of: it leaves after the commit, and never without it. Whoever claims
-a letter is its only sender for a while; one that could not be sent waits longer each time, and after a day, or when the
-server says that the address is none, it stays in the outbox as undeliverable, for `quilt-registry check` to show.
+An email is queued in the transaction that causes it, so it leaves after the commit, and only then. The worker that
+claims an email is its only sender for some minutes. A failed email is retried with growing delays. After a day, or when
+the server rejects the email or its recipients for good, it stays in the outbox as undeliverable, and
+`quilt-registry check` shows it.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from quilt_registry.settings import Settings
 
 log = logging.getLogger(__name__)
 
-POLL_INTERVAL = 0.3  # seconds between looks at the outbox
-SENDING = 60  # seconds that sending one letter may take
-CLAIM = timedelta(minutes=5)  # how long a letter is its sender's; longer than sending takes
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=15), timedelta(minutes=15)
-GIVE_UP = timedelta(days=1)
-TLS_FROM_THE_START = (465, 2465)
+POLL_INTERVAL = 0.3  # seconds
+SEND_TIMEOUT = 60  # seconds for one email
+SELF_TEST_TIMEOUT = 20  # seconds
+CLAIM_DURATION = timedelta(minutes=5)  # longer than SEND_TIMEOUT, so that no other worker sends the same email
+FIRST_RETRY_DELAY, MAX_RETRY_DELAY = timedelta(seconds=15), timedelta(minutes=15)
+GIVE_UP_AFTER = timedelta(days=1)
+IMPLICIT_TLS_PORTS = (465, 2465)
 
 
 class Email(Struct, frozen=True):
-    """A letter on its way. One letter may have several recipients."""
+    """An email to send. It can have several recipients."""
 
     kind: str
     recipients: list[str]
@@ -45,28 +47,28 @@ class Email(Struct, frozen=True):
 
 
 class ClaimedEmail(Struct, frozen=True):
-    """A letter that this worker alone sends."""
+    """An email that only this worker sends at present."""
 
     id: int
-    letter: Email
+    email: Email
     created_at: datetime
     tries: int
 
 
 class Undeliverable(Exception):
-    """The mail server says that there is no such address, or that it never takes this letter."""
+    """The mail server rejects the email or its recipients for good."""
 
 
-async def queue(connection: Connection, letter: Email) -> None:
-    """Put a letter into the outbox; it leaves when the transaction has been committed."""
+async def queue(connection: Connection, email: Email) -> None:
+    """Add an email to the outbox. It is sent after the transaction has been committed."""
     await connection.execute(
         "INSERT INTO letter (kind, recipients, subject, body_text, body_html) VALUES ($1, $2, $3, $4, $5)",
-        letter.kind, letter.recipients, letter.subject, letter.text, letter.html,
+        email.kind, email.recipients, email.subject, email.text, email.html,
     )  # fmt: skip
 
 
 async def status(db: Database) -> tuple[int, list[str]]:
-    """How many letters wait, and of each undeliverable one a line that says what it was and why."""
+    """Return the number of waiting emails, and a line with kind, recipients and problem of each undeliverable one."""
     waiting = await db.fetchval("SELECT count(*) FROM letter WHERE next_try IS NOT NULL")
     rows = await db.fetch(
         "SELECT kind, recipients, created_at, problem FROM letter WHERE next_try IS NULL ORDER BY id DESC LIMIT 20"
@@ -77,153 +79,154 @@ async def status(db: Database) -> tuple[int, list[str]]:
     ]
 
 
-# ------------------------------------------------------------------------------------------------ the way out
+# ------------------------------------------------------------------------------------------------ SMTP
 
 
 class SmtpTransport:
-    """The mail server, or the log where none is set."""
+    """The mail server, or the log if no server is set."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
 
     async def send(self, claimed: ClaimedEmail) -> list[str]:
-        """Hand a letter over; returns the recipients that the server refused for now.
+        """Send an email. Return the recipients that the server refused temporarily.
 
-        Raises Undeliverable, aiosmtplib.SMTPException, OSError, TimeoutError.
+        Raise Undeliverable, aiosmtplib.SMTPException, OSError or TimeoutError.
         """
         if self.settings.smtp_host is None:
-            _print(claimed.letter)
+            _print(claimed.email)
             return []
         message = _message(claimed, self.settings.quilt_default_sender)
         try:
-            async with asyncio.timeout(SENDING), self._client() as client:
+            async with asyncio.timeout(SEND_TIMEOUT), self._client() as client:
                 refused, _ = await client.send_message(message)
         except aiosmtplib.SMTPRecipientsRefused as error:
             if all(each.code >= 500 for each in error.recipients):
-                raise Undeliverable(f"the server refuses the address: {error.recipients[0].message}") from None
+                raise Undeliverable(f"the server rejected the recipient: {error.recipients[0].message}") from None
             raise
         except aiosmtplib.SMTPDataError as error:
             if error.code >= 500:
-                raise Undeliverable(f"the server refuses the letter: {error.message}") from None
+                raise Undeliverable(f"the server rejected the email: {error.message}") from None
             raise
-        for address in refused:
-            log.warning("The mail server refuses %s as a recipient of a %s letter.", address, claimed.letter.kind)
-        return [address for address, answer in refused.items() if answer.code < 500]
+        for recipient in refused:
+            log.warning("The mail server rejected the recipient %s of an email (%s).", recipient, claimed.email.kind)
+        return [recipient for recipient, response in refused.items() if response.code < 500]
 
     async def self_test(self) -> str:
-        """Connect and sign in, without sending; returns what answered. Raises Unavailable with the reason."""
+        """Connect and sign in without sending, and return a sentence about the result. Raise Unavailable."""
         host, port = self.settings.smtp_host, self.settings.smtp_port
         if host is None:
-            return "no SMTP_HOST is set; letters are printed to the log"
+            return "SMTP_HOST is not set; emails are written to the log"
         try:
-            async with asyncio.timeout(20), self._client() as client:
+            async with asyncio.timeout(SELF_TEST_TIMEOUT), self._client() as client:
                 await client.noop()
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             raise Unavailable(f"The mail server {host}:{port} does not work: {_reason(error)}.") from None
-        return f"{host}:{port} answers"
+        return f"{host}:{port} responds"
 
     def _client(self) -> aiosmtplib.SMTP:
-        given = self.settings
-        from_the_start = given.smtp_port in TLS_FROM_THE_START
-        # None upgrades if the server can. A password is sent through an encrypted connection unless told otherwise.
-        start_tls = given.smtp_use_tls if given.smtp_use_tls is not None else (True if given.smtp_username else None)
+        settings = self.settings
+        implicit_tls = settings.smtp_port in IMPLICIT_TLS_PORTS
+        start_tls = settings.smtp_use_tls  # None: upgrade if the server can
+        if start_tls is None and settings.smtp_username:
+            start_tls = True  # so that the password is never sent in the clear by default
         return aiosmtplib.SMTP(
-            hostname=given.smtp_host,
-            port=given.smtp_port,
-            username=given.smtp_username,
-            password=given.smtp_password.get_secret_value() if given.smtp_password else None,
-            use_tls=from_the_start,
-            start_tls=False if from_the_start else start_tls,
-            timeout=SENDING / 2,
+            hostname=settings.smtp_host,
+            port=settings.smtp_port,
+            username=settings.smtp_username,
+            password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+            use_tls=implicit_tls,
+            start_tls=False if implicit_tls else start_tls,
+            timeout=SEND_TIMEOUT / 2,
         )
 
 
 def _message(claimed: ClaimedEmail, sender: str) -> EmailMessage:
-    """A letter as text and HTML. Its identifier stays the same at each try, so that a repetition can be told."""
-    letter = claimed.letter
-    message = EmailMessage(policy=policy.SMTP.clone(max_line_length=900))  # links stay in one piece
+    """Return the MIME message. Its Message-ID is the same at each try, so that duplicates can be recognized."""
+    email = claimed.email
+    message = EmailMessage(policy=policy.SMTP.clone(max_line_length=900))  # so that links are not broken
     message["From"] = sender
     try:
-        message["To"] = [Address(addr_spec=address) for address in letter.recipients]
+        message["To"] = [Address(addr_spec=recipient) for recipient in email.recipients]
     except (ValueError, MessageError):
-        raise Undeliverable("the address cannot be written into a letter") from None
-    message["Subject"] = " ".join(letter.subject.split())
+        raise Undeliverable("the recipient is not a valid email address") from None
+    message["Subject"] = " ".join(email.subject.split())
     message["Date"] = format_datetime(claimed.created_at)
     domain = parseaddr(sender)[1].rpartition("@")[2]
-    message["Message-ID"] = f"<letter-{claimed.id}-{claimed.created_at:%Y%m%d%H%M%S%f}@{domain}>"
+    message["Message-ID"] = f"<email-{claimed.id}-{claimed.created_at:%Y%m%d%H%M%S%f}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(letter.text)
-    message.add_alternative(letter.html, subtype="html")
+    message.set_content(email.text)
+    message.add_alternative(email.html, subtype="html")
     return message
 
 
-def _print(letter: Email) -> None:
-    to = ", ".join(letter.recipients)
-    text = "".join(each for each in letter.text if each.isprintable() or each == "\n")  # people write in letters, too
-    log.info("No mail server is set. This letter would go to %s: %s\n\n%s", to, letter.subject, text)
+def _print(email: Email) -> None:
+    recipients = ", ".join(email.recipients)
+    # Comments of users are part of the text, so control characters are removed.
+    text = "".join(character for character in email.text if character.isprintable() or character == "\n")
+    log.info("SMTP_HOST is not set. Email to %s: %s\n\n%s", recipients, email.subject, text)
 
 
-# ------------------------------------------------------------------------------------------------ the task
+# ------------------------------------------------------------------------------------------------ background task
 
 
 async def send_forever(db: Database, transport: SmtpTransport) -> None:
-    """Empty the outbox, again and again. An outage of the database is not logged here: requests report it."""
+    """Send the emails of the outbox, forever. A database outage is logged at debug level: requests report it."""
 
-    async def send() -> None:
+    async def send_due() -> None:
         while claimed := await _claim(db):
-            await _try(db, transport, claimed)
+            await _send(db, transport, claimed)
 
     failure = "Emails could not be sent."
-    await background.repeat(send, interval=POLL_INTERVAL, failure=failure, outage_level=logging.DEBUG)
+    await background.repeat(send_due, interval=POLL_INTERVAL, failure=failure, outage_level=logging.DEBUG)
 
 
 async def _claim(db: Database) -> ClaimedEmail | None:
-    """A letter that is due, from now on this worker's."""
     row = await db.fetchrow(
         """
         UPDATE letter SET tries = tries + 1, next_try = now() + $1::interval
         WHERE id = (SELECT id FROM letter WHERE next_try <= now() ORDER BY next_try LIMIT 1 FOR UPDATE SKIP LOCKED)
         RETURNING id, kind, recipients, subject, body_text, body_html, created_at, tries
         """,
-        CLAIM,
+        CLAIM_DURATION,
     )
     return ClaimedEmail(row[0], Email(*row[1:6]), row[6], row[7]) if row else None
 
 
-async def _try(db: Database, transport: SmtpTransport, claimed: ClaimedEmail) -> None:
+async def _send(db: Database, transport: SmtpTransport, claimed: ClaimedEmail) -> None:
     try:
         refused = await transport.send(claimed)
     except Undeliverable as error:
         await _give_up(db, claimed, str(error))
-    except Exception as error:  # whatever it is: the next try may succeed, and the last one is told
-        await _try_later(db, claimed, _reason(error))
+    except Exception as error:  # of any kind, because the next try may succeed; the last problem is stored
+        await _retry_later(db, claimed, _reason(error))
     else:
         if refused:
             await db.execute("UPDATE letter SET recipients = $2 WHERE id = $1", claimed.id, refused)
-            await _try_later(db, claimed, "the server refuses the address for now")
+            await _retry_later(db, claimed, "the server rejected the recipient temporarily")
         else:
             await db.execute("DELETE FROM letter WHERE id = $1", claimed.id)
 
 
-async def _try_later(db: Database, claimed: ClaimedEmail, problem: str) -> None:
+async def _retry_later(db: Database, claimed: ClaimedEmail, problem: str) -> None:
     age = await db.fetchval("SELECT now() - created_at FROM letter WHERE id = $1", claimed.id)
-    if age is None or age > GIVE_UP:
+    if age is None or age > GIVE_UP_AFTER:
         await _give_up(db, claimed, problem)
         return
-    wait = min(FIRST_WAIT * 2 ** min(claimed.tries - 1, 10), LONGEST_WAIT)
-    log.warning("A %s letter could not be sent and is tried again in %s: %s", claimed.letter.kind, wait, problem)
+    delay = min(FIRST_RETRY_DELAY * 2 ** min(claimed.tries - 1, 10), MAX_RETRY_DELAY)
+    log.warning("An email (%s) could not be sent. Retrying in %s: %s", claimed.email.kind, delay, problem)
     await db.execute(
-        "UPDATE letter SET next_try = now() + $2::interval, problem = $3 WHERE id = $1", claimed.id, wait, problem
+        "UPDATE letter SET next_try = now() + $2::interval, problem = $3 WHERE id = $1", claimed.id, delay, problem
     )
 
 
 async def _give_up(db: Database, claimed: ClaimedEmail, problem: str) -> None:
-    log.error("A %s letter cannot be delivered: %s", claimed.letter.kind, problem)
+    log.error("An email (%s) is undeliverable: %s", claimed.email.kind, problem)
     await db.execute("UPDATE letter SET next_try = NULL, problem = $2 WHERE id = $1", claimed.id, problem)
 
 
 def _reason(error: BaseException) -> str:
-    """Why sending failed, in a line."""
+    """Return why sending failed, on one line."""
     if isinstance(error, TimeoutError | aiosmtplib.SMTPTimeoutError):
-        return "it did not answer in time"
+        return "it did not respond in time"
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What emails say of this registry."""
+"""Data about this registry that emails contain."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from msgspec import Struct
 
 
 class Site(Struct, frozen=True):
-    """What letters say of this registry."""
+    """Names and URLs of this registry, as emails show them."""
 
     title: str
     team_id: str
     registry_url: str
     catalog_url: str
-    signup: bool  # whether people can make accounts themselves
+    signup: bool  # whether users can create accounts themselves

@@ -1,1 +1,1 @@
-"""What runs by itself: scrubbing objects, deleting what expired; and the check of all objects."""
+"""Background tasks (scrubbing of objects, deletion of expired rows) and the comparison of database and store."""

@@ -1,7 +1,7 @@
-"""Reading back what old clients put into a bucket: they send no checksum, so the store could not check.
+"""Scrubbing of a bucket: hash the objects that clients uploaded without a checksum, which the store could not verify.
 
-An object is read once, when the last URL that could overwrite it has expired. What has other bytes than its name says
-is damaged: installs say so, and the next push uploads it anew. In a directory nothing is ever unverified.
+An object is read once, after the last presigned URL that could overwrite it has expired. If its SHA-256 is wrong, it is
+damaged: installs report it, and the next push uploads it again. A directory verifies every upload itself.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from quilt_registry.storage.objects import ObjectState, ObjectStore, final_key
 log = logging.getLogger(__name__)
 
 INTERVAL = 600  # seconds between rounds
-AT_ONCE = 100
-LOCK = 0x564552494659  # "VERIFY": one worker at a time, of all processes
+BATCH_SIZE = 100
+ADVISORY_LOCK = 0x564552494659  # "VERIFY": only one process scrubs at a time
 
 
 async def scrub_forever(db: Database, store: ObjectStore, lifetime: int) -> None:
-    """Scrub in rounds, for ever; `lifetime` is how long presigned URLs live, in seconds."""
+    """Scrub all objects now and every ten minutes. `lifetime` is that of presigned URLs, in seconds."""
 
     async def scrub() -> None:
         while await scrub_batch(db, store, lifetime):
@@ -30,39 +30,39 @@ async def scrub_forever(db: Database, store: ObjectStore, lifetime: int) -> None
 
 
 async def scrub_batch(db: Database, store: ObjectStore, lifetime: int) -> int:
-    """Read and hash some unverified objects that nobody can overwrite any more; returns how many."""
+    """Hash a batch of unverified objects that cannot be overwritten any more, and return its size."""
     async with db.connection() as connection:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK):
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK):
             return 0
         try:
             rows = await connection.fetch(
                 f"""
                 SELECT o.id, o.digest, a.name FROM object o JOIN account a ON a.id = o.owner_id
                 WHERE o.state = {ObjectState.PRESENT} AND o.created_at < now() - make_interval(secs => $1)
-                ORDER BY o.created_at LIMIT {AT_ONCE}
+                ORDER BY o.created_at LIMIT {BATCH_SIZE}
                 """,
                 float(lifetime),
             )
             for row in rows:
-                name = row["digest"].hex()
-                key = final_key(row["name"], name)
-                if await store.is_intact(key, name):
+                sha256 = row["digest"].hex()
+                key = final_key(row["name"], sha256)
+                if await store.is_intact(key, sha256):
                     await connection.execute(
                         "UPDATE object SET state = $2 WHERE id = $1", row["id"], ObjectState.VERIFIED
                     )
                 else:
-                    log.error("The object %s of %s is damaged in the store.", name, row["name"])
+                    log.error("The object %s of %s is damaged in the store.", sha256, row["name"])
                     await store.remove([key])
                     await _mark_damaged(connection, row["id"])
             return len(rows)
         finally:
-            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+            await connection.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
 
 
 async def _mark_damaged(connection: Connection, object_id: int) -> None:
-    """Let the next push of an object upload it anew: no page vouches for it, and it is not known any more.
+    """Mark an object as damaged, so that it is unknown to the next push, and forget the pages that vouch for it.
 
-    Its bytes were removed before: from now on a push counts what lies there, and that must stay.
+    The caller has removed it from the store before, because from now on a push may upload it there again.
     """
     async with connection.transaction():
         await connection.execute("UPDATE object SET state = $2 WHERE id = $1", object_id, ObjectState.DAMAGED)

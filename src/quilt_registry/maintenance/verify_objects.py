@@ -1,6 +1,6 @@
-"""Stocktaking: the objects that packages name, held against what the store has.
+"""Comparison of the objects that packages reference with those in the store.
 
-Both lists go into temporary tables, so that a registry of any size is compared in little memory here. Pushes may go on.
+Both lists go into temporary tables, so that memory does not grow with the registry. Pushes may continue meanwhile.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.errors import NotFound
 from quilt_registry.storage.objects import ObjectState, ObjectStore
 
-EXAMPLES = 10
-ASKED_AT_ONCE = 100  # few enough that a bucket is asked for each, and not listed
-HASHED_AT_ONCE = 8
-YOUNG = 3600  # seconds: longer than a push, which may store its last objects after its rows have their time
+MAX_EXAMPLES = 10
+LOOKUP_BATCH_SIZE = 100  # small enough that a bucket answers a HEAD for each object instead of listing all
+CONCURRENT_HASHES = 8
+MAX_PUSH_DURATION = 3600  # seconds; objects may reach the store that much later than `created_at`
 
 
 class Problem(Struct):
-    """An object that is not as it should be, and up to ten of the packages that name it, as `owner/name`."""
+    """A missing or damaged object, and up to ten of the packages that reference it, as `owner/name`."""
 
     object: str
     problem: str
@@ -29,7 +29,7 @@ class Problem(Struct):
 
 
 class Problems(Struct):
-    """How many objects; in which packages, with how many in each (those with most first, ten at most); examples."""
+    """Missing or damaged objects: their number, their number in up to ten packages, and up to ten examples."""
 
     count: int
     packages: dict[str, int]
@@ -37,7 +37,7 @@ class Problems(Struct):
 
 
 class Unexpected(Struct):
-    """Objects in the store that no package names and nobody can be about to name; keys of some."""
+    """Objects in the store that no package references and no running push can reference; the keys of up to ten."""
 
     count: int
     bytes: int
@@ -45,7 +45,7 @@ class Unexpected(Struct):
 
 
 class Report(Struct):
-    """What was found. `listed` and `unexpected` are None where the store was not listed; `hashed` counts objects."""
+    """The result of a comparison, in numbers of objects. `listed` and `unexpected` are None for a sample."""
 
     named: int
     listed: int | None
@@ -63,39 +63,41 @@ async def run(
     db: Database,
     store: ObjectStore,
     lifetime: int,
+    *,
     owner: str | None = None,
     sample: int | None = None,
     deep: bool = False,
 ) -> Report:
-    """Compare all objects, one owner's, or so many taken at random; `deep` reads and hashes each.
+    """Compare all objects, those of one owner, or a random sample of a given size. `deep` also hashes each object.
 
-    A sample is asked for one by one, and what nobody names is not looked for. `lifetime` is how long signed URLs live,
-    in seconds: what is younger may be on its way into a push. Raises NotFound without such an owner, Unavailable.
+    Objects of a sample are looked up one by one, so that unexpected ones are not found. `lifetime` is that of presigned
+    URLs, in seconds: a running push may still reference younger objects. Raise NotFound for an unknown owner,
+    Unavailable.
     """
     async with db.connection() as connection:
         if owner and not await connection.fetchval("SELECT id FROM account WHERE name = $1", owner):
             raise NotFound(f"There is no user {owner}.")
         await connection.execute("SET statement_timeout = 0")
-        named = await _write_down_named(connection, owner, sample)
+        named = await _collect_named(connection, owner, sample)
         if sample is None:
             await _list_store(connection, store, owner)
         else:
-            await _ask_store(connection, store, "true")
+            await _look_up(connection, store, "true")
         await _compare(connection)
         if sample is None:
-            await _ask_again(connection, store)
+            await _look_up_recent(connection, store)
         hashed = await _hash(connection, store) if deep else 0
         return Report(
-            named,
-            None if sample is not None else await connection.fetchval("SELECT count(*) FROM listed"),
-            hashed,
-            await _problems(connection, "missing"),
-            await _problems(connection, "damaged"),
-            None if sample is not None else await _unexpected(connection, lifetime),
+            named=named,
+            listed=None if sample is not None else await connection.fetchval("SELECT count(*) FROM listed"),
+            hashed=hashed,
+            missing=await _problems(connection, "missing"),
+            damaged=await _problems(connection, "damaged"),
+            unexpected=None if sample is not None else await _unexpected(connection, lifetime),
         )
 
 
-# Objects that count: some package names them.
+# Objects that a package references.
 _NAMED = """
     SELECT o.id, 'objs/' || a.name || '/' || encode(o.digest, 'hex') AS key, o.size, o.state, o.created_at
     FROM object o JOIN account a ON a.id = o.owner_id
@@ -103,7 +105,7 @@ _NAMED = """
 """
 
 
-async def _write_down_named(connection: Connection, owner: str | None, sample: int | None) -> int:
+async def _collect_named(connection: Connection, owner: str | None, sample: int | None) -> int:
     await connection.execute(
         "CREATE TEMP TABLE named (id bigint PRIMARY KEY, key text, size bigint, state smallint, created_at timestamptz,"
         " found text, problem text)"
@@ -128,11 +130,11 @@ async def _list_store(connection: Connection, store: ObjectStore, owner: str | N
     await connection.execute("ANALYZE listed")
 
 
-async def _ask_store(connection: Connection, store: ObjectStore, which: str) -> None:
-    """Ask for some of the named objects, one by one, and add those that are there to the list."""
+async def _look_up(connection: Connection, store: ObjectStore, condition: str) -> None:
+    """Look up the referenced objects that meet a condition, and add those in the store to the list."""
     last = 0
     while rows := await connection.fetch(
-        f"SELECT id, key FROM named WHERE id > $1 AND {which} ORDER BY id LIMIT {ASKED_AT_ONCE}", last
+        f"SELECT id, key FROM named WHERE id > $1 AND {condition} ORDER BY id LIMIT {LOOKUP_BATCH_SIZE}", last
     ):
         sizes = await store.sizes([row["key"] for row in rows])
         await connection.copy_records_to_table(
@@ -142,13 +144,13 @@ async def _ask_store(connection: Connection, store: ObjectStore, which: str) -> 
 
 
 async def _compare(connection: Connection) -> None:
-    """Mark what is missing or damaged. What the registry knows to be damaged was removed from the store by it."""
+    """Mark missing and damaged objects. Those known to be damaged are not missing: the registry removed them."""
     await connection.execute("UPDATE named SET found = NULL, problem = NULL WHERE found IS NOT NULL")
     await connection.execute(
         f"""
         UPDATE named n SET
             found = CASE WHEN n.state <> {ObjectState.DAMAGED} AND l.key IS NULL THEN 'missing' ELSE 'damaged' END,
-            problem = CASE WHEN n.state = {ObjectState.DAMAGED} THEN 'was found to have other bytes; pushing it again mends it'
+            problem = CASE WHEN n.state = {ObjectState.DAMAGED} THEN 'was found damaged; push it again to repair it'
                            WHEN l.key IS NULL THEN 'is not in the store'
                            ELSE format('has %s bytes instead of %s', l.size, n.size) END
         FROM named same LEFT JOIN listed l ON l.key = same.key
@@ -157,24 +159,24 @@ async def _compare(connection: Connection) -> None:
     )
 
 
-async def _ask_again(connection: Connection, store: ObjectStore) -> None:
-    """What is young may have been stored after its part of the store was listed."""
-    young = f"found = 'missing' AND created_at > now() - make_interval(secs => {YOUNG})"
-    if await connection.fetchval(f"SELECT EXISTS (SELECT FROM named WHERE {young})"):
-        await _ask_store(connection, store, young)
+async def _look_up_recent(connection: Connection, store: ObjectStore) -> None:
+    """Look up recent objects again, because they may have been stored after their part of the store was listed."""
+    recent = f"found = 'missing' AND created_at > now() - make_interval(secs => {MAX_PUSH_DURATION})"
+    if await connection.fetchval(f"SELECT EXISTS (SELECT FROM named WHERE {recent})"):
+        await _look_up(connection, store, recent)
         await _compare(connection)
 
 
 async def _hash(connection: Connection, store: ObjectStore) -> int:
-    """Read all that seems to be in order; returns how many objects that were."""
+    """Hash the objects without a problem so far, and return their number."""
     last = hashed = 0
     while rows := await connection.fetch(
-        f"SELECT id, key FROM named WHERE id > $1 AND found IS NULL ORDER BY id LIMIT {HASHED_AT_ONCE}", last
+        f"SELECT id, key FROM named WHERE id > $1 AND found IS NULL ORDER BY id LIMIT {CONCURRENT_HASHES}", last
     ):
         intact = await asyncio.gather(*(store.is_intact(row["key"], row["key"][-64:]) for row in rows))
         await connection.execute(
-            "UPDATE named SET found = 'damaged', problem = 'has other bytes' WHERE id = ANY($1::bigint[])",
-            [row["id"] for row, fine in zip(rows, intact, strict=True) if not fine],
+            "UPDATE named SET found = 'damaged', problem = 'does not match its SHA-256' WHERE id = ANY($1::bigint[])",
+            [row["id"] for row, is_intact in zip(rows, intact, strict=True) if not is_intact],
         )
         last, hashed = rows[-1]["id"], hashed + len(rows)
     return hashed
@@ -186,7 +188,7 @@ async def _problems(connection: Connection, found: str) -> Problems:
         f"""
         SELECT p.owner || '/' || p.name, count(*) FROM named n
         JOIN package_object po ON po.object_id = n.id JOIN package p ON p.id = po.package_id
-        WHERE n.found = $1 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {EXAMPLES}
+        WHERE n.found = $1 GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MAX_EXAMPLES}
         """,
         found,
     )
@@ -194,8 +196,8 @@ async def _problems(connection: Connection, found: str) -> Problems:
         f"""
         SELECT n.key, n.problem, ARRAY(
             SELECT p.owner || '/' || p.name FROM package_object po JOIN package p ON p.id = po.package_id
-            WHERE po.object_id = n.id ORDER BY 1 LIMIT {EXAMPLES})
-        FROM named n WHERE n.found = $1 ORDER BY n.key LIMIT {EXAMPLES}
+            WHERE po.object_id = n.id ORDER BY 1 LIMIT {MAX_EXAMPLES})
+        FROM named n WHERE n.found = $1 ORDER BY n.key LIMIT {MAX_EXAMPLES}
         """,
         found,
     )
@@ -203,7 +205,7 @@ async def _problems(connection: Connection, found: str) -> Problems:
 
 
 async def _unexpected(connection: Connection, lifetime: int) -> Unexpected:
-    """Held against what packages name by now, not against what they named at first."""
+    # Compared with the references of now, because pushes since the start of the comparison may have added some.
     await connection.execute(
         f"""
         CREATE TEMP TABLE unexpected AS
@@ -213,23 +215,24 @@ async def _unexpected(connection: Connection, lifetime: int) -> Unexpected:
     )
     row = await connection.fetchrow("SELECT count(*), coalesce(sum(size), 0)::bigint FROM unexpected")
     assert row is not None
-    keys = await connection.fetch(f"SELECT key FROM unexpected ORDER BY key LIMIT {EXAMPLES}")
+    keys = await connection.fetch(f"SELECT key FROM unexpected ORDER BY key LIMIT {MAX_EXAMPLES}")
     return Unexpected(row[0], row[1], [each["key"] for each in keys])
 
 
-# ------------------------------------------------------------------------------------------------ for people
+# ------------------------------------------------------------------------------------------------ output
 
 
-def lines(stock: Report) -> list[str]:
-    """What was found, to be read by people."""
-    hashed = f", {stock.hashed:,} of them read and hashed" if stock.hashed else ""
-    listed = f" The store has {stock.listed:,}." if stock.listed is not None else ""
-    shown = [f"Packages name {stock.named:,} objects{hashed}.{listed}"]
-    for title, problems in (("missing", stock.missing), ("damaged", stock.damaged)):
-        shown.append(f"{title}     {problems.count:,}")
-        shown += [f"  in {package}: {count:,}" for package, count in problems.packages.items()]
-        shown += [f"  {each.object} {each.problem} ({', '.join(each.packages)})" for each in problems.examples]
-    if stock.unexpected is not None:
-        shown.append(f"unexpected  {stock.unexpected.count:,} that no package names, {stock.unexpected.bytes:,} bytes")
-        shown += [f"  {key}" for key in stock.unexpected.examples]
-    return shown
+def describe(report: Report) -> str:
+    """Return a report as text for operators."""
+    hashed = f", of which {report.hashed:,} were hashed" if report.hashed else ""
+    listed = f" The store has {report.listed:,}." if report.listed is not None else ""
+    lines = [f"Packages reference {report.named:,} objects{hashed}.{listed}"]
+    for title, problems in (("Missing", report.missing), ("Damaged", report.damaged)):
+        lines.append(f"{title}: {problems.count:,}")
+        lines += [f"  {package}: {count:,}" for package, count in problems.packages.items()]
+        lines += [f"  {each.object} {each.problem} ({', '.join(each.packages)})" for each in problems.examples]
+    if report.unexpected is not None:
+        count, size = report.unexpected.count, report.unexpected.bytes
+        lines.append(f"Not referenced by any package: {count:,} ({size:,} bytes)")
+        lines += [f"  {key}" for key in report.unexpected.examples]
+    return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""Manifests: pure functions over trees and pages, which helper processes can run."""
+"""Pure functions on trees and stored pages, which helper processes can run (`offload.py`)."""

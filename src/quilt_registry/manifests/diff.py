@@ -9,14 +9,14 @@ from quilt_registry.manifests.pages import read
 
 
 def same_outside_metadata(ours: Sequence[bytes], theirs: Sequence[bytes]) -> bool:
-    """Whether two manifests are the same tree but for `metadata`.
+    """Return whether the page bodies of two manifests hold the same tree but for `metadata`.
 
-    One top hash can name two trees: nothing in it marks whose metadata hash it is.
+    Equal top hashes do not imply it, because a top hash does not tell to which node a metadata hash belongs.
     """
 
     def bare(bodies: Sequence[bytes]) -> Iterator[tuple[object, ...]]:
         for entry in chain.from_iterable(map(read, bodies)):
             yield type(entry), entry.name, entry.depth, entry.meta, getattr(entry, "digests", None)
 
-    ours_left = bare(ours)
-    return all(mine == next(ours_left, None) for mine in bare(theirs)) and next(ours_left, None) is None
+    others = bare(theirs)
+    return all(entry == next(others, None) for entry in bare(ours)) and next(others, None) is None

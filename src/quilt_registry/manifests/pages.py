@@ -1,11 +1,9 @@
-"""How a manifest is kept: as pages that versions share.
+"""Stored form of a manifest: a sequence of entries, cut into pages that instances share.
 
-A manifest is the sequence of its nodes in the order of the top hash (depth first, children by code point), one entry
-a node. The sequence is cut where the content says so, so that a change moves only the cuts beside it; a page is named
-by the SHA-256 of its msgpack and stored once, zstd-compressed, however many instances share it. Equal names mean
-equal entries, sizes included: a page that is known vouches for everything in it.
-
-Everything here is pure and may run in a helper process (`offload.py`).
+A manifest has one entry for each node, in the order of the top hash: depth first, children by code point. The cuts
+depend on the content, so that a change moves only the cuts beside it. A page is identified by the SHA-256 of its
+msgpack. It is stored once, zstd-compressed, for all instances that share it. Equal digests mean equal entries, sizes
+included, so a known page vouches for everything in it.
 """
 
 from __future__ import annotations
@@ -22,12 +20,14 @@ from msgspec import UNSET, Struct
 
 from quilt.manifest import File, Group, Node, Root
 
-# A leaf whose first digest begins with ten zero bits ends a page: one in 1,024 does.
-MIN_ENTRIES, MAX_ENTRIES = 256, 4096
+MIN_ENTRIES, MAX_ENTRIES = 256, 4096  # of a page; only the last page may have fewer
 
 
 class GroupEntry(Struct, array_like=True, tag=0, gc=False):
-    """A ROOT (depth 0) or GROUP, with the totals of everything below it: entries, files and tables, bytes."""
+    """A ROOT (depth 0) or GROUP, with the totals of its subtree: entries, files and tables, bytes.
+
+    `meta` is the digest of its metadata object.
+    """
 
     name: str
     depth: int
@@ -39,7 +39,7 @@ class GroupEntry(Struct, array_like=True, tag=0, gc=False):
 
 
 class FileEntry(Struct, array_like=True, tag=1, gc=False):
-    """A FILE: its objects' digests (32 bytes each, joined) and their sizes in bytes; its metadata as JSON."""
+    """A FILE: the digests of its objects (32 bytes each, joined), their sizes in bytes, and its metadata as JSON."""
 
     name: str
     depth: int
@@ -51,20 +51,20 @@ class FileEntry(Struct, array_like=True, tag=1, gc=False):
 
 
 class TableEntry(FileEntry, array_like=True, tag=2, gc=False):
-    """A TABLE (of Parquet parts)."""
+    """A TABLE of Parquet parts."""
 
 
 Entry = GroupEntry | FileEntry | TableEntry
-Span = tuple[int, int]  # entries from the first up to, not with, the second
+Span = tuple[int, int]  # indexes of entries; the second is exclusive
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[list[Entry]] = msgspec.msgpack.Decoder(list[Entry])
 
 
 class ObjectList(Struct, gc=False):
-    """Objects with their sizes, packed so that a million of them travel between processes in 40 MB.
+    """Objects with their sizes, packed so that a million of them take 40 MB between processes.
 
-    Digests are joined, 32 bytes each; so are the sizes, 8 bytes each, big-endian, as PostgreSQL takes them apart.
+    Digests are joined, 32 bytes each. So are sizes, 8 bytes each, big-endian, because a query unpacks them.
     """
 
     digests: bytes = b""
@@ -77,13 +77,14 @@ class ObjectList(Struct, gc=False):
         return zip(split(self.digests), _unpack_sizes(self.sizes), strict=True)
 
     def batches(self, count: int) -> Iterator[ObjectList]:
+        """Yield the objects in lists of at most `count`."""
         for start in range(0, len(self), count):
             stop = start + count
             yield ObjectList(self.digests[start * 32 : stop * 32], self.sizes[start * 8 : stop * 8])
 
 
 def pack_sizes(sizes: Iterable[int]) -> bytes:
-    """Sizes in bytes, joined."""
+    """Return sizes in the form of `ObjectList.sizes`."""
     numbers = array("q", sizes)
     if sys.byteorder == "little":
         numbers.byteswap()
@@ -97,31 +98,31 @@ def _unpack_sizes(sizes: bytes) -> array[int]:
     return numbers
 
 
-class Page(Struct, gc=False):
-    """A stored piece of a manifest."""
+def split(digests: bytes) -> list[bytes]:
+    """Return the digests of joined 32-byte digests."""
+    return [digests[i : i + 32] for i in range(0, len(digests), 32)]
 
-    name: bytes
+
+class Page(Struct, gc=False):
+    """A page as it is stored: its digest, its number of entries, its compressed body."""
+
+    digest: bytes
     entries: int
     body: bytes
 
 
 class PageBodies(Struct, gc=False):
-    """The pages of a manifest, as they are stored: their bodies and numbers of entries, in order."""
+    """The bodies of a manifest's pages and their numbers of entries, in order."""
 
     bodies: list[bytes]
     counts: list[int]
-
-
-def split(digests: bytes) -> list[bytes]:
-    """Joined 32-byte digests, apart."""
-    return [digests[i : i + 32] for i in range(0, len(digests), 32)]
 
 
 # ------------------------------------------------------------------------------------ tree → entries → pages
 
 
 def entries_of(root: Root, sizes: dict[str, int]) -> list[Entry]:
-    """The entries of a checked tree; `sizes` has every object that the tree names, in bytes."""
+    """Return the entries of a checked tree. `sizes` has the size in bytes of each of its objects."""
     entries: list[Entry] = []
     add, unhex = entries.append, bytes.fromhex
 
@@ -153,20 +154,20 @@ def entries_of(root: Root, sizes: dict[str, int]) -> list[Entry]:
                 digests = unhex("".join(hashes))
                 here = tuple(map(sizes.__getitem__, hashes))
                 size += sum(here)
-            digest, digest_size = meta(child) if child.metadata_hash is not UNSET else (None, 0)
+            meta_digest, meta_size = meta(child) if child.metadata_hash is not UNSET else (None, 0)
             kind = FileEntry if type(child) is File else TableEntry
-            add(kind(child_name, below, digest, digest_size, digests, here, bytes(child.metadata)))
+            add(kind(child_name, below, meta_digest, meta_size, digests, here, bytes(child.metadata)))
             files += 1
         entry.entries, entry.files, entry.size = len(entries) - start, files, size
         return entry
 
     group("", root, 0)
-    group = None  # type: ignore[assignment]  # it refers to itself, and would keep all it sees until a collection
+    group = None  # type: ignore[assignment]  # its reference to itself would keep the tree alive until a garbage collection
     return entries
 
 
 def cut(entries: list[Entry]) -> list[list[Entry]]:
-    """The entries in pages of about 1,280, cut where the content says so."""
+    """Return the entries of each page, about 1,280 on average, cut where the content says so."""
     pages = []
     start = 0
     for i, entry in enumerate(entries, 1):
@@ -180,31 +181,35 @@ def cut(entries: list[Entry]) -> list[list[Entry]]:
 
 
 def _ends_page(entry: Entry) -> bool:
+    # A leaf whose first digest begins with ten zero bits ends a page: one in 1,024 does.
     return type(entry) is not GroupEntry and entry.digests[:1] == b"\0" and entry.digests[1:2] < b"\x40"  # type: ignore[union-attr]
 
 
 def pack(entries: list[Entry]) -> bytes:
-    """Entries as the bytes that name their page."""
+    """Return entries as the bytes that identify their page."""
     return _encoder.encode(entries)
 
 
-def name(packed: bytes) -> bytes:
-    """The name of a page: SHA-256 of its entries before compression, so that another zstd makes no other names."""
+def digest(packed: bytes) -> bytes:
+    """Return the digest of a page: before compression, so that it does not depend on the version of zstd."""
     return hashlib.sha256(packed).digest()
 
 
 def compress(packed: bytes) -> bytes:
-    """The body of a page, as it is stored."""
+    """Return the body of a page."""
     return zstandard.compress(packed, 3)
 
 
 def read(body: bytes) -> list[Entry]:
-    """The entries of a page's body."""
+    """Return the entries of a page's body."""
     return _decoder.decode(zstandard.decompress(body))
 
 
+# ------------------------------------------------------------------------------------------------ objects
+
+
 def objects_of(entries: list[Entry]) -> ObjectList:
-    """The objects that some entries name, data and metadata, repeats included."""
+    """Return the objects of entries, data and metadata, with duplicates."""
     digests: list[bytes] = []
     sizes: list[int] = []
     for entry in entries:
@@ -218,22 +223,16 @@ def objects_of(entries: list[Entry]) -> ObjectList:
 
 
 def without(objects: ObjectList, digests: bytes) -> ObjectList:
-    """The objects but for those with these digests (joined)."""
+    """Return the objects without those of the joined digests."""
     if not digests:
         return objects
-    left = dict(objects)
-    for digest in split(digests):
-        left.pop(digest, None)
-    return ObjectList(b"".join(left), pack_sizes(left.values()))
+    rest = dict(objects)
+    for excluded in split(digests):
+        rest.pop(excluded, None)
+    return ObjectList(b"".join(rest), pack_sizes(rest.values()))
 
 
-def distinct(parts: Sequence[ObjectList]) -> ObjectList:
-    """The objects of all parts, each once."""
-    sizes = dict(chain.from_iterable(parts))
+def distinct(lists: Sequence[ObjectList]) -> ObjectList:
+    """Return the objects of all lists, each once."""
+    sizes = dict(chain.from_iterable(lists))
     return ObjectList(b"".join(sizes), pack_sizes(sizes.values()))
-
-
-# ------------------------------------------------------------------------------------------------ pages → tree
-
-
-# ------------------------------------------------------------------------------------------------ comparison

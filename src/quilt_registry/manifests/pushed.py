@@ -1,4 +1,4 @@
-"""From the body of a push to a manifest ready to be stored. Pure; runs in helper processes for all but small trees."""
+"""The body of a push, parsed, checked, and converted to a manifest that can be stored."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from quilt_registry.errors import Invalid, NotFound
 from quilt_registry.manifests import pages, tree, words
 from quilt_registry.manifests.pages import Entry, ObjectList, Page
 
-LARGEST_SIZE = 2**63 - 1
+MAX_SIZE = 2**63 - 1  # of an object, in bytes
 README = "README"
-SEARCHED = 100_000  # bytes of the words in node names, in a README, and in metadata, that search looks at
-SEARCHED_METADATA = 100  # objects with user metadata that search looks at
-
-# What the preview shows of a tree: names on a level, levels.
-PREVIEW_NAMES, PREVIEW_LEVELS = 10, 4
+MAX_INDEXED_METADATA = 100  # metadata objects of an instance
+PREVIEW_NAMES, PREVIEW_LEVELS = 10, 4  # names on each level of a preview, levels
 
 
-class PushRequest(Struct, forbid_unknown_fields=True):
-    """What a push sends (protocol §9)."""
+class PushRequest(Struct, forbid_unknown_fields=True):  # protocol §9
+    """The tree of a package or the node of a part, and the sizes of its objects, which may be empty in a dry run."""
 
     contents: Node
-    description: str
+    description: str  # ignored
     sizes: dict[str, int]
     dry_run: bool = False
     is_public: bool | UnsetType = UNSET
@@ -38,7 +35,7 @@ class PushRequest(Struct, forbid_unknown_fields=True):
 
 
 class PushOptions(Struct):
-    """What a push asks for, and the objects of the tree or part that it sends, sizes 0 where none were sent."""
+    """The options of a push, and the objects of its tree or part; in a dry run their sizes are 0."""
 
     dry_run: bool
     is_public: bool
@@ -47,7 +44,12 @@ class PushOptions(Struct):
 
 
 class Manifest(Struct):
-    """A tree, checked against everything but the database and the store, and cut into pages."""
+    """A valid tree, cut into pages, with everything that is computed at a push.
+
+    `pages` has the digests of all pages. Pages that the package does not have yet, and their objects, are fresh.
+    `preview` and `file_types` are JSON, `readme` is a digest. For search, `names` has the words of node names, and
+    `metadata` the joined digests of metadata objects.
+    """
 
     top_hash: bytes
     pages: list[bytes]
@@ -62,70 +64,69 @@ class Manifest(Struct):
     metadata: bytes
 
 
-_body = msgspec.json.Decoder(PushRequest)
-
-
 class ParsedPush(Struct):
-    """A push body, read: what it asks for, and its manifest unless it is a dry run or a part."""
+    """A parsed push: its options, and its manifest unless it is a dry run."""
 
     options: PushOptions
     manifest: Manifest | None = None
 
 
-def parse_whole(packed: Packed, bounds: Bounds, top_hash: str, known: frozenset[bytes]) -> ParsedPush:
-    """Read the push of a whole package.
+_decoder = msgspec.json.Decoder(PushRequest)
 
-    `top_hash` is the one in the path; `known` are the names of the pages that the package has, which need no second
-    look. Raises Invalid.
+
+def parse_whole(packed: Packed, bounds: Bounds, top_hash: str, known: frozenset[bytes]) -> ParsedPush:
+    """Parse the push of a whole package. Raise Invalid.
+
+    `top_hash` is that of the URL. `known` are the digests of pages that the package has: their objects were verified.
     """
-    body, checked = _decode(packed, bounds)
-    if not isinstance(body.contents, Root):
+    request, checked = _decode(packed, bounds)
+    if not isinstance(request.contents, Root):
         raise Invalid("Unexpected node type")
-    found = manifest.top_hash(body.contents)
-    if found != top_hash:
-        raise Invalid(f"Wrong contents hash: the contents have the top hash {found}.")
-    if body.dry_run:
-        return ParsedPush(_options(body, checked.objects))
-    _check_sizes(body.sizes, checked.objects)
-    # The objects are those of the manifest: sending them twice between processes would cost more than it tells.
-    return ParsedPush(_options(body, set()), _manifest(body.contents, checked, found, body.sizes, known))
+    computed = manifest.top_hash(request.contents)
+    if computed != top_hash:
+        raise Invalid(f"Wrong contents hash: the contents have the top hash {computed}.")
+    if request.dry_run:
+        return ParsedPush(_options(request, checked.objects))
+    _check_sizes(request.sizes, checked.objects)
+    # The manifest has the objects. The options omit them, because sending them twice between processes takes time.
+    return ParsedPush(_options(request, set()), _build(request.contents, checked, computed, request.sizes, known))
 
 
 def parse_part(packed: Packed, bounds: Bounds, path: list[str]) -> PushOptions:
-    """Read the push of a part that goes to a path. Raises Invalid, also for a path that no tree can have."""
-    body = bodies.decode(packed, _body)
-    if isinstance(body.contents, Root):
+    """Parse the push of a part to a path. Raise Invalid, also for a path that no tree can have."""
+    request = bodies.decode(packed, _decoder)
+    if isinstance(request.contents, Root):
         raise Invalid("Unexpected node type")
-    alone = Root({})
-    manifest.graft(alone, path, body.contents, not_a_group)
-    checked = _check(alone, bounds)
-    if not body.dry_run:
-        _check_sizes(body.sizes, checked.objects)
-    return _options(body, checked.objects)
+    root = Root({})
+    manifest.graft(root, path, request.contents, not_a_group)
+    checked = _check(root, bounds)
+    if not request.dry_run:
+        _check_sizes(request.sizes, checked.objects)
+    return _options(request, checked.objects)
 
 
 def merge(packed: Packed, bounds: Bounds, base: list[bytes], path: list[str], known: frozenset[bytes]) -> Manifest:
-    """Put the part that a push sends at a path into the tree that some page bodies hold.
+    """Merge the part of a push into the tree of the `base` page bodies, at a path.
 
-    Raises NotFound if a FILE or TABLE stands in the way, Invalid if the whole breaks the bounds.
+    Raise NotFound if the path leads through a FILE or TABLE, Invalid if the merged tree exceeds the bounds.
     """
-    body, _ = _decode(packed, bounds)
-    assert isinstance(body.contents, Child)
-    root, sizes = tree.tree_of(base)
-    manifest.graft(root, path, body.contents, not_a_group)
+    request, _ = _decode(packed, bounds)
+    assert isinstance(request.contents, Child)
+    root, base_sizes = tree.rebuild(base)
+    manifest.graft(root, path, request.contents, not_a_group)
     checked = _check(root, bounds)
-    sizes = {name: body.sizes[name] if name in body.sizes else sizes[name] for name in checked.objects}
-    return _manifest(root, checked, manifest.top_hash(root), sizes, known)
+    sizes = {sha256: (request.sizes if sha256 in request.sizes else base_sizes)[sha256] for sha256 in checked.objects}
+    return _build(root, checked, manifest.top_hash(root), sizes, known)
 
 
 def not_a_group(name: str) -> NotFound:
-    """The refusal for a path that leads through a leaf."""
+    """Return the error for a path that leads through a FILE or TABLE."""
     return NotFound(f"Target subpath is not a group node: {name!r}")
 
 
 def _decode(packed: Packed, bounds: Bounds) -> tuple[PushRequest, Checked]:
-    body = bodies.decode(packed, _body)
-    return body, _check(body.contents, bounds)
+    request = bodies.decode(packed, _decoder)
+    return request, _check(request.contents, bounds)
 
 
 def _check(node: Node, bounds: Bounds) -> Checked:
@@ -135,64 +136,54 @@ def _check(node: Node, bounds: Bounds) -> Checked:
         raise Invalid(str(error)) from None
 
 
-def _options(body: PushRequest, names: set[str]) -> PushOptions:
-    public = body.public if body.is_public is UNSET else body.is_public
-    sizes = pages.pack_sizes(0 if body.dry_run else body.sizes[name] for name in names)
-    return PushOptions(body.dry_run, public, body.is_team, ObjectList(bytes.fromhex("".join(names)), sizes))
+def _options(request: PushRequest, objects: set[str]) -> PushOptions:
+    public = request.public if request.is_public is UNSET else request.is_public
+    sizes = pages.pack_sizes(0 if request.dry_run else request.sizes[sha256] for sha256 in objects)
+    return PushOptions(request.dry_run, public, request.is_team, ObjectList(bytes.fromhex("".join(objects)), sizes))
 
 
-def _check_sizes(sizes: dict[str, int], names: set[str]) -> None:
-    if sizes.keys() != names:
-        lacking, more = names - sizes.keys(), sizes.keys() - names
-        which = f"no size for {min(lacking)}" if lacking else f"{min(more)!r:.80} is not in the contents"
-        raise Invalid(f"Sizes don't match the hashes: {which}")
-    if sizes and (min(sizes.values()) < 0 or max(sizes.values()) > LARGEST_SIZE):
-        wrong = next(name for name, size in sizes.items() if not 0 <= size <= LARGEST_SIZE)
-        raise Invalid(f"The size of {wrong} is not between 0 and {LARGEST_SIZE}.")
+def _check_sizes(sizes: dict[str, int], objects: set[str]) -> None:
+    if sizes.keys() != objects:
+        missing, extra = objects - sizes.keys(), sizes.keys() - objects
+        reason = f"no size for {min(missing)}" if missing else f"{min(extra)!r:.80} is not in the contents"
+        raise Invalid(f"Sizes don't match the hashes: {reason}")
+    if sizes and (min(sizes.values()) < 0 or max(sizes.values()) > MAX_SIZE):
+        wrong = next(sha256 for sha256, size in sizes.items() if not 0 <= size <= MAX_SIZE)
+        raise Invalid(f"The size of {wrong} is not between 0 and {MAX_SIZE}.")
 
 
-def _manifest(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int], known: frozenset[bytes]) -> Manifest:
-    readme, shown = _readme(root), msgspec.json.encode(preview(root, PREVIEW_LEVELS))
+def _build(root: Root, checked: Checked, top_hash: str, sizes: dict[str, int], known: frozenset[bytes]) -> Manifest:
+    readme, preview = _readme_digest(root), msgspec.json.encode(_preview(root, PREVIEW_LEVELS))
     entries = pages.entries_of(root, sizes)
-    metadata, cut = _metadata(entries), pages.cut(entries)
-    root.children.clear()  # a million nodes need the room; so do their entries, let go page by page
+    metadata, parts = _metadata_digests(entries), pages.cut(entries)
+    root.children.clear()  # to free the memory of a million nodes; that of their entries is freed page by page
     del entries
-    total = sum(map(len, cut))
-    names, fresh, objects = [], [], []
-    while cut:
-        entries = cut.pop(0)
-        data = pages.pack(entries)
-        name = pages.name(data)
-        names.append(name)
-        if name not in known:
-            fresh.append(Page(name, len(entries), pages.compress(data)))
+    count = sum(map(len, parts))
+    digests, fresh, objects = [], [], []
+    while parts:
+        entries = parts.pop(0)
+        packed = pages.pack(entries)
+        digest = pages.digest(packed)
+        digests.append(digest)
+        if digest not in known:
+            fresh.append(Page(digest, len(entries), pages.compress(packed)))
             objects.append(pages.objects_of(entries))
     return Manifest(
         top_hash=bytes.fromhex(top_hash),
-        pages=names,
+        pages=digests,
         fresh_pages=fresh,
         fresh_objects=pages.distinct(objects),
-        entries=total,
-        size=min(sum(sizes.values()), LARGEST_SIZE),
-        preview=shown,
-        file_types=msgspec.json.encode(file_types(checked)),
+        entries=count,
+        size=min(sum(sizes.values()), MAX_SIZE),
+        preview=preview,
+        file_types=msgspec.json.encode(_file_types(checked)),
         readme=readme,
-        names=words.of_nodes(checked.groups, checked.names, SEARCHED),
+        names=words.distinct_in_names(checked.groups, checked.names, words.MAX_TEXT_BYTES),
         metadata=metadata,
     )
 
 
-def _metadata(entries: list[Entry]) -> bytes:
-    """The first distinct objects with user metadata, in the order of the tree: their digests, joined."""
-    found: dict[bytes, None] = {}
-    for digest in (entry.meta for entry in entries if entry.meta):
-        found[digest] = None
-        if len(found) == SEARCHED_METADATA:
-            break
-    return b"".join(found)
-
-
-def _readme(root: Root) -> bytes | None:
+def _readme_digest(root: Root) -> bytes | None:
     node = root.children.get(README)
     if not isinstance(node, File):
         return None
@@ -201,15 +192,25 @@ def _readme(root: Root) -> bytes | None:
     return bytes.fromhex(node.hashes[0])
 
 
-def preview(node: Root | Group, levels: int) -> list[list[Any]]:
-    """The first names of a tree, `levels` deep, as `[name, below or null]`; `...` stands for what is left out."""
+def _metadata_digests(entries: list[Entry]) -> bytes:
+    """Return the joined digests of the first distinct metadata objects, in the order of the tree."""
+    found: dict[bytes, None] = {}
+    for digest in (entry.meta for entry in entries if entry.meta):
+        found[digest] = None
+        if len(found) == MAX_INDEXED_METADATA:
+            break
+    return b"".join(found)
+
+
+def _preview(node: Root | Group, levels: int) -> list[list[Any]]:
+    """Return the first names of a tree as rows `[name, rows below or null]`; `...` stands for further names."""
     rows: list[list[Any]] = []
     for name in sorted(node.children)[:PREVIEW_NAMES]:
         child = node.children[name]
         if not isinstance(child, Group):
             rows.append([name, None])
         elif levels > 1:
-            rows.append([name, preview(child, levels - 1)])
+            rows.append([name, _preview(child, levels - 1)])
         else:
             rows.append([name, [["...", None]] if child.children else []])
     if len(node.children) > PREVIEW_NAMES:
@@ -217,8 +218,8 @@ def preview(node: Root | Group, levels: int) -> list[list[Any]]:
     return rows
 
 
-def file_types(checked: Checked) -> dict[str, int]:
-    """How many FILE and TABLE nodes there are of each lower-case extension of their source path, "" for none."""
+def _file_types(checked: Checked) -> dict[str, int]:
+    """Return the number of leaves by the lower-case extension of their source path, "" for none."""
     exact = Counter(map(_extension, checked.sources))
     exact[""] += checked.leaves - len(checked.sources)
     counts: Counter[str] = Counter()
@@ -228,7 +229,7 @@ def file_types(checked: Checked) -> dict[str, int]:
 
 
 def _extension(path: Any) -> str:
-    """From the last dot on, unless it begins or ends the file's name; both slashes separate."""
+    """Return the extension with its dot. A dot at either end of the file's name begins none; both slashes separate."""
     if not isinstance(path, str):
         return ""
     dot = path.rfind(".")

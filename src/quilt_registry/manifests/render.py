@@ -1,4 +1,4 @@
-"""Stored pages as the JSON text of the tree."""
+"""Rendering of stored pages as the JSON text of their tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from quilt_registry.manifests.pages import (
 
 
 class Rendered(Struct):
-    """Some pages as a piece of the tree's JSON, and the objects they name within the span asked for."""
+    """Consecutive pages as a piece of the tree's JSON, and their objects within the span.
+
+    `depth` is the number of open groups at the end of the piece; `first` tells whether the innermost is still empty.
+    """
 
     json: bytes
     objects: ObjectList
@@ -33,11 +36,10 @@ class Rendered(Struct):
 def render(
     bodies: Sequence[bytes], depth: int = 0, *, first: bool = True, span: Span | None = None, meta_only: bool = False
 ) -> Rendered:
-    """Some consecutive pages of a manifest as JSON text.
+    """Render consecutive pages of a manifest.
 
-    `depth` and `first` tell how the text before them ended: how many groups are open, and whether the innermost is
-    still empty; a Rendered carries them on. `close` ends the text. `span`, counted from the first entry given,
-    limits the objects that are returned; so does `meta_only`.
+    `depth` and `first` are those of the piece before; after the last piece, `close` ends the text. `span` counts from
+    the first entry of `bodies` and limits the objects that are returned; `meta_only` limits them to metadata objects.
     """
     parts: list[str] = []
     add = parts.append
@@ -61,16 +63,16 @@ def render(
         kind = '"FILE"' if type(entry) is FileEntry else '"TABLE","format":"PARQUET"'
         add(f'{lead}{{"type":{kind},"hashes":[{hashes}]{meta},"metadata":{entry.metadata.decode()}}}')  # type: ignore[union-attr]
         first = False
-    chosen = entries if span is None else entries[max(span[0], 0) : max(span[1], 0)]
-    objects = _meta_objects(chosen) if meta_only else objects_of(chosen)
+    selected = entries if span is None else entries[max(span[0], 0) : max(span[1], 0)]
+    objects = _meta_objects(selected) if meta_only else objects_of(selected)
     return Rendered("".join(parts).encode(), objects, depth, first)
 
 
 def _meta_objects(entries: list[Entry]) -> ObjectList:
-    named = [entry for entry in entries if entry.meta is not None]
-    return ObjectList(b"".join(entry.meta or b"" for entry in named), pack_sizes([e.meta_size for e in named]))
+    with_meta = [entry for entry in entries if entry.meta is not None]
+    return ObjectList(b"".join(entry.meta or b"" for entry in with_meta), pack_sizes(e.meta_size for e in with_meta))
 
 
 def close(depth: int) -> bytes:
-    """What ends the JSON of a manifest whose last Rendered has this depth."""
+    """Return the end of the JSON text after a piece of this depth."""
     return b"}}" * depth

@@ -1,4 +1,4 @@
-"""From stored pages back to the tree, and the way to a node without reading the tree."""
+"""Reading of stored pages: the whole tree, or the entries at a path."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from quilt.manifest import GROUPS, Child, File, Group, Root, Table
 from quilt_registry.manifests.pages import Entry, GroupEntry, PageBodies, Span, TableEntry, read, split
 
 
-def tree_of(bodies: Sequence[bytes]) -> tuple[Root, dict[str, int]]:
-    """The whole tree again, and the sizes of its objects."""
+def rebuild(bodies: Sequence[bytes]) -> tuple[Root, dict[str, int]]:
+    """Return the tree of all pages of a manifest, and the sizes of its objects."""
     root = Root({})
     sizes: dict[str, int] = {}
     open_groups: list[Root | Group] = []
@@ -42,51 +42,51 @@ def tree_of(bodies: Sequence[bytes]) -> tuple[Root, dict[str, int]]:
     return root, sizes
 
 
-class PathMissing(LookupError):
-    """No node at a path; carries the first name that leads nowhere."""
+class PathNotFound(LookupError):
+    """A path without a node. `name` is the first name that does not exist."""
 
     def __init__(self, name: str):
         super().__init__(name)
         self.name = name
 
 
-def find(stored: PageBodies, path: Sequence[str]) -> Span:
-    """The span of entries of the node at a path and everything below it.
+def find_span(stored: PageBodies, path: Sequence[str]) -> Span:
+    """Return the span of entries of the node at a path and everything below it. Raise PathNotFound.
 
-    Steps over siblings by their counts: reads the pages on the way, never the tree. Raises PathMissing.
+    Siblings are skipped by their counts, so that only the pages on the path are decompressed.
     """
-    at = _Cursor(stored)
-    entry = at[0]
+    entries = _Cursor(stored)
+    entry = entries[0]
     index = 0
     for depth, name in enumerate(path, 1):
         index += 1
         end = index + _below(entry)
-        while index < end and (entry := at[index]).name != name:
+        while index < end and (entry := entries[index]).name != name:
             index += 1 + _below(entry)
         if index >= end:
-            raise PathMissing(name)
+            raise PathNotFound(name)
         assert entry.depth == depth
     return index, index + 1 + _below(entry)
-
-
-def check_no_leaf_on_path(stored: PageBodies, path: Sequence[str], refuse: Callable[[str], Exception]) -> None:
-    """Raises `refuse(name)` if a leaf stands in the way of something that is to go to `path`."""
-    at = _Cursor(stored)
-    for length in range(1, len(path)):
-        try:
-            start, _ = find(stored, path[:length])
-        except PathMissing:
-            return
-        if not isinstance(at[start], GroupEntry):
-            raise refuse(path[length - 1])
 
 
 def _below(entry: Entry) -> int:
     return entry.entries if isinstance(entry, GroupEntry) else 0
 
 
+def check_no_leaf_on_path(stored: PageBodies, path: Sequence[str], error: Callable[[str], Exception]) -> None:
+    """Raise `error(name)` if a path for a new node leads through a FILE or TABLE."""
+    entries = _Cursor(stored)
+    for length in range(1, len(path)):
+        try:
+            start, _ = find_span(stored, path[:length])
+        except PathNotFound:
+            return
+        if not isinstance(entries[start], GroupEntry):
+            raise error(path[length - 1])
+
+
 class _Cursor:
-    """Entries by their number, reading a page when it is needed first."""
+    """Access to entries by ascending index. It reads a page when its first entry is needed."""
 
     def __init__(self, stored: PageBodies):
         self.bodies, self.counts = stored.bodies, stored.counts
@@ -94,11 +94,10 @@ class _Cursor:
 
     def __getitem__(self, index: int) -> Entry:
         while index >= self.start + len(self.entries):
-            self._turn(index)
+            self._advance(index)
         return self.entries[index - self.start]
 
-    def _turn(self, index: int) -> None:
-        """Go on to the page that holds the entry. The cursor only moves forward."""
+    def _advance(self, index: int) -> None:
         self.start += len(self.entries)
         self.page += 1
         while index >= self.start + self.counts[self.page]:

@@ -1,16 +1,15 @@
-"""The schema's history, written as SQL.
+"""Migrations of the schema, written as SQL.
 
-A migration runs while the release before it serves, and that release must run on what it leaves. So a migration only
-adds; what nobody needs any more goes one release later. And nobody may notice it, so it is one of two things:
+A migration runs while the previous release serves, and that release must run on the new schema. So a migration only
+adds; obsolete tables and columns are dropped one release later. It must not delay requests, so it is one of two things:
 
 - a *change*: one transaction of statements that are fast however large the tables are. New tables, columns without a
-  default or with a constant one, functions, triggers. `change` names the tables in use that it touches.
-- *steps*, for what takes its time: an index of a table in use, values in old rows. They run outside of a transaction,
-  each can be repeated, and all of them are when the migration was killed. `steps`, with `build_index`, `drop_index` and
-  `fill`.
+  default or with a constant one, functions, triggers. `change` gets the tables in use that it alters.
+- *steps*, for slow work: an index of a table in use, values in old rows. They run outside of a transaction. Each can be
+  repeated, because a killed migration starts again with the first. See `steps`, `build_index`, `drop_index` and `fill`.
 
-Both wait for nothing in SQL while requests wait behind them, and migrations and backups take turns (`take_turn`). What
-migrations are written with is in writing.py.
+Neither waits in SQL while requests wait for it. Migrations and backups take turns (`take_turn`). writing.py has the
+functions that migrations use.
 """
 
 import asyncio
@@ -20,26 +19,26 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-LOCK = 0x5155494C54  # "QUILT": the advisory lock of whoever migrates, restores or (shared) backs up
-ASK = 0.2  # seconds between two questions for it
+LOCK_ID = 0x5155494C54  # "QUILT": the advisory lock of migrations, restores and (shared) backups
+LOCK_POLL_INTERVAL = 0.2  # seconds
 
-TRIES, PAUSE = 60, 1.0  # of changes that find their tables in use; seconds between them
-IN_USE = ("55P03", "57014", "40P01")  # no lock to be had, too slow, deadlock
+MAX_ATTEMPTS, RETRY_INTERVAL = 60, 1.0  # of a change whose tables are in use; seconds between attempts
+IN_USE_SQLSTATES = ("55P03", "57014", "40P01")  # lock not available, query canceled, deadlock detected
 
 
 class TablesInUse(Exception):
-    """A change could not be made without holding up requests, however often it was tried."""
+    """A change failed in all attempts, because it would have blocked requests."""
 
 
-async def take_turn(connection: Any, shared: bool = False, tell: Callable[[str], None] = log.warning) -> None:
-    """Wait until nobody else migrates, restores or backs up, and keep them out until the connection closes.
+async def take_turn(connection: Any, *, shared: bool = False, report: Callable[[str], None] = log.warning) -> None:
+    """Wait for other migrations, restores and backups, and block them until the connection closes.
 
-    Those who share it, backups, are kept out by the others only. Asked for again and again, outside of transactions:
-    a statement that waits has a snapshot, and whoever builds an index waits for all of those.
+    Backups share the lock, so they do not block each other. The lock is polled outside of transactions, because a
+    waiting statement holds a snapshot, and building an index waits for all snapshots.
     """
-    ask = f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}($1)"
-    if await connection.fetchval(ask, LOCK):
+    query = f"SELECT pg_try_advisory_lock{'_shared' if shared else ''}($1)"
+    if await connection.fetchval(query, LOCK_ID):
         return
-    tell("Waiting for the end of a migration, restore or backup of this database.")
-    while not await connection.fetchval(ask, LOCK):  # noqa: ASYNC110
-        await asyncio.sleep(ASK)
+    report("Waiting for the end of another migration, restore or backup of this database.")
+    while not await connection.fetchval(query, LOCK_ID):  # noqa: ASYNC110
+        await asyncio.sleep(LOCK_POLL_INTERVAL)

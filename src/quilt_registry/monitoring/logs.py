@@ -1,7 +1,7 @@
-"""The log: each line is a JSON object, or text for people on a terminal.
+"""Log lines, as JSON objects or as text for a terminal.
 
-Code anywhere logs with the standard `logging`; what it gives as `extra` become fields. Lines written while a request is
-answered bear its id and its user.
+All modules use the standard `logging`; the keys of `extra` become fields. Lines written during a request have its ID
+and its user.
 """
 
 from __future__ import annotations
@@ -22,102 +22,99 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from quilt_registry.settings import Settings
 
-_SANE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_PROCESS, _numbers = secrets.token_hex(5), itertools.count(1)  # together they name a request
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_PROCESS, _numbers = secrets.token_hex(5), itertools.count(1)  # together they are a request ID
 
 
 class Call:
-    """The request that is being answered: its id, what old clients send as the operation that it is a part of, and who
-    asks, once that is known.
-    """
+    """A request that is being processed: its ID, its user once known, and the operation that released clients send."""
 
     __slots__ = ("id", "operation", "user")
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]):
-        sent = dict(headers)
-        self.id = _sane(sent.get(b"x-request-id")) or f"{_PROCESS}-{next(_numbers):x}"
-        self.operation = _sane(sent.get(b"quilt-operation"))
+        received = dict(headers)
+        self.id = _safe_id(received.get(b"x-request-id")) or f"{_PROCESS}-{next(_numbers):x}"
+        self.operation = _safe_id(received.get(b"quilt-operation"))
         self.user: str | None = None
 
 
-def _sane(value: bytes | None) -> str | None:
-    """What others send ends up in lines and answers: only what can do no harm there."""
-    return value.decode() if value and _SANE.fullmatch(value) else None
+def _safe_id(value: bytes | None) -> str | None:
+    """Return an ID that is safe in log lines and response headers, or None."""
+    return value.decode() if value and _SAFE_ID.fullmatch(value) else None
 
 
 _current: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 def begin(headers: Iterable[tuple[bytes, bytes]]) -> Call:
-    """From here on, what this task and its children log belongs to the request with these headers."""
+    """Attach what this task and its children log from now on to the request with these headers."""
     call = Call(headers)
     _current.set(call)
     return call
 
 
 def request_id() -> str:
-    """The id of the request that is being answered; empty where there is none."""
+    """Return the ID of the current request, or an empty string outside of requests."""
     call = _current.get()
     return call.id if call else ""
 
 
 def note_user(name: str) -> None:
-    """Who asks. Kept in the request's own object, as this may be a child of its task."""
+    """Set the user of the current request. Stored in its Call, because this may run in a child task."""
     if call := _current.get():
         call.user = name
 
 
-# ------------------------------------------------------------------------------------------------ how it is written
+# ------------------------------------------------------------------------------------------------ output
 
 
 def is_text(settings: Settings) -> bool:
-    """Whether people read the log as it is written."""
+    """Return whether the log is text instead of JSON."""
     return (settings.log_format or ("text" if sys.stdout.isatty() else "json")) == "text"
 
 
 def set_up(settings: Settings) -> None:
-    """Send what anybody logs to standard output. Each process that serves calls it."""
+    """Send all log lines of this process to standard output."""
+    global _formatter
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    lines = _Lines(settings, level)
+    _formatter = _Formatter(settings, level)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), lines.begin],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, lines.render],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), _formatter.add_fields],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _formatter.render],
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     for noisy in ("uvicorn.error", "alembic", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, level))
-    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # a traceback each time it misses the database
-    global _lines
-    _lines = lines
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # because it logs a traceback for each failed connection
 
 
 def write(level: int, fields: EventDict) -> None:
-    """Write a line without the detour over `logging`, which costs as much as a tenth of a small request.
+    """Write a line without `logging`, which would take a tenth of the time of a small request. Raise OSError.
 
-    `fields` has the `event`, and as `at` the time in seconds since 1970. Raises OSError.
+    `fields` must have `event`, and may have `at`, the time in seconds since 1970.
     """
-    if _lines is not None and level >= _lines.level:
-        _lines.write(level, fields)
+    if _formatter is not None and level >= _formatter.level:
+        _formatter.write(level, fields)
 
 
-class _Lines:
-    """How lines begin and how they are rendered."""
+class _Formatter:
+    """The format of log lines."""
 
     def __init__(self, settings: Settings, level: int):
         self.level = level
-        self.render: Processor = _for_people() if is_text(settings) else _json
-        self._always = {"deployment": settings.deployment_id} if settings.deployment_id else {}
+        self.render: Processor = _text_renderer() if is_text(settings) else _render_json
+        self._constant_fields = {"deployment": settings.deployment_id} if settings.deployment_id else {}
 
-    def begin(self, _: WrappedLogger, level: str, fields: EventDict) -> EventDict:
-        """Put in front what each line has: when, how grave, what, of which request, and who asked."""
+    def add_fields(self, _: WrappedLogger, level: str, fields: EventDict) -> EventDict:
+        """Put the fields that every line has in front: time, level, event, request ID and user."""
         at = fields.pop("at", None)
         moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
         time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"time": time, "level": level, "event": fields.pop("event"), **self._always}
+        line = {"time": time, "level": level, "event": fields.pop("event"), **self._constant_fields}
         if call := _current.get():
             line["request_id"], line["user"] = call.id, call.user
             if call.operation:
@@ -127,22 +124,22 @@ class _Lines:
 
     def write(self, level: int, fields: EventDict) -> None:
         name = logging.getLevelName(level).lower()
-        text = str(self.render(None, name, self.begin(None, name, fields)))
-        # In one piece, so that the lines of several workers do not mix.
+        text = str(self.render(None, name, self.add_fields(None, name, fields)))
+        # In one write, so that lines of several workers do not mix.
         sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "backslashreplace"))
         sys.stdout.buffer.flush()
 
 
-_lines: _Lines | None = None
+_formatter: _Formatter | None = None
 
 
-def _for_people() -> Processor:
+def _text_renderer() -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(),
         timestamp_key="time",
         pad_event_to=0,
         sort_keys=False,
-        # Others show the values of variables, and with them what is secret.
+        # Other formatters show the values of variables, which may be secret.
         exception_formatter=structlog.dev.plain_traceback,
     )
 
@@ -150,10 +147,10 @@ def _for_people() -> Processor:
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def _json(logger: WrappedLogger, level: str, line: EventDict) -> str:
+def _render_json(logger: WrappedLogger, level: str, line: EventDict) -> str:
     if line.get("exc_info"):
         line = structlog.processors.format_exc_info(logger, level, line)
     try:
         return _encode(line).decode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         return json.dumps(line, default=str)

@@ -107,13 +107,13 @@ async def render(db: Database) -> bytes:
     families = await _from_database(db)
     collected = CollectorRegistry(auto_describe=False)
     workers = _workers(Path(os.environ[DIRECTORY]))
-    collected.register(_Collected([*families, *_processes(workers)]))
+    collected.register(_Collected([*families, *_process_metrics(workers)]))
     MultiProcessCollector(collected)  # type: ignore[no-untyped-call]
     return await asyncio.to_thread(generate_latest, collected)
 
 
 class _Collected(Collector):
-    """Metrics that were collected already."""
+    """A collector of metrics that were collected before."""
 
     def __init__(self, families: list[Metric]):
         self.families = families
@@ -123,12 +123,13 @@ class _Collected(Collector):
 
 
 async def _from_database(db: Database) -> list[Metric]:
-    """Return the emails and objects that need attention; only that the database is down, if it is."""
+    """Return the numbers of emails and objects that need attention, and whether the database responds."""
     query = f"""
         SELECT (SELECT count(*) FROM letter WHERE next_try IS NOT NULL) AS waiting,
                (SELECT count(*) FROM letter WHERE next_try IS NULL) AS undeliverable,
                (SELECT count(*) FROM (
-                   SELECT FROM object WHERE state = {ObjectState.PRESENT} LIMIT {MAX_UNVERIFIED_COUNT}) o) AS unverified,
+                   SELECT FROM object WHERE state = {ObjectState.PRESENT} LIMIT {MAX_UNVERIFIED_COUNT}) o
+               ) AS unverified,
                (SELECT count(*) FROM object WHERE state = {ObjectState.DAMAGED}) AS damaged
         """
     try:
@@ -142,30 +143,26 @@ async def _from_database(db: Database) -> list[Metric]:
     emails = GaugeMetricFamily("quilt_letters", "Emails in the outbox.", labels=["state"])
     unverified = f"Objects not verified (at most {MAX_UNVERIFIED_COUNT:,}), and damaged ones."
     objects = GaugeMetricFamily("quilt_objects", unverified, labels=["state"])
-    for family, state in (
-        (emails, "waiting"),
-        (emails, "undeliverable"),
-        (objects, "unverified"),
-        (objects, "damaged"),
-    ):
-        family.add_metric([state], row[state])
+    for family, states in ((emails, ("waiting", "undeliverable")), (objects, ("unverified", "damaged"))):
+        for state in states:
+            family.add_metric([state], row[state])
     return [up, emails, objects]
 
 
 def _workers(directory: Path) -> list[int]:
-    """Return the processes that count. The gauges of dead ones are removed; their counters stay."""
-    found = []
+    """Return the process IDs of running workers. Delete the gauges of dead ones; their counters stay."""
+    pids = []
     for file in directory.glob("gauge_livesum_*.db"):
         pid = int(file.stem.rpartition("_")[2])
         try:
             os.kill(pid, 0)
-            found.append(pid)
+            pids.append(pid)
         except OSError:
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
-    return sorted(found)
+    return sorted(pids)
 
 
-def _processes(workers: list[int]) -> list[Metric]:
+def _process_metrics(workers: list[int]) -> list[Metric]:
     """Return memory, CPU time and open files of each worker."""
     families: dict[str, Metric] = {}
     for pid in workers:

@@ -1,4 +1,4 @@
-"""Whether a registry can do its work: the database, its schema, the object store."""
+"""Readiness of the database, its schema and the object store."""
 
 from __future__ import annotations
 
@@ -16,63 +16,63 @@ from quilt_registry.storage.objects import ObjectStore
 log = logging.getLogger(__name__)
 
 OK = "ok"
-LIMIT = 2.0  # seconds that each part gets
-KEPT = 1.0  # seconds that an answer is good for: asking often is no load
+CHECK_TIMEOUT = 2.0  # seconds for each part
+CACHE_LIFETIME = 1.0  # seconds, so that frequent requests cause no load
 
 
 class Readiness:
-    """Looks at the parts. However many ask, one look goes on at a time."""
+    """The state of the parts. Concurrent requests share one check."""
 
     def __init__(self, db: Database, store: ObjectStore):
         self.db, self.store = db, store
-        self._looking = asyncio.Lock()
-        self._look_at_store: asyncio.Task[str] | None = None
+        self._lock = asyncio.Lock()
+        self._store_check: asyncio.Task[str] | None = None
         self._state: dict[str, str] = {}
         self._reasons: dict[str, BaseException] = {}
-        self._good_until = 0.0
+        self._expires_at = 0.0
 
     async def state(self) -> dict[str, str]:
-        """Of each part `ok`, or a sentence that says what is wrong, fit to be told to anybody."""
-        async with self._looking:
-            if time.monotonic() > self._good_until:
-                (db, migrations), store = await asyncio.gather(self._database(), self._store())
-                self._tell({"database": db, "store": store, "migrations": migrations})
-                self._good_until = time.monotonic() + KEPT
+        """Return for each part `ok` or a sentence about the problem, which contains no secrets."""
+        async with self._lock:
+            if time.monotonic() > self._expires_at:
+                (db, migrations), store = await asyncio.gather(self._check_database(), self._check_store())
+                self._update({"database": db, "store": store, "migrations": migrations})
+                self._expires_at = time.monotonic() + CACHE_LIFETIME
             return self._state
 
-    def _tell(self, state: dict[str, str]) -> None:
-        """Log what has changed, with the reason that is for operators only."""
-        for part, says in state.items():
-            if says == self._state.get(part, OK):
+    def _update(self, state: dict[str, str]) -> None:
+        """Log what has changed, with the reason, which only operators may see."""
+        for part, message in state.items():
+            if message == self._state.get(part, OK):
                 continue
-            if says == OK:
+            if message == OK:
                 log.info("Ready again: %s.", part)
             else:
-                log.warning("Not ready: %s (%r)", says, self._reasons.get(part))
+                log.warning("Not ready: %s (%r)", message, self._reasons.get(part))
         self._state = state
 
-    async def _database(self) -> tuple[str, str]:
-        """What is to be said of the database and of its schema."""
+    async def _check_database(self) -> tuple[str, str]:
+        """Return the states of the database and of its schema."""
         try:
-            async with asyncio.timeout(LIMIT):
-                found = await self.db.fetchval("SELECT version_num FROM alembic_version")
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                revision = await self.db.fetchval("SELECT version_num FROM alembic_version")
         except asyncpg.UndefinedTableError:
-            found = None
+            revision = None
         except (Unavailable, TimeoutError, asyncpg.PostgresError) as error:
             self._reasons["database"] = error.__cause__ or error
-            return "The database does not answer.", "Not known while the database does not answer."
-        if schema.is_behind(found):
-            return OK, schema.describe_revision(found)
+            return "The database does not respond.", "Unknown while the database does not respond."
+        if schema.is_behind(revision):
+            return OK, schema.describe_revision(revision)
         return OK, OK
 
-    async def _store(self) -> str:
-        # A directory that hangs cannot be left: the look goes on, and no second one is begun beside it.
-        if self._look_at_store is None or self._look_at_store.done():
-            self._look_at_store = asyncio.create_task(self._try_store())
-        done, _ = await asyncio.wait({self._look_at_store}, timeout=LIMIT)
-        return self._look_at_store.result() if done else "The object store does not answer."
+    async def _check_store(self) -> str:
+        # A check of a directory that hangs cannot be cancelled, so it continues and no second one starts beside it.
+        if self._store_check is None or self._store_check.done():
+            self._store_check = asyncio.create_task(self._probe_store())
+        done, _ = await asyncio.wait({self._store_check}, timeout=CHECK_TIMEOUT)
+        return self._store_check.result() if done else "The object store does not respond."
 
-    async def _try_store(self) -> str:
+    async def _probe_store(self) -> str:
         try:
             await self.store.probe()
         except Unavailable as error:

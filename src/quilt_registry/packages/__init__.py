@@ -1,1 +1,1 @@
-"""What the registry does with packages."""
+"""Operations on packages, and the rights to them."""

@@ -1,14 +1,15 @@
-"""Who may see, push, tag, share, delete: the only file that decides.
+"""Rights to packages. No other module decides who may read, push, tag, share or delete.
 
-A package that somebody may not see does not exist for them: the same refusal, the same words.
+A caller who may not read a package gets the same error as for a package that does not exist.
 
-* *read*: names in the access list; every member if `team` is in it and team access is on; anyone if `public` is in it
-  and anonymous access is on. The owner is always in it.
-* *push* and *tag*: the owner; every member if `team` is in the list and team access is on. Only the owner creates.
-* *own*: the owner: versions, removing tags, access, deletion.
+* *read*: the users in the access list; every member if `team` is in it and team access is on; anyone if `public` is in
+  it and anonymous access is on. The owner is always in the list.
+* *push* and *tag*: the owner; every member if `team` is in the list and team access is on. Only the owner can create a
+  package.
+* *own* (versions, deletion of tags, access, deletion): the owner.
 
-Admins get no extra right to packages. They manage accounts and read the audit. A personal token may be one that only
-reads: its calls that change something are refused.
+Admins have no additional rights to packages: they manage accounts and read the audit log. Requests with a read-only
+personal access token cannot change anything.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ PUBLIC, TEAM = "public", "team"
 
 
 class AccessPolicy(Struct, frozen=True):
-    """What the registry's settings allow at all."""
+    """The kinds of shared access that the registry's settings allow."""
 
     team: bool
     anonymous: bool
 
 
 def widest_audience(policy: AccessPolicy) -> str:
-    """The entry that lets the most people read. One of the switches is always on."""
+    """Return the pseudo-user that stands for the most readers. At least one kind of access is always on."""
     return PUBLIC if policy.anonymous else TEAM
 
 
 class Caller(Struct, frozen=True):
-    """Somebody asking, signed in or not."""
+    """The user of a request, signed in or anonymous."""
 
     account: Account | None
     policy: AccessPolicy
@@ -46,7 +47,7 @@ class Caller(Struct, frozen=True):
 
     @property
     def grants(self) -> list[str]:
-        """The entries of an access list that let this caller read."""
+        """The entries in access lists that let this caller read."""
         grants = [PUBLIC] if self.policy.anonymous else []
         if self.account:
             grants.append(self.account.name)
@@ -56,7 +57,7 @@ class Caller(Struct, frozen=True):
 
 
 class Member(Caller, frozen=True):
-    """Somebody signed in."""
+    """A signed-in user."""
 
     account: Account
 
@@ -78,16 +79,16 @@ class Package(Struct, frozen=True):
 
 
 def is_public(caller: Caller, package: Package) -> bool:
-    """Whether a `public` entry exists that counts for this caller."""
+    """Return whether the package has a `public` entry that applies to this caller."""
     return package.has_public and PUBLIC in caller.grants
 
 
 def is_team(caller: Caller, package: Package) -> bool:
-    """Whether a `team` entry exists that counts for this caller."""
+    """Return whether the package has a `team` entry that applies to this caller."""
     return package.has_team and TEAM in caller.grants
 
 
-# For queries over packages `p`: $1 is caller.grants.
+# A condition for queries on packages `p`. $1 is caller.grants.
 READABLE = "EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = ANY($1::text[]))"
 
 COLUMNS = """
@@ -98,7 +99,7 @@ COLUMNS = """
 
 
 async def find(db: Database | Connection, caller: Caller, owner: str, name: str) -> Package | None:
-    """The package, if there is one and the caller may read it."""
+    """Return the package, or None if it does not exist or the caller may not read it."""
     row = await db.fetchrow(
         f"SELECT {COLUMNS} FROM package p WHERE p.owner = $2 AND p.name = $3 AND {READABLE}", caller.grants, owner, name
     )
@@ -106,18 +107,18 @@ async def find(db: Database | Connection, caller: Caller, owner: str, name: str)
 
 
 def package_not_found(caller: Caller, owner: str, name: str) -> NotFound:
-    """The refusal for a package that is not there for this caller."""
+    """Return the error for a package that does not exist or that the caller may not read."""
     hint = "" if caller.account else " (do you need to log in?)"
     return NotFound(f"Package {owner}/{name} does not exist{hint}")
 
 
 def instance_not_found() -> NotFound:
-    """The refusal for a top hash that is not there: missing, not readable, or another package's."""
+    """Return the error for a top hash that is unknown, not readable, or another package's."""
     return NotFound("Package hash does not exist")
 
 
 async def get_readable(db: Database | Connection, caller: Caller, owner: str, name: str) -> Package:
-    """The package, for reading. Raises NotFound."""
+    """Return a package that the caller may read. Raise NotFound."""
     package = await find(db, caller, owner, name)
     if package is None:
         raise package_not_found(caller, owner, name)
@@ -125,12 +126,12 @@ async def get_readable(db: Database | Connection, caller: Caller, owner: str, na
 
 
 def may_write(caller: Caller, package: Package) -> bool:
-    """Whether the caller may push to the package and move its tags."""
+    """Return whether the caller may push to the package and move its tags."""
     return caller.name == package.owner or is_team(caller, package)
 
 
 def check_push(member: Member, owner: str, package: Package | None) -> None:
-    """Raises Forbidden unless the member may push; `package` is None if there is none for them."""
+    """Raise Forbidden unless the member may push. `package` is None if the member cannot read one of that name."""
     if package is None:
         if member.name != owner:
             raise Forbidden("Only the package owner can create packages.")
@@ -152,7 +153,7 @@ def check_visibility(
 
 
 def check_grantable(policy: AccessPolicy, grantee: str | None) -> None:
-    """Raises Forbidden for a pseudo-user that the registry's settings do not allow in access lists."""
+    """Raise Forbidden for a pseudo-user that the policy does not allow in access lists."""
     if grantee == PUBLIC and not policy.anonymous:
         raise Forbidden("Public access not allowed")
     if grantee == TEAM and not policy.team:
@@ -160,7 +161,7 @@ def check_grantable(policy: AccessPolicy, grantee: str | None) -> None:
 
 
 def check_tag(member: Member, package: Package) -> None:
-    """Raises Forbidden unless the member may move the package's tags."""
+    """Raise Forbidden unless the member may move the package's tags."""
     if not may_write(member, package):
         if member.policy.team:
             raise Forbidden("Private package: only the package owner can modify tags")
@@ -168,15 +169,15 @@ def check_tag(member: Member, package: Package) -> None:
 
 
 def check_remove_comment(member: Member, package: Package, author: str) -> None:
-    """Raises Forbidden unless the member wrote the comment or owns the package."""
+    """Raise Forbidden unless the member wrote the comment or owns the package."""
     if member.name not in (author, package.owner):
         raise Forbidden("Only its author and the package owner can delete a comment.")
 
 
-def check_owner(member: Member, owner: str, what: str) -> None:
-    """Raises Forbidden unless the path names the member as owner; asked before anything is looked up."""
+def check_owner(member: Member, owner: str, action: str) -> None:
+    """Raise Forbidden unless the member is the owner. Checked before it is known whether the package exists."""
     if member.name != owner:
-        raise Forbidden(f"Only the package owner can {what}")
+        raise Forbidden(f"Only the package owner can {action}")
 
 
 def may_replace(member: Member, owner: str, *, versioned: bool) -> bool:
@@ -187,8 +188,8 @@ def may_replace(member: Member, owner: str, *, versioned: bool) -> bool:
     return member.name == owner or not versioned
 
 
-def may_name_all(member: Member, owner: str) -> bool:
-    """Return whether the member may read every object of an owner, whatever package it is in."""
+def may_read_all_objects(member: Member, owner: str) -> bool:
+    """Return whether the member may read every object of an owner, in any package."""
     return member.name == owner
 
 

@@ -1,6 +1,6 @@
-"""How much happens to packages, counted from the audit trail.
+"""Usage statistics of packages, counted from the audit log.
 
-A package is known by its id here: one of the same name as a deleted one starts from nothing.
+Events belong to the package's id, so that a new package with the name of a deleted one starts at zero.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from quilt_registry.errors import Invalid, NotFound
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller
 
-WEEK, WEEKS = timedelta(weeks=1), 52
+WEEK = timedelta(weeks=1)
+WEEKS = 52  # of a time series
 
 
 class TimeSeries(Struct):
-    """How often something happened, in each of the last 52 weeks, the oldest first, and ever."""
+    """Numbers of events in each of the last 52 weeks, oldest first, and in total."""
 
     start: datetime
     end: datetime
@@ -28,7 +29,10 @@ class TimeSeries(Struct):
 
 
 async def series(db: Database, caller: Caller, owner: str, name: str, kind: str) -> TimeSeries:
-    """Counts by weeks, which begin on Monday, 00:00 UTC; the last one is this week. Raises Invalid, NotFound."""
+    """Return the events of a kind by week, from Monday, 00:00 UTC. The last week is the current one.
+
+    Raise Invalid, NotFound.
+    """
     if kind.upper() not in PACKAGE_KINDS:
         raise Invalid("Event type incorrectly specified.")
     package = await access.find(db, caller, owner, name)
@@ -41,21 +45,21 @@ async def series(db: Database, caller: Caller, owner: str, name: str, kind: str)
         """,
         package.id, kind.upper(),
     )  # fmt: skip
-    counted = {row["week"]: row["count"] for row in rows}
-    end = _coming_monday(datetime.now(UTC))
+    counts = {row["week"]: row["count"] for row in rows}
+    end = _next_monday(datetime.now(UTC))
     start = end - WEEKS * WEEK
-    return TimeSeries(start, end, [counted.get(start + n * WEEK, 0) for n in range(WEEKS)], sum(counted.values()))
+    return TimeSeries(start, end, [counts.get(start + n * WEEK, 0) for n in range(WEEKS)], sum(counts.values()))
 
 
-def _coming_monday(now: datetime) -> datetime:
+def _next_monday(now: datetime) -> datetime:
     return datetime.combine(now.date() + timedelta(days=7 - now.weekday()), time(), UTC)
 
 
 async def summary(db: Database) -> Raw:
-    """How often, and when last, each package was pushed, installed, previewed and deleted (protocol §17).
+    """Return counts and latest times of pushes, installs, previews and deletions by package (protocol §17).
 
-    Of a package that is there, its own events count; those of gone ones add up under their name, unless there is one
-    of that name now. As JSON made by the database: it is long, and nobody else must wait while it is written.
+    Events of deleted packages are summed by name, but left out if a package of that name exists now. The database
+    builds the JSON, because the result is long and encoding it would block the event loop.
     """
     text = await db.fetchval(
         f"""
@@ -65,16 +69,16 @@ async def summary(db: Database) -> Raw:
         ), named AS (
             SELECT p.owner, p.name, c.* FROM counted c JOIN package p ON p.id = c.package_id
             UNION ALL
-            SELECT gone.owner, gone.package, c.*
+            SELECT deleted.owner, deleted.package, c.*
             FROM counted c CROSS JOIN LATERAL (
                 SELECT e.owner, e.package FROM event e WHERE e.package_id = c.package_id LIMIT 1
-            ) gone
+            ) deleted
             WHERE NOT EXISTS (SELECT FROM package p WHERE p.id = c.package_id)
-              AND NOT EXISTS (SELECT FROM package p WHERE p.owner = gone.owner AND p.name = gone.package)
+              AND NOT EXISTS (SELECT FROM package p WHERE p.owner = deleted.owner AND p.name = deleted.package)
         ), summed AS (
             SELECT owner || '/' || name AS package, json_build_object(
-                'pushes', {_summed("PUSH")}, 'installs', {_summed("INSTALL")},
-                'previews', {_summed("PREVIEW")}, 'deletes', {_summed("DELETE")}) AS counts
+                'pushes', {_sum("PUSH")}, 'installs', {_sum("INSTALL")},
+                'previews', {_sum("PREVIEW")}, 'deletes', {_sum("DELETE")}) AS counts
             FROM named GROUP BY owner, name
         )
         SELECT coalesce(json_object_agg(package, counts ORDER BY package), '{{}}')::text FROM summed
@@ -84,8 +88,8 @@ async def summary(db: Database) -> Raw:
     return Raw(text)
 
 
-def _summed(kind: PackageKind) -> str:
-    """A count and the time of the newest, which is left out where there is none."""
-    only = f"FILTER (WHERE kind = '{kind}')"
+def _sum(kind: PackageKind) -> str:
+    """Return SQL for the count of a kind and the time of its latest event, which is left out if there is none."""
+    of_kind = f"FILTER (WHERE kind = '{kind}')"
     return f"""json_strip_nulls(json_build_object(
-        'count', coalesce(sum(count) {only}, 0), 'latest', extract(epoch FROM max(latest) {only})))"""
+        'count', coalesce(sum(count) {of_kind}, 0), 'latest', extract(epoch FROM max(latest) {of_kind})))"""

@@ -1,4 +1,4 @@
-"""What people say about packages: texts in Markdown, kept as they came."""
+"""Comments on packages, stored unchanged. The catalog shows them as Markdown."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from quilt_registry.packages.access import Caller, Member, Package
 from quilt_registry.services import Services
 
 MAX_COMMENT_LENGTH = 10_240  # characters
-MAX_COMMENTS_PER_PAGE = 100  # comments of a page
+MAX_COMMENTS_PER_PAGE = 100
 
 
 class Comment(Struct):
-    """`id` is 16 hex digits; `created` is Unix time."""
+    """A comment. `id` is 16 hex digits, `created` is Unix time, `contents` is Markdown."""
 
     id: str
     author: str
@@ -31,25 +31,28 @@ class Comment(Struct):
 
 
 class CommentPage(Struct):
-    """Some comments, the oldest first; `next` is where the next page begins, None for the last one."""
+    """A page of comments, oldest first. `next` is the `after` of the next page, None for the last page."""
 
     comments: list[Comment]
     next: int | None
 
 
 async def post(services: Services, member: Member, owner: str, name: str, contents: str) -> Comment:
-    """Comment on a package that the member may read, and tell its owner. Raises Invalid, NotFound, TooMany."""
+    """Comment on a package that the member may read, and notify its owner by email.
+
+    Raise Invalid, NotFound, TooMany.
+    """
     _check(contents)
     package = await access.get_readable(services.db, member, owner, name)
     await services.limits.hit(rate_limits.COMMENT, member.name)
-    tells_owner = member.name != owner and await services.limits.allows(rate_limits.COMMENT_EMAIL, str(package.id))
+    notify = member.name != owner and await services.limits.allows(rate_limits.COMMENT_EMAIL, str(package.id))
     try:
         async with services.db.transaction() as connection:
             comment = await _insert(connection, package, member.name, contents)
             await audit.record(connection, "COMMENT", member.name, package, id=comment.id)
-            if tells_owner:
+            if notify:
                 await _notify_owner(connection, services.site, package, comment)
-    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
         raise access.package_not_found(member, owner, name) from None
     return comment
 
@@ -60,7 +63,7 @@ def _check(contents: str) -> None:
     if len(contents) > MAX_COMMENT_LENGTH:
         raise Invalid(f"A comment has at most {MAX_COMMENT_LENGTH:,} characters; this one has {len(contents):,}.")
     if "\0" in contents:
-        raise Invalid("A comment must not hold NUL characters.")
+        raise Invalid("A comment must not contain NUL characters.")
 
 
 async def _insert(connection: Connection, package: Package, author: str, contents: str) -> Comment:
@@ -81,26 +84,26 @@ async def _notify_owner(connection: Connection, site: Site, package: Package, co
         await emails.comment(connection, site, email, package, comment.author, comment.contents)
 
 
-async def page(db: Database, caller: Caller, owner: str, name: str, *, limit: int, after: int) -> CommentPage:
-    """At most `limit` comments on a package, from `after` on, which is the `next` of another page or 0.
+async def get_page(db: Database, caller: Caller, owner: str, name: str, *, limit: int, after: int) -> CommentPage:
+    """Return at most `limit` comments on a package, after the page whose `next` is `after`; 0 for the first page.
 
-    Raises NotFound.
+    Raise NotFound.
     """
     package = await access.get_readable(db, caller, owner, name)
-    return await _page(db, package, limit, after)
+    return await _fetch_page(db, package, limit, after)
 
 
-async def pages(db: Database, package: Package) -> AsyncIterator[list[Comment]]:
-    """All comments on a package, some at a time, since together they may be large; nothing if there are none."""
+async def iterate(db: Database, package: Package) -> AsyncIterator[list[Comment]]:
+    """Yield all comments on a package in batches, because together they may be large."""
     after: int | None = 0
     while after is not None:
-        found = await _page(db, package, MAX_COMMENTS_PER_PAGE, after)
-        if found.comments:
-            yield found.comments
-        after = found.next
+        page = await _fetch_page(db, package, MAX_COMMENTS_PER_PAGE, after)
+        if page.comments:
+            yield page.comments
+        after = page.next
 
 
-async def _page(db: Database, package: Package, limit: int, after: int) -> CommentPage:
+async def _fetch_page(db: Database, package: Package, limit: int, after: int) -> CommentPage:
     rows = await db.fetch(
         """
         SELECT id, key, author, extract(epoch FROM created_at)::float8, contents
@@ -108,12 +111,12 @@ async def _page(db: Database, package: Package, limit: int, after: int) -> Comme
         """,
         package.id, after, limit + 1,
     )  # fmt: skip
-    shown = rows[:limit]
-    return CommentPage([Comment(*row[1:]) for row in shown], shown[-1]["id"] if len(rows) > limit else None)
+    page = rows[:limit]
+    return CommentPage([Comment(*row[1:]) for row in page], page[-1]["id"] if len(rows) > limit else None)
 
 
 async def delete(db: Database, member: Member, owner: str, name: str, key: str) -> None:
-    """Delete a comment, as its author or the package's owner. Raises NotFound, Forbidden."""
+    """Delete a comment, as its author or as the package's owner. Raise NotFound, Forbidden."""
     package = await access.get_readable(db, member, owner, name)
     async with db.transaction() as connection:
         author = await connection.fetchval(

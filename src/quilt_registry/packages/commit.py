@@ -1,4 +1,4 @@
-"""Storing a push: what happens inside its one transaction, while the package's row is held."""
+"""Storage of a push, in one transaction that holds the lock on the package's row."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from quilt_registry.packages import access, descriptions, instances
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.descriptions import Texts
 from quilt_registry.packages.instances import Instance
-from quilt_registry.packages.uploads import UNPACKED
+from quilt_registry.packages.uploads import UNPACKED_OBJECTS
 from quilt_registry.storage.objects import ObjectState
 
 _NAME = re.compile(r"[a-zA-Z]\w{0,63}")
 
 
 class PackageReplaced(Exception):
-    """The package that a push was checked against was made or deleted meanwhile: the checks must be made again."""
+    """The package was created or deleted after the checks of a push, which must be repeated."""
 
 
 class LockedPackage(Struct, frozen=True):
-    """A package whose row this transaction holds."""
+    """A package whose row is locked by the current transaction."""
 
     id: int
     owner_id: int
@@ -37,7 +37,10 @@ class LockedPackage(Struct, frozen=True):
 
 
 class VerifiedPush(Struct, frozen=True):
-    """A manifest whose objects are all in the store: its texts, the state of its new objects, those that were staged."""
+    """A manifest whose objects are all in the store.
+
+    `state` is that of its new objects, `staged` has the SHA-256 of those that were promoted.
+    """
 
     manifest: Manifest
     texts: Texts
@@ -46,13 +49,13 @@ class VerifiedPush(Struct, frozen=True):
 
 
 def check_name(name: str) -> None:
-    """Raises Invalid for what cannot be a package's name."""
+    """Raise Invalid for an invalid package name."""
     if not _NAME.fullmatch(name):
         raise Invalid("Invalid package name")
 
 
 async def check_free(db: Database | Connection, owner_id: int, owner: str, name: str) -> None:
-    """Raises Forbidden if a package exists whose name differs in case only."""
+    """Raise Forbidden if the owner has a package whose name differs only in case."""
     other = await db.fetchval(
         "SELECT name FROM package WHERE owner_id = $1 AND lower(name) = lower($2) AND name <> $2", owner_id, name
     )
@@ -63,7 +66,7 @@ async def check_free(db: Database | Connection, owner_id: int, owner: str, name:
 async def claim(
     connection: Connection, member: Member, package: Package | None, name: str, *, public: bool, team: bool
 ) -> LockedPackage:
-    """Hold the package that was checked, or make it for the member. Raises PackageReplaced, Forbidden."""
+    """Lock the package that was checked, or create it for the member. Raise PackageReplaced, Forbidden."""
     if package is not None:
         if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR NO KEY UPDATE", package.id):
             raise PackageReplaced
@@ -79,12 +82,12 @@ async def claim(
     if package_id is None:
         await check_free(connection, owner_id, owner, name)
         raise PackageReplaced
-    made = LockedPackage(package_id, owner_id, owner, name)
-    everybody = [*([access.PUBLIC] if public else []), *([access.TEAM] if team else [])]
-    await connection.execute("INSERT INTO access SELECT $1, unnest($2::text[])", package_id, [owner, *everybody])
-    for grantee in everybody:
-        await audit.record(connection, "ACCESS_GRANT", owner, made, subject=grantee)
-    return made
+    created = LockedPackage(package_id, owner_id, owner, name)
+    pseudo_users = [*([access.PUBLIC] if public else []), *([access.TEAM] if team else [])]
+    await connection.execute("INSERT INTO access SELECT $1, unnest($2::text[])", package_id, [owner, *pseudo_users])
+    for grantee in pseudo_users:
+        await audit.record(connection, "ACCESS_GRANT", owner, created, subject=grantee)
+    return created
 
 
 async def store(
@@ -96,9 +99,9 @@ async def store(
     *,
     public: bool,
 ) -> int:
-    """Store a manifest and record its push; returns the instance's id. Its objects were verified.
+    """Store a verified manifest, record its push, and return the instance's id.
 
-    Raises Conflict if the top hash names another tree already.
+    Raise Conflict if the top hash already identifies another tree.
     """
     manifest = push.manifest
     await _store_objects(connection, package, manifest.fresh_objects, push.state)
@@ -116,14 +119,14 @@ async def store(
 async def _store_objects(
     connection: Connection, package: LockedPackage, objects: ObjectList, state: ObjectState
 ) -> None:
-    """One row an object and owner, one an object and package; none for what is there. What was damaged counts as new.
+    """Insert the missing rows of objects and of their packages. A damaged object counts as new.
 
-    In the order of their digests, so that two pushes with the same new objects wait for, and do not block, each other.
+    The rows are inserted in the order of digests, so that two pushes with the same new objects cannot deadlock.
     """
     await connection.execute(
         f"""
         INSERT INTO object (owner_id, digest, size, state)
-        SELECT $1, n.digest, n.size, $4 FROM ({UNPACKED}) n ORDER BY n.digest
+        SELECT $1, n.digest, n.size, $4 FROM ({UNPACKED_OBJECTS}) n ORDER BY n.digest
         ON CONFLICT (digest, owner_id)
         DO UPDATE SET size = excluded.size, state = excluded.state, created_at = excluded.created_at
         WHERE object.state = {ObjectState.DAMAGED}
@@ -133,7 +136,7 @@ async def _store_objects(
     await connection.execute(
         f"""
         INSERT INTO package_object (package_id, object_id)
-        SELECT $4, o.id FROM ({UNPACKED}) n JOIN object o ON o.digest = n.digest AND o.owner_id = $1
+        SELECT $4, o.id FROM ({UNPACKED_OBJECTS}) n JOIN object o ON o.digest = n.digest AND o.owner_id = $1
         ORDER BY o.id ON CONFLICT DO NOTHING
         """,
         package.owner_id, objects.digests, objects.sizes, package.id,
@@ -141,25 +144,25 @@ async def _store_objects(
 
 
 async def _store_pages(connection: Connection, package: LockedPackage, manifest: Manifest) -> None:
-    fresh = sorted(manifest.fresh_pages, key=lambda page: page.name)
+    fresh = sorted(manifest.fresh_pages, key=lambda page: page.digest)
     await connection.execute(
         """
         INSERT INTO page (name, entries, body) SELECT * FROM unnest($1::bytea[], $2::int[], $3::bytea[])
         ON CONFLICT DO NOTHING
         """,
-        [page.name for page in fresh], [page.entries for page in fresh], [page.body for page in fresh],
+        [page.digest for page in fresh], [page.entries for page in fresh], [page.body for page in fresh],
     )  # fmt: skip
     await connection.execute(
         "INSERT INTO package_page SELECT $1, unnest($2::bytea[]) ON CONFLICT DO NOTHING",
         package.id,
-        [page.name for page in fresh],
+        [page.digest for page in fresh],
     )
 
 
 async def _store_instance(
     connection: Connection, offload: Offload, member: Member, package: LockedPackage, manifest: Manifest
 ) -> int:
-    """Make the instance, or, where the top hash is known, replace what of its tree the hash leaves open: `metadata`."""
+    """Create the instance. If its top hash is known, replace its `metadata`, which the hash does not cover."""
     row = await connection.fetchrow(
         f"SELECT {instances.COLUMNS} FROM instance i WHERE i.package_id = $1 AND i.top_hash = $2",
         package.id, manifest.top_hash,
@@ -176,15 +179,15 @@ async def _store_instance(
             manifest.preview, manifest.file_types, manifest.readme, manifest.names, manifest.metadata, member.name,
         )  # fmt: skip
     instance = Instance(*row)
-    names = await instances.page_names(connection, instance)
-    if names != manifest.pages:
-        await _check_same_tree(connection, offload, names, manifest)
+    digests = await instances.page_digests(connection, instance)
+    if digests != manifest.pages:
+        await _check_same_tree(connection, offload, digests, manifest)
         if await _may_replace(connection, member, package, instance):
             await connection.execute(
                 "UPDATE instance SET pages = $2, size = $3, file_types = $4 WHERE id = $1",
                 instance.id, b"".join(manifest.pages), manifest.size, manifest.file_types,
             )  # fmt: skip
-    # Names and metadata follow from the top hash, but a release before this one stored less of them.
+    # The words and metadata for search follow from the top hash, but an earlier release stored fewer of them.
     await connection.execute(
         "UPDATE instance SET names = $3, metadata = $4, updated_by = $2, updated_at = now() WHERE id = $1",
         instance.id, member.name, manifest.names, manifest.metadata,
@@ -192,17 +195,17 @@ async def _store_instance(
     return instance.id
 
 
+async def _check_same_tree(connection: Connection, offload: Offload, digests: list[bytes], manifest: Manifest) -> None:
+    # Two trees can have one top hash, because it does not tell to which node a metadata hash belongs.
+    ours = await instances.read_bodies(connection, digests)
+    theirs = await instances.read_bodies(connection, manifest.pages)
+    if not await offload.run(2 * manifest.entries, diff.same_outside_metadata, ours.bodies, theirs.bodies):
+        raise Conflict(
+            "This top hash already identifies another tree of this package, which has the same metadata on another "
+            "node. Change a metadata value and push again."
+        )
+
+
 async def _may_replace(connection: Connection, member: Member, package: LockedPackage, instance: Instance) -> bool:
     versioned = await connection.value(bool, "SELECT EXISTS (SELECT FROM version WHERE instance_id = $1)", instance.id)
     return access.may_replace(member, package.owner, versioned=versioned)
-
-
-async def _check_same_tree(connection: Connection, offload: Offload, names: list[bytes], manifest: Manifest) -> None:
-    """One top hash can name two trees: it has no mark for whose metadata hash it holds."""
-    ours = await instances.read_named(connection, names)
-    theirs = await instances.read_named(connection, manifest.pages)
-    if not await offload.run(2 * manifest.entries, diff.same_outside_metadata, ours.bodies, theirs.bodies):
-        raise Conflict(
-            "This top hash is in use for another tree of this package, with the same metadata on another node. "
-            "Change any metadata value and push again."
-        )

@@ -1,7 +1,7 @@
-"""What people wrote about their data, as pages and search need it: the README, and the user metadata of nodes.
+"""Descriptive texts of a package for the catalog and search: its README, and the user metadata of its nodes.
 
-Both are objects of the package. They are read from the store at a push, once an object, and kept as text. The push
-has verified before that its author may name them (protocol A1, A2).
+Both are objects of the package. A push reads each of them once from the store and keeps it as text, after it has
+verified that the member may name them (protocol A1, A2).
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from quilt_registry.manifests import pages, words
 from quilt_registry.manifests.pushed import Manifest
 from quilt_registry.storage.objects import ObjectStore, final_key
 
-README_BYTES = 640 * 1024
-METADATA_BYTES = 64 * 1024  # of one object; a longer one is not looked at
-METADATA_WORDS = 10_000  # bytes kept of the words of one object
-READS_AT_ONCE = 16
+MAX_README_BYTES = 640 * 1024
+MAX_METADATA_BYTES = 64 * 1024  # a longer object is not indexed
+MAX_METADATA_WORD_BYTES = 10_000  # of the words of one object
+CONCURRENT_READS = 16
 
 
 class Texts(Struct, frozen=True):
-    """What was read for a push: the README, unless it is known or there is none, and metadata by its digest."""
+    """Texts that a push read: the README, None if it is known or missing; and words of metadata by digest."""
 
     readme: str | None
     metadata: dict[bytes, str]
 
 
 async def read(db: Database | Connection, store: ObjectStore, owner_id: int, owner: str, manifest: Manifest) -> Texts:
-    """Read of a manifest what was not read before. Raises Forbidden if the README is not in the store, Unavailable."""
-    readme = await _readme(db, store, owner_id, owner, manifest.readme) if manifest.readme else None
-    return Texts(readme, await _metadata(db, store, owner_id, owner, manifest.metadata))
+    """Read the unknown texts of a manifest. Raise Forbidden if the README is not in the store, Unavailable."""
+    readme = await _read_readme(db, store, owner_id, owner, manifest.readme) if manifest.readme else None
+    return Texts(readme, await _read_metadata(db, store, owner_id, owner, manifest.metadata))
 
 
 async def store(connection: Connection, owner_id: int, manifest: Manifest, texts: Texts) -> None:
-    """Store what was read."""
+    """Store texts that were read."""
     if manifest.readme and texts.readme is not None:
         await connection.execute(
             "INSERT INTO readme VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", owner_id, manifest.readme, texts.readme
@@ -52,22 +52,22 @@ async def store(connection: Connection, owner_id: int, manifest: Manifest, texts
         )  # fmt: skip
 
 
-async def _readme(
+async def _read_readme(
     db: Database | Connection, store: ObjectStore, owner_id: int, owner: str, digest: bytes
 ) -> str | None:
-    """The beginning of a README that was not read before; None if it was."""
+    """Return the beginning of a README, or None if it is known."""
     if await db.fetchval("SELECT EXISTS (SELECT FROM readme WHERE owner_id = $1 AND digest = $2)", owner_id, digest):
         return None
-    data = await _beginning(store, owner, digest, README_BYTES)
+    data = await _read_beginning(store, owner, digest, MAX_README_BYTES)
     if data is None:
         raise Forbidden("Failed to download the README: File does not exist")
     return data.decode("utf-8", "ignore").replace("\0", "")
 
 
-async def _metadata(
+async def _read_metadata(
     db: Database | Connection, store: ObjectStore, owner_id: int, owner: str, digests: bytes
 ) -> dict[bytes, str]:
-    """The words in user metadata that was not read before; none for an object that is too long or no JSON."""
+    """Return the words of each unknown metadata object; "" for an object that is too long or not JSON."""
     if not digests:
         return {}
     known = await db.fetch(
@@ -78,42 +78,42 @@ async def _metadata(
 
     async def work() -> None:
         for digest in waiting:
-            data = await _beginning(store, owner, digest, METADATA_BYTES + 1)
+            data = await _read_beginning(store, owner, digest, MAX_METADATA_BYTES + 1)
             if data is not None:
                 found[digest] = _metadata_words(data)
 
-    await asyncio.gather(*(work() for _ in range(READS_AT_ONCE)))
+    await asyncio.gather(*(work() for _ in range(CONCURRENT_READS)))
     return found
 
 
-async def _beginning(store: ObjectStore, owner: str, digest: bytes, limit: int) -> bytes | None:
+async def _read_beginning(store: ObjectStore, owner: str, digest: bytes, limit: int) -> bytes | None:
     data = await store.beginning(final_key(owner, digest.hex()), limit)
-    if data and data[:2] == b"\x1f\x8b":  # stored by an old client, which compressed
+    if data and data[:2] == b"\x1f\x8b":  # gzip, which old clients stored
         with contextlib.suppress(zlib.error):
             return zlib.decompressobj(wbits=31).decompress(data, limit)
     return data
 
 
 def _metadata_words(data: bytes) -> str:
-    """The distinct words of keys and texts in some JSON; the old client also wrote NaN, which this reader takes."""
-    if len(data) > METADATA_BYTES:
+    # `json` instead of msgspec, because released clients also write NaN.
+    if len(data) > MAX_METADATA_BYTES:
         return ""
     try:
         value = json.loads(data, parse_int=str)
     except (ValueError, RecursionError):
         return ""
-    return words.distinct(" ".join(_strings(value)), METADATA_WORDS)
+    return words.distinct(" ".join(_strings(value)), MAX_METADATA_WORD_BYTES)
 
 
 def _strings(value: Any) -> list[str]:
-    """All keys and texts in a JSON value, in its order. Numbers (left as text by the reader) count as texts."""
-    found, left = [], [value]
-    while left:
-        each = left.pop()
-        if isinstance(each, dict):
-            left += [part for pair in reversed(each.items()) for part in reversed(pair)]
-        elif isinstance(each, list):
-            left += reversed(each)
-        elif isinstance(each, str):
-            found.append(each)
+    """Return all keys and strings of a JSON value, in its order. Integers were decoded as strings."""
+    found, stack = [], [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack += [part for pair in reversed(item.items()) for part in reversed(pair)]
+        elif isinstance(item, list):
+            stack += reversed(item)
+        elif isinstance(item, str):
+            found.append(item)
     return found

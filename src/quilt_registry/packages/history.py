@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import asyncpg
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
@@ -15,21 +13,26 @@ from quilt_registry.packages import access, instances, search
 from quilt_registry.packages.access import Caller, Member, Package
 from quilt_registry.packages.instances import LATEST, Instance
 
-LONGEST = 64  # characters of a tag or version, before and after normalising
+MAX_TAG_LENGTH = 64  # characters
+MAX_VERSION_LENGTH = 64  # characters, before and after normalization
 
 
 class TagEntry(Struct):
+    """A tag and the top hash that it points at."""
+
     tag: str
     hash: str
 
 
 class VersionEntry(Struct):
+    """A version as the user typed it, and the top hash of its instance."""
+
     version: str
     hash: str
 
 
 class LogEntry(Struct):
-    """A push. `tags` and `versions` are those that its instance has now; None where there are none."""
+    """A push. `tags` and `versions` are those that its instance has now, or None."""
 
     hash: str
     created: float
@@ -42,31 +45,31 @@ class LogEntry(Struct):
 
 
 def check_tag_name(tag: str) -> None:
-    """Raises Invalid for what cannot be a tag."""
-    if not tag or len(tag) > LONGEST:
-        raise Invalid(f"A tag has 1 to {LONGEST} characters.")
+    """Raise Invalid for an invalid tag."""
+    if not tag or len(tag) > MAX_TAG_LENGTH:
+        raise Invalid(f"A tag must have 1 to {MAX_TAG_LENGTH} characters.")
 
 
 async def put_tag(db: Database, member: Member, owner: str, name: str, tag: str, top_hash: str) -> None:
-    """Make or move a tag. Raises NotFound, Forbidden, Invalid."""
+    """Create or move a tag. Raise NotFound, Forbidden, Invalid."""
     check_tag_name(tag)
     package, instance = await instances.get_readable(db, member, owner, name, top_hash)
     access.check_tag(member, package)
     try:
         async with db.transaction() as connection:
-            # The package first, as in pushes and deletions: otherwise they and this could block each other.
+            # Lock the package first, as pushes and deletions do, so that they cannot deadlock with this.
             await connection.execute("SELECT FROM package WHERE id = $1 FOR NO KEY UPDATE", package.id)
-            await instances.tag(connection, package.id, tag, instance.id)
+            await instances.set_tag(connection, package.id, tag, instance.id)
             await audit.record(connection, "TAG_SET", member.name, package, instance.top_hash, tag=tag)
             if tag == LATEST:
                 await search.index(connection, package.id, owner, name)
-    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
         raise access.instance_not_found() from None
 
 
 async def get_tag(db: Database, caller: Caller, owner: str, name: str, tag: str) -> tuple[Package, Instance]:
-    """What a tag points at. Raises NotFound."""
-    row = await db.fetchrow(  # in one query: clients ask this more often than anything else
+    """Return the instance that a tag points at, and its package. Raise NotFound."""
+    row = await db.fetchrow(  # one query, because this is the most frequent request of clients
         f"""
         SELECT {access.COLUMNS}, {instances.COLUMNS}
         FROM package p LEFT JOIN tag t ON t.package_id = p.id AND t.name = $4
@@ -84,7 +87,7 @@ async def get_tag(db: Database, caller: Caller, owner: str, name: str, tag: str)
 
 
 async def list_tags(db: Database, caller: Caller, owner: str, name: str) -> list[TagEntry]:
-    """All tags, by name."""
+    """Return all tags, by name. Raise NotFound."""
     package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         """
@@ -97,7 +100,7 @@ async def list_tags(db: Database, caller: Caller, owner: str, name: str) -> list
 
 
 async def delete_tag(db: Database, member: Member, owner: str, name: str, tag: str) -> None:
-    """Remove a tag. Raises Forbidden, NotFound."""
+    """Delete a tag. Raise Forbidden, NotFound."""
     access.check_owner(member, owner, "delete tags")
     package = await access.get_readable(db, member, owner, name)
     async with db.transaction() as connection:
@@ -115,21 +118,21 @@ async def delete_tag(db: Database, member: Member, owner: str, name: str, tag: s
 # ------------------------------------------------------------------------------------------------ versions
 
 
-def normalise(version: str) -> str:
-    """A version by the rules of PEP 440; trailing zeros stay: 1, 1.0 and 1.0.0 are three. Raises Invalid."""
+def normalize(version: str) -> str:
+    """Normalize a version by PEP 440. Trailing zeros stay: 1, 1.0 and 1.0.0 are different. Raise Invalid."""
     try:
         normal = str(Version(version))
     except InvalidVersion:
         raise Invalid("Malformed version") from None
-    if len(version) > LONGEST or len(normal) > LONGEST:
-        raise Invalid(f"Malformed version: longer than {LONGEST} characters")
+    if len(version) > MAX_VERSION_LENGTH or len(normal) > MAX_VERSION_LENGTH:
+        raise Invalid(f"Malformed version: longer than {MAX_VERSION_LENGTH} characters")
     return normal
 
 
 async def put_version(db: Database, member: Member, owner: str, name: str, version: str, top_hash: str) -> None:
-    """Give an instance a version, for ever. Raises Forbidden, Invalid, NotFound, Conflict."""
+    """Give an instance a version, which can never change. Raise Forbidden, Invalid, NotFound, Conflict."""
     access.check_owner(member, owner, "create versions")
-    normal = normalise(version)
+    normal = normalize(version)
     package, instance = await instances.get_readable(db, member, owner, name, top_hash)
     try:
         async with db.transaction() as connection:
@@ -140,13 +143,13 @@ async def put_version(db: Database, member: Member, owner: str, name: str, versi
             await audit.record(connection, "VERSION_SET", member.name, package, instance.top_hash, version=normal)
     except asyncpg.UniqueViolationError:
         raise Conflict("Version already exists") from None
-    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
         raise access.instance_not_found() from None
 
 
 async def get_version(db: Database, caller: Caller, owner: str, name: str, version: str) -> Instance:
-    """The instance of a version. Raises Invalid, NotFound."""
-    normal = normalise(version)
+    """Return the instance of a version. Raise Invalid, NotFound."""
+    normal = normalize(version)
     package = await access.get_readable(db, caller, owner, name)
     row = await db.fetchrow(
         f"""
@@ -162,7 +165,7 @@ async def get_version(db: Database, caller: Caller, owner: str, name: str, versi
 
 
 async def list_versions(db: Database, caller: Caller, owner: str, name: str) -> list[VersionEntry]:
-    """All versions as they were typed, in the order of PEP 440."""
+    """Return all versions, in the order of PEP 440. Raise NotFound."""
     package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         """
@@ -178,7 +181,7 @@ async def list_versions(db: Database, caller: Caller, owner: str, name: str) -> 
 
 
 async def log(db: Database, caller: Caller, owner: str, name: str) -> list[LogEntry]:
-    """Every push of a package, oldest first."""
+    """Return every push of a package, oldest first. Raise NotFound."""
     package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         """
@@ -191,10 +194,6 @@ async def log(db: Database, caller: Caller, owner: str, name: str) -> list[LogEn
         package.id,
     )
     return [
-        LogEntry(top_hash, _seconds(created), author, tags, versions)
+        LogEntry(top_hash, created.timestamp(), author, tags, versions)
         for top_hash, created, author, tags, versions in rows
     ]
-
-
-def _seconds(time: datetime) -> float:
-    return time.timestamp()

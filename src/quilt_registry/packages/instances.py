@@ -1,4 +1,4 @@
-"""Instances of packages: finding one, and reading its manifest."""
+"""Instances of packages, their tags, and the pages of their manifests."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 from msgspec import Struct
 
+from quilt.manifest import is_object_name
 from quilt_registry.database import Connection, Database
 from quilt_registry.manifests import pages
 from quilt_registry.manifests.pages import PageBodies
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Package
 
-LATEST = "latest"  # the tag that pushes move, and that search and pages look at
+LATEST = "latest"  # the tag that pushes move; search and the catalog show its instance
 
 
 class Instance(Struct, frozen=True):
-    """One state of a package."""
+    """A state of a package, identified by its top hash."""
 
     id: int
     top_hash: bytes
@@ -31,37 +32,23 @@ class Instance(Struct, frozen=True):
 COLUMNS = "i.id, i.top_hash, i.entries, i.created_by, i.created_at, i.updated_by, i.updated_at"
 
 
-def digest(top_hash: str) -> bytes | None:
-    """A top hash as bytes; None for a text that is none, which names no instance."""
-    try:
-        data = bytes.fromhex(top_hash)
-    except ValueError:
-        return None
-    return data if len(top_hash) == 64 and data.hex() == top_hash else None
-
-
-async def by_hash(db: Database | Connection, package: Package | None, top_hash: str) -> Instance:
-    """The instance with a top hash (in full). Raises NotFound, also without a package."""
-    row = package and await db.fetchrow(
-        f"SELECT {COLUMNS} FROM instance i WHERE i.package_id = $1 AND i.top_hash = $2", package.id, digest(top_hash)
-    )
-    if not row:
-        raise access.instance_not_found()
-    return Instance(*row)
-
-
 async def get_readable(
     db: Database | Connection, caller: Caller, owner: str, name: str, top_hash: str
 ) -> tuple[Package, Instance]:
-    """The instance and its package, for reading. Raises NotFound."""
+    """Return a package that the caller may read and its instance with a full top hash. Raise NotFound."""
     package = await access.find(db, caller, owner, name)
-    instance = await by_hash(db, package, top_hash)
-    assert package is not None
-    return package, instance
+    row = package and await db.fetchrow(
+        f"SELECT {COLUMNS} FROM instance i WHERE i.package_id = $1 AND i.top_hash = $2",
+        package.id,
+        bytes.fromhex(top_hash) if is_object_name(top_hash) else None,
+    )
+    if not package or not row:
+        raise access.instance_not_found()
+    return package, Instance(*row)
 
 
-async def tagged(db: Database | Connection, package_id: int, tag: str) -> Instance | None:
-    """The instance that a tag points at."""
+async def find_tagged(db: Database | Connection, package_id: int, tag: str) -> Instance | None:
+    """Return the instance that a tag points at, if any."""
     row = await db.fetchrow(
         f"SELECT {COLUMNS} FROM tag t JOIN instance i ON i.id = t.instance_id WHERE t.package_id = $1 AND t.name = $2",
         package_id,
@@ -71,24 +58,24 @@ async def tagged(db: Database | Connection, package_id: int, tag: str) -> Instan
 
 
 async def read_pages(db: Database | Connection, instance: Instance) -> PageBodies:
-    """The pages of an instance."""
-    return await read_named(db, await page_names(db, instance))
+    """Return the pages of an instance."""
+    return await read_bodies(db, await page_digests(db, instance))
 
 
-async def page_names(db: Database | Connection, instance: Instance) -> list[bytes]:
-    """The names of an instance's pages, in order."""
+async def page_digests(db: Database | Connection, instance: Instance) -> list[bytes]:
+    """Return the digests of an instance's pages, in order."""
     return pages.split(await db.fetchval("SELECT pages FROM instance WHERE id = $1", instance.id) or b"")
 
 
-async def read_named(db: Database | Connection, names: list[bytes]) -> PageBodies:
-    """Pages, in the order asked for."""
-    rows = await db.fetch("SELECT name, entries, body FROM page WHERE name = ANY($1::bytea[])", names)
+async def read_bodies(db: Database | Connection, digests: list[bytes]) -> PageBodies:
+    """Return the pages with these digests, in their order."""
+    rows = await db.fetch("SELECT name, entries, body FROM page WHERE name = ANY($1::bytea[])", digests)
     found = {row["name"]: row for row in rows}
-    return PageBodies([found[name]["body"] for name in names], [found[name]["entries"] for name in names])
+    return PageBodies([found[digest]["body"] for digest in digests], [found[digest]["entries"] for digest in digests])
 
 
-async def tag(db: Database | Connection, package_id: int, name: str, instance_id: int) -> None:
-    """Make or move a tag."""
+async def set_tag(db: Database | Connection, package_id: int, name: str, instance_id: int) -> None:
+    """Create or move a tag."""
     await db.execute(
         """
         INSERT INTO tag (package_id, name, instance_id) VALUES ($1, $2, $3)
@@ -99,7 +86,7 @@ async def tag(db: Database | Connection, package_id: int, name: str, instance_id
 
 
 def provenance(instance: Instance) -> dict[str, Any]:
-    """Who made an instance and when, as answers carry it; times in seconds."""
+    """Return the users who first and last pushed an instance, and when, as API fields."""
     return {
         "created_by": instance.created_by,
         "created_at": instance.created_at.timestamp(),

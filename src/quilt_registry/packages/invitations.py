@@ -1,4 +1,4 @@
-"""Sharing with an address: it becomes access when whoever reads mail there comes to this registry."""
+"""Invitations: access for an email address, granted when the user with that address signs up or signs in."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Member, Package
 from quilt_registry.services import Services
 
-LONGEST_EMAIL = 254  # characters
-AGAIN_AFTER = timedelta(minutes=10)  # before a letter that may be lost is written again
+MAX_EMAIL_LENGTH = 254  # characters
+RESEND_INTERVAL = timedelta(minutes=10)
 
 
 class Invitation(Struct):
-    """An invitation that nobody has claimed; `invited_at` in ISO 8601."""
+    """A pending invitation. `invited_at` is in ISO 8601."""
 
     invitation_id: int
     owner: str
@@ -31,22 +31,25 @@ class Invitation(Struct):
 
 
 class InvitedPackage(Struct, frozen=True):
-    """A package that somebody was invited to."""
+    """A package that an invitation is for."""
 
     id: int
     owner: str
     name: str
 
 
-def is_address(grantee: str) -> bool:
-    """Whether access is asked for a mail address instead of a user."""
+def is_for_email(grantee: str) -> bool:
+    """Return whether a grantee is an email address instead of a user."""
     return "@" in grantee
 
 
 async def invite(services: Services, member: Member, package: Package, email: str) -> None:
-    """Invite an address, in lower case, by a letter; again after some minutes. Raises Invalid, TooMany, NotFound."""
+    """Invite an email address, in lower case, by email. A repeated invitation is sent again after ten minutes.
+
+    Raise Invalid, TooMany, NotFound.
+    """
     email = email.lower()
-    if len(email) > LONGEST_EMAIL or not is_email(email):
+    if len(email) > MAX_EMAIL_LENGTH or not is_email(email):
         raise Invalid("Invalid email.")
     await services.limits.hit(rate_limits.INVITE, member.name)
     try:
@@ -57,34 +60,34 @@ async def invite(services: Services, member: Member, package: Package, email: st
                 ON CONFLICT (email, package_id) DO UPDATE SET invited_at = now(), invited_by = excluded.invited_by
                 WHERE invitation.invited_at < now() - $4::interval RETURNING true
                 """,
-                package.id, email, member.name, AGAIN_AFTER,
+                package.id, email, member.name, RESEND_INTERVAL,
             )  # fmt: skip
             if fresh:
                 await emails.invitation(connection, services.site, email, package.owner, package.name)
                 await audit.record(connection, "INVITE", member.name, package, email=email)
-    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
         raise access.package_not_found(member, package.owner, package.name) from None
 
 
 async def withdraw(db: Database, member: Member, package: Package, email: str) -> None:
-    """Take an invitation back. Raises NotFound."""
+    """Withdraw an invitation. Raise NotFound."""
     async with db.transaction() as connection:
-        done = await connection.execute(
+        status = await connection.execute(
             "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, email.lower()
         )
-        if done == "DELETE 0":
+        if status == "DELETE 0":
             raise access.package_not_found(member, package.owner, package.name)
         await audit.record(connection, "INVITE_CANCEL", member.name, package, email=email.lower())
 
 
-async def of_package(db: Database, caller: Caller, owner: str, name: str) -> list[Invitation]:
-    """The invitations to a package, for its owner; addresses are none of other readers' business. Raises NotFound."""
+async def list_for_package(db: Database, caller: Caller, owner: str, name: str) -> list[Invitation]:
+    """Return the invitations to a package, for other readers than its owner an empty list. Raise NotFound."""
     package = await access.get_readable(db, caller, owner, name)
     return await _list(db, "i.package_id = $1", package.id) if access.may_see_invitations(caller, package) else []
 
 
-async def of_account(db: Database, account: Account) -> list[Invitation]:
-    """The invitations that wait for an account's address."""
+async def list_for_account(db: Database, account: Account) -> list[Invitation]:
+    """Return the invitations for an account's email address."""
     return await _list(db, "i.email = $1", account.email.lower())
 
 
@@ -100,16 +103,16 @@ async def _list(db: Database, condition: str, value: object) -> list[Invitation]
 
 
 async def is_invited(db: Database, email: str) -> bool:
-    """Whether an address has been invited to anything."""
+    """Return whether an email address has a pending invitation."""
     return await db.value(bool, "SELECT EXISTS (SELECT FROM invitation WHERE email = $1)", email.lower())
 
 
 async def claim(db: Database, account: Account) -> None:
-    """Turn all invitations of an account's address into access. Twice at once is safe."""
+    """Turn all invitations for an account's email address into access. Concurrent calls are safe."""
     if not await is_invited(db, account.email):
         return
     async with db.transaction() as connection:
-        # The packages first, as everywhere: one that is being deleted is waited for, and takes its invitations along.
+        # Lock the packages first: this waits for a package that is being deleted, together with its invitations.
         rows = await connection.fetch(
             """
             SELECT p.id, p.owner, p.name FROM package p
@@ -119,10 +122,10 @@ async def claim(db: Database, account: Account) -> None:
         )
         for row in rows:
             package = InvitedPackage(*row)
-            done = await connection.execute(
+            status = await connection.execute(
                 "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, account.email.lower()
             )
-            if done == "DELETE 0":
+            if status == "DELETE 0":
                 continue
             await connection.execute(
                 "INSERT INTO access (package_id, grantee) VALUES ($1, $2) ON CONFLICT DO NOTHING",

@@ -1,4 +1,4 @@
-"""What there is: the packages of an owner, the instances of a package, and what a page about one shows."""
+"""Lists of packages and instances, previews of them, and the deletion of packages."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from quilt_registry.storage.objects import final_key
 
 
 class PackageSummary(Struct):
-    """A package in a list. The flags tell of entries in its access list that count for the caller."""
+    """A package in a list. The flags tell whether a `public` or `team` entry applies to the caller."""
 
     name: str
     is_public: bool
     is_team: bool
 
 
-async def of_owner(db: Database, caller: Caller, owner: str) -> list[PackageSummary]:
-    """An owner's packages that the caller may read, by name."""
+async def list_packages(db: Database, caller: Caller, owner: str) -> list[PackageSummary]:
+    """Return an owner's packages that the caller may read, by name."""
     rows = await db.fetch(
         f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $2 AND {access.READABLE} ORDER BY p.name",
         caller.grants,
         owner,
     )
-    return [_listed(caller, Package(*row)) for row in rows]
+    return [_summarize(caller, Package(*row)) for row in rows]
 
 
-async def all_of_owner(db: Database, admin: Member, owner: str) -> list[PackageSummary]:
-    """An owner's packages, by name, whoever may read them: for admins, who see that they are there and no more."""
+async def list_all_packages(db: Database, admin: Member, owner: str) -> list[PackageSummary]:
+    """Return all packages of an owner, by name, for admins, who may see that they exist but not read them."""
     rows = await db.fetch(f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $1 ORDER BY p.name", owner)
-    return [_listed(admin, Package(*row)) for row in rows]
+    return [_summarize(admin, Package(*row)) for row in rows]
 
 
-def _listed(caller: Caller, package: Package) -> PackageSummary:
+def _summarize(caller: Caller, package: Package) -> PackageSummary:
     return PackageSummary(package.name, access.is_public(caller, package), access.is_team(caller, package))
 
 
-async def readable(db: Database, caller: Caller, most: int) -> list[Package]:
-    """Packages that the caller may read, those pushed last first."""
+async def list_readable(db: Database, caller: Caller, limit: int) -> list[Package]:
+    """Return packages that the caller may read, most recently pushed first."""
     rows = await db.fetch(
         f"""
         SELECT {access.COLUMNS} FROM package p WHERE {access.READABLE} ORDER BY p.updated_at DESC, p.id DESC LIMIT $2
         """,
         caller.grants,
-        most,
+        limit,
     )
     return [Package(*row) for row in rows]
 
@@ -66,21 +66,21 @@ class RecentPackage(Struct):
     updated_at: datetime
 
 
-async def recent(db: Database, policy: AccessPolicy, most: int) -> list[RecentPackage]:
-    """What the widest audience of this registry may see, those pushed last first."""
+async def list_recent(db: Database, policy: AccessPolicy, limit: int) -> list[RecentPackage]:
+    """Return packages that the widest audience may read, most recently pushed first."""
     rows = await db.fetch(
         """
         SELECT p.owner, p.name, p.updated_at FROM package p
         WHERE EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = $1)
         ORDER BY p.updated_at DESC, p.id DESC LIMIT $2
         """,
-        access.widest_audience(policy), most,
+        access.widest_audience(policy), limit,
     )  # fmt: skip
     return [RecentPackage(*row) for row in rows]
 
 
-async def hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
-    """The top hashes of all instances of a package. Raises NotFound."""
+async def list_top_hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
+    """Return the top hashes of all instances of a package, oldest first. Raise NotFound."""
     package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         "SELECT encode(top_hash, 'hex') FROM instance WHERE package_id = $1 ORDER BY created_at, id", package.id
@@ -91,12 +91,12 @@ async def hashes(db: Database, caller: Caller, owner: str, name: str) -> list[st
 async def preview(
     services: Services, caller: Caller, owner: str, name: str, top_hash: str, *, record: bool
 ) -> dict[str, Any]:
-    """What a page about an instance shows (protocol §12); everything in it was computed at the push.
+    """Return the preview of an instance (protocol §12), which was computed at the push.
 
-    `record` adds the event PREVIEW. Raises NotFound.
+    `record` records the event PREVIEW. Raise NotFound.
     """
     package, instance = await instances.get_readable(services.db, caller, owner, name, top_hash)
-    row = await _shown(services.db, package, instance)
+    row = await _fetch_summary(services.db, package, instance)
     if row is None:
         raise access.instance_not_found()
     if record:
@@ -116,7 +116,7 @@ async def preview(
 
 
 async def delete(db: Database, member: Member, owner: str, name: str) -> None:
-    """Delete a package with all its history. Its objects and its events stay. Raises Forbidden, NotFound."""
+    """Delete a package with its history. Its objects and events stay. Raise Forbidden, NotFound."""
     access.check_owner(member, owner, "delete packages.")
     async with db.transaction() as connection:
         package = await access.get_readable(connection, member, owner, name)
@@ -129,7 +129,10 @@ async def delete(db: Database, member: Member, owner: str, name: str) -> None:
 
 
 class Overview(Struct):
-    """A package and the instance that a tag points at; `instance` and what belongs to it are None without one."""
+    """A package and a summary of the instance that a tag points at; only the package if the tag does not exist.
+
+    `lines` is the preview of its tree: depth and name, with a slash after the names of groups.
+    """
 
     package: Package
     instance: Instance | None = None
@@ -139,18 +142,18 @@ class Overview(Struct):
 
 
 async def overview(db: Database, caller: Caller, owner: str, name: str, tag: str, *, record: bool) -> Overview:
-    """What the page of a package shows. `record` adds the event PREVIEW. Raises NotFound."""
+    """Return the overview of a package for the catalog. `record` records the event PREVIEW. Raise NotFound."""
     package = await access.get_readable(db, caller, owner, name)
-    instance = await instances.tagged(db, package.id, tag)
-    row = instance and await _shown(db, package, instance)
+    instance = await instances.find_tagged(db, package.id, tag)
+    row = instance and await _fetch_summary(db, package, instance)
     if not instance or not row:
         return Overview(package)
     if record:
         await audit.record(db, "PREVIEW", caller.name, package, instance.top_hash)
-    return Overview(package, instance, row["size"], row["text"], _lines(msgspec.json.decode(row["preview"])))
+    return Overview(package, instance, row["size"], row["text"], _flatten(msgspec.json.decode(row["preview"])))
 
 
-async def _shown(db: Database, package: Package, instance: Instance) -> asyncpg.Record | None:
+async def _fetch_summary(db: Database, package: Package, instance: Instance) -> asyncpg.Record | None:
     return await db.fetchrow(
         """
         SELECT i.preview, i.file_types, i.size, i.readme, r.text
@@ -161,10 +164,9 @@ async def _shown(db: Database, package: Package, instance: Instance) -> asyncpg.
     )
 
 
-def _lines(rows: list[list[Any]], depth: int = 0) -> list[tuple[int, str]]:
-    """A preview as lines: how deep, and a name; groups end in a slash."""
+def _flatten(rows: list[list[Any]], depth: int = 0) -> list[tuple[int, str]]:
     lines = []
     for name, below in rows:
         lines.append((depth, name if below is None else f"{name}/"))
-        lines += _lines(below or [], depth + 1)
+        lines += _flatten(below or [], depth + 1)
     return lines

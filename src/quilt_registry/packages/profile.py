@@ -1,4 +1,4 @@
-"""What somebody has: packages of their own, and those that were shared with them by name."""
+"""The packages of a member: their own, and those that were shared with them by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from quilt_registry.packages import access, invitations
 from quilt_registry.packages.access import Member, Package
 
 
-class Row(Struct):
-    """A package. The flags tell of entries in its access list that count for the caller."""
+class ProfilePackage(Struct):
+    """A package in a profile. The flags tell whether a `public` or `team` entry applies to the member."""
 
     owner: str
     name: str
@@ -18,13 +18,15 @@ class Row(Struct):
     is_team: bool
 
 
-class Profile(Struct):
-    own: list[Row]
-    shared: list[Row]
+class ProfilePackages(Struct):
+    """A user's own packages, and those shared with the user by name."""
+
+    own: list[ProfilePackage]
+    shared: list[ProfilePackage]
 
 
-async def profile(db: Database, member: Member, *, claim: bool) -> Profile:
-    """The member's packages, by owner and name. `claim`: invitations of their address become access first."""
+async def list_packages(db: Database, member: Member, *, claim: bool) -> ProfilePackages:
+    """Return the member's packages, by owner and name. `claim` first turns their invitations into access."""
     if claim:
         await invitations.claim(db, member.account)
     rows = await db.fetch(
@@ -35,11 +37,12 @@ async def profile(db: Database, member: Member, *, claim: bool) -> Profile:
         member.name,
     )
     packages = [Package(*row) for row in rows]
-    return Profile(
-        own=[_row(member, package) for package in packages if package.owner == member.name],
-        shared=[_row(member, package) for package in packages if package.owner != member.name],
+    return ProfilePackages(
+        own=[_summarize(member, package) for package in packages if package.owner == member.name],
+        shared=[_summarize(member, package) for package in packages if package.owner != member.name],
     )
 
 
-def _row(member: Member, package: Package) -> Row:
-    return Row(package.owner, package.name, access.is_public(member, package), access.is_team(member, package))
+def _summarize(member: Member, package: Package) -> ProfilePackage:
+    is_public, is_team = access.is_public(member, package), access.is_team(member, package)
+    return ProfilePackage(package.owner, package.name, is_public, is_team)

@@ -1,9 +1,9 @@
-"""Pushing a package, or a part of one.
+"""The push of a package, or of a part of one.
 
-The order of effects: objects reach the store first, over URLs that the dry run signs. The push looks all of them up.
-Then one transaction claims the name, stores the manifest and its objects, and records the event. A manifest never names
-an object that is not in the store, and a push that fails anywhere leaves nothing behind but objects that the next
-attempt finds.
+The order of effects: the client uploads the objects first, with presigned URLs from the dry run. The push looks all of
+them up. Then one transaction claims the name, stores the manifest and its objects, and records the event. A manifest
+never names an object that is not in the store. A push that fails leaves only objects behind, which the next attempt
+finds.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ MAX_ATTEMPTS = 5  # when the package is created or deleted in the meantime
 
 
 class PushServices(Services, frozen=True, kw_only=True):
-    """Services, and the rules that a push follows."""
+    """Services, the bounds of trees, and the team's ID for messages."""
 
     bounds: Bounds
     team_id: str
 
 
 class Target(Struct, frozen=True):
-    """Where a push goes: a package, whole (`top_hash`) or at a path of names in it."""
+    """The target of a push: a whole package with its top hash, or a path of node names in it."""
 
     owner: str
     name: str
@@ -56,7 +56,7 @@ class Pushed(Struct, frozen=True):
 
 
 async def push(services: PushServices, member: Member, target: Target, body: Packed) -> Pushed | AsyncIterator[bytes]:
-    """Store what was sent, or return the answer to a dry run as JSON text: upload URLs for all its objects.
+    """Store a push, or return the response to a dry run as JSON text: upload URLs of all its objects.
 
     Raise Invalid, Forbidden, NotFound, Conflict, TooLarge, Unavailable.
     """
@@ -100,7 +100,7 @@ def _weight(body: Packed) -> int:
 
 
 async def _known_pages(db: Database | Connection, package_id: int) -> frozenset[bytes]:
-    """Return the names of the package's pages. A push that sends one of them names no new object by it."""
+    """Return the digests of the package's pages. Their objects need no verification."""
     rows = await db.fetch("SELECT page FROM package_page WHERE package_id = $1", package_id)
     return frozenset(row["page"] for row in rows)
 
@@ -152,7 +152,7 @@ async def _store_part(
         locked = await commit.claim(
             connection, member, package, target.name, public=options.is_public, team=options.is_team
         )
-        base = await instances.tagged(connection, locked.id, LATEST)
+        base = await instances.find_tagged(connection, locked.id, LATEST)
         stored = await instances.read_pages(connection, base) if base else PageBodies([], [])
         known = await _known_pages(connection, locked.id)
         weight = _weight(body) + (base.entries if base else 0)
@@ -162,7 +162,7 @@ async def _store_part(
         verified = await _verify(services, connection, member, target.owner, locked.owner_id, manifest)
         public = options.is_public
         instance_id = await commit.store(connection, services.offload, member, locked, verified, public=public)
-        await instances.tag(connection, locked.id, LATEST, instance_id)
+        await instances.set_tag(connection, locked.id, LATEST, instance_id)
         await audit.record(connection, "TAG_SET", member.name, locked, manifest.top_hash, tag=LATEST)
         await search.index(connection, locked.id, locked.owner, locked.name)
     await _remove_staged(services.store, target.owner, member.name, verified.staged)
@@ -179,7 +179,7 @@ async def _verify(
 
 
 async def _remove_staged(store: ObjectStore, owner: str, uploader: str, staged: list[str]) -> None:
-    """Remove staged uploads that were promoted. What stays behind does no harm."""
+    """Remove staged uploads that were promoted. Failures are ignored, because leftovers do no harm."""
     with contextlib.suppress(Unavailable):
         await store.remove(staging_key(owner, uploader, sha256) for sha256 in staged)
 
@@ -188,8 +188,8 @@ async def _remove_staged(store: ObjectStore, owner: str, uploader: str, staged: 
 
 
 async def _check_no_leaf_on_path(services: PushServices, target: Target, package: Package | None) -> None:
-    """In a dry run of a part, raise NotFound if a leaf stands on its path."""
-    base = package and await instances.tagged(services.db, package.id, LATEST)
+    """Raise NotFound if the path of a part leads through a leaf."""
+    base = package and await instances.find_tagged(services.db, package.id, LATEST)
     if base:
         stored = await instances.read_pages(services.db, base)
         await services.offload.run(base.entries, tree.check_no_leaf_on_path, stored, target.path, pushed.not_a_group)
@@ -198,19 +198,19 @@ async def _check_no_leaf_on_path(services: PushServices, target: Target, package
 async def _upload_urls(
     services: PushServices, member: Member, target: Target, objects: ObjectList
 ) -> AsyncIterator[bytes]:
-    """Yield the answer to a dry run: for every object a URL whose HEAD tells whether it is there, and one to PUT it.
+    """Yield the response to a dry run: for every object a URL for HEAD, which tells whether it is stored, and for PUT.
 
-    A known object answers HEAD and accepts a PUT without harm. What the owner lacks goes to its final key if the owner
-    sends it. Everything else is staged, and its HEAD tells only what the member staged.
+    A known object answers HEAD with 200, and a PUT to it does no harm. New objects go to their final keys if the owner
+    pushes. Those of other members are staged, and HEAD tells only what the member staged.
     """
     final = final_key(target.owner, "")
     staged = staging_key(target.owner, member.name, "")
-    # A directory accepts no wrong bytes, so a PUT may go to the final key, and repairs what is damaged there.
+    # A directory verifies every PUT, so it may go to the final key, where it repairs a damaged object.
     known_put = final if services.store.directory else staged
-    new = final if access.may_name_all(member, target.owner) else staged
+    new = final if access.may_read_all_objects(member, target.owner) else staged
     lead = b'{"upload_urls":{'
     for batch in objects.batches(URLS_PER_BATCH):
-        known = await uploads.known(services.db, member, target.owner, batch)
+        known = await uploads.find_known(services.db, member, target.owner, batch)
         signer, prefixes = services.store.signer, ((final, known_put), (new, new))
         yield lead + await services.offload.run(len(batch), _urls_json, signer, batch.digests, known.digests, *prefixes)
         lead = b","
@@ -222,11 +222,11 @@ def _urls_json(
 ) -> bytes:
     """Return members of `upload_urls`. The prefixes are those of the keys for HEAD and for PUT."""
     known_digests = set(pages.split(known))
-    parts = []
-    for names, (head, put) in (
+    members = []
+    for hashes, (head, put) in (
         ([digest.hex() for digest in pages.split(digests) if digest in known_digests], known_prefixes),
         ([digest.hex() for digest in pages.split(digests) if digest not in known_digests], new_prefixes),
     ):
-        heads, puts = signer.upload_urls([head + name for name in names], [put + name for name in names])
-        parts += [f'"{n}":{{"head":"{h}","put":"{p}"}}' for n, h, p in zip(names, heads, puts, strict=True)]
-    return ",".join(parts).encode()
+        heads, puts = signer.upload_urls([head + sha256 for sha256 in hashes], [put + sha256 for sha256 in hashes])
+        members += [f'"{s}":{{"head":"{h}","put":"{p}"}}' for s, h, p in zip(hashes, heads, puts, strict=True)]
+    return ",".join(members).encode()

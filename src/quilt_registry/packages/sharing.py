@@ -1,11 +1,11 @@
-"""The access list of a package: user names, the pseudo-users `team` and `public`, and addresses that were invited."""
+"""The access list of a package: usernames, the pseudo-users `team` and `public`, and invited email addresses."""
 
 from __future__ import annotations
 
 import asyncpg
 
 from quilt_registry import audit
-from quilt_registry.accounts.users import invalid_username, is_user_name
+from quilt_registry.accounts.users import invalid_username, is_username
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, NotFound
 from quilt_registry.packages import access, invitations
@@ -15,8 +15,8 @@ from quilt_registry.services import Services
 PSEUDO_USERS = (access.PUBLIC, access.TEAM)
 
 
-async def grantees(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
-    """Everybody in the access list, the owner first. Raises NotFound."""
+async def list_grantees(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
+    """Return the access list, the owner first. Raise NotFound."""
     package = await access.get_readable(db, caller, owner, name)
     rows = await db.fetch(
         "SELECT grantee FROM access WHERE package_id = $1 ORDER BY grantee <> $2, grantee", package.id, owner
@@ -25,17 +25,17 @@ async def grantees(db: Database, caller: Caller, owner: str, name: str) -> list[
 
 
 async def grant(services: Services, member: Member, owner: str, name: str, grantee: str) -> None:
-    """Add a user, `team` or `public` to the access list, or invite a mail address.
+    """Add a user, `team` or `public` to the access list, or invite an email address.
 
-    Raises Forbidden, NotFound, Invalid, Conflict, TooMany.
+    Raise Forbidden, NotFound, Invalid, Conflict, TooMany.
     """
     access.check_owner(member, owner, "grant access")
     package = await access.get_readable(services.db, member, owner, name)
-    if invitations.is_address(grantee):
+    if invitations.is_for_email(grantee):
         await invitations.invite(services, member, package, grantee)
         return
     access.check_grantable(member.policy, grantee)
-    _check_name(grantee)
+    _check_username(grantee)
     if grantee not in PSEUDO_USERS and not await services.db.fetchval(
         "SELECT EXISTS (SELECT FROM account WHERE name = $1)", grantee
     ):
@@ -46,13 +46,13 @@ async def grant(services: Services, member: Member, owner: str, name: str, grant
             await audit.record(connection, "ACCESS_GRANT", member.name, package, subject=grantee)
     except asyncpg.UniqueViolationError:
         raise Conflict("The user already has access") from None
-    except asyncpg.ForeignKeyViolationError:  # deleted this moment
+    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
         raise access.package_not_found(member, owner, name) from None
 
 
 async def check_granted(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
-    """Raises NotFound unless somebody is in the access list; Invalid, Forbidden."""
-    _check_name(grantee)
+    """Raise NotFound unless the grantee is in the access list; Invalid, Forbidden."""
+    _check_username(grantee)
     access.check_owner(member, owner, "view access")
     package = await access.get_readable(db, member, owner, name)
     if not await db.fetchval(
@@ -62,27 +62,27 @@ async def check_granted(db: Database, member: Member, owner: str, name: str, gra
 
 
 async def revoke(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
-    """Take out of the access list, or take an invitation back. URLs signed before stay good until they expire.
+    """Remove a grantee from the access list, or withdraw an invitation. Presigned URLs stay valid until they expire.
 
-    Raises Invalid, Forbidden, NotFound.
+    Raise Invalid, Forbidden, NotFound.
     """
-    if not invitations.is_address(grantee):
-        _check_name(grantee)
+    if not invitations.is_for_email(grantee):
+        _check_username(grantee)
     access.check_owner(member, owner, "revoke access")
     access.check_revoke(owner, grantee)
     package = await access.get_readable(db, member, owner, name)
-    if invitations.is_address(grantee):
+    if invitations.is_for_email(grantee):
         await invitations.withdraw(db, member, package, grantee)
         return
     async with db.transaction() as connection:
-        done = await connection.execute(
+        status = await connection.execute(
             "DELETE FROM access WHERE package_id = $1 AND grantee = $2", package.id, grantee
         )
-        if done == "DELETE 0":
+        if status == "DELETE 0":
             raise access.package_not_found(member, owner, name)
         await audit.record(connection, "ACCESS_REVOKE", member.name, package, subject=grantee)
 
 
-def _check_name(grantee: str) -> None:
-    if not is_user_name(grantee):
+def _check_username(grantee: str) -> None:
+    if not is_username(grantee):
         raise invalid_username()

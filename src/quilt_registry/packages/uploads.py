@@ -1,7 +1,7 @@
-"""The objects of a push: which are known, which were uploaded for it, and whether they are what they claim to be.
+"""Verification of a push's objects: each must be known or uploaded, and have the size and digest that the push claims.
 
-An object may be named only by somebody who could read it already, or who uploaded it. Whoever could name more would
-read, by pushing and installing, what belongs to others.
+A member may name only objects that they can read already or that they uploaded. Otherwise a push and an install would
+give them objects of other users.
 """
 
 from __future__ import annotations
@@ -19,43 +19,40 @@ from quilt_registry.packages.access import READABLE, Member
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import DigestMismatch, ObjectState, ObjectStore, final_key, staging_key
 
-NAMED_IN_ERRORS = 10
+MAX_NAMES_IN_ERROR = 10
 
 
-class Known(Struct, frozen=True):
-    """Some of the objects that were asked about: digests joined, and one whose size is not the one claimed."""
+class KnownObjects(Struct, frozen=True):
+    """The joined digests of known objects, and the first whose size differs from the one claimed, if any."""
 
     digests: bytes
     wrong_size: bytes | None
 
 
-# Digests travel joined in one value each way: a hundred thousand cost milliseconds so.
-UNPACKED = """
+# An ObjectList in parameters 2 and 3. Joined, a hundred thousand digests take only milliseconds in each direction.
+UNPACKED_OBJECTS = """
     SELECT substr($2::bytea, i * 32 - 31, 32) AS digest,
            ('x' || encode(substr($3::bytea, i * 8 - 7, 8), 'hex'))::bit(64)::bigint AS size
     FROM generate_series(1, length($2::bytea) / 32) i
 """
 
 
-async def known(db: Database | Connection, member: Member, owner: str, objects: ObjectList) -> Known:
-    """Those of the objects that count for the owner, are not damaged, and may be read by the member.
-
-    An owner may read everything of theirs, whatever package it is in.
-    """
+async def find_known(db: Database | Connection, member: Member, owner: str, objects: ObjectList) -> KnownObjects:
+    """Return the objects that the owner has in the database, undamaged, and that the member may read."""
     row = await db.fetchrow(
         f"""
         SELECT coalesce(string_agg(o.digest, ''), ''),
                (array_agg(o.digest ORDER BY o.digest) FILTER (WHERE o.size <> n.size))[1]
-        FROM ({UNPACKED}) n
+        FROM ({UNPACKED_OBJECTS}) n
         JOIN object o ON o.digest = n.digest AND o.owner_id = (SELECT id FROM account WHERE name = $4)
         WHERE o.state <> {ObjectState.DAMAGED} AND ($5 OR EXISTS (
             SELECT FROM package_object po JOIN package p ON p.id = po.package_id
             WHERE po.object_id = o.id AND {READABLE}))
         """,
-        member.grants, objects.digests, objects.sizes, owner, access.may_name_all(member, owner),
+        member.grants, objects.digests, objects.sizes, owner, access.may_read_all_objects(member, owner),
     )  # fmt: skip
     assert row is not None
-    return Known(*row)
+    return KnownObjects(*row)
 
 
 async def verify(
@@ -66,34 +63,35 @@ async def verify(
     objects: ObjectList,
     readme: bytes | None,
 ) -> list[str]:
-    """Make sure that every object of a push is known or was uploaded, and durable; returns the names of staged ones.
+    """Verify that every object of a push is known or was uploaded, and make uploads durable.
 
-    Raises Invalid naming those that are missing or have another size than claimed; nothing is stored then. (Forbidden
-    if the README is missing: that is how the original said it.)
+    Return the SHA-256 of the staged ones, which are promoted. Raise Invalid if objects are missing or differ in size;
+    nothing is stored then. Raise Forbidden, as the original registry does, if the README is missing.
     """
-    already = await known(db, member, owner, objects)
-    if already.wrong_size:
-        raise Invalid(f"The size of {already.wrong_size.hex()} is not that of the object in the store.")
-    rest = await services.offload.run(len(objects) if already.digests else 0, pages.without, objects, already.digests)
-    if not len(rest):
+    known = await find_known(db, member, owner, objects)
+    if known.wrong_size:
+        raise Invalid(f"The size of {known.wrong_size.hex()} differs from that of the object in the store.")
+    new = await services.offload.run(len(objects) if known.digests else 0, pages.without, objects, known.digests)
+    if not len(new):
         return []
-    own, store = access.may_name_all(member, owner), services.store
-    prefix = final_key(owner, "") if own else staging_key(owner, member.name, "")
-    names = await asyncio.to_thread(_names, rest)
-    found = await store.sizes([prefix + name for name in names], await _estimate_count(db, owner) if own else 0)
-    await asyncio.to_thread(_compare, rest, prefix, found, readme)
-    if not own:
-        await _promote_staged(store, owner, member.name, names)
+    is_own, store = access.may_read_all_objects(member, owner), services.store
+    prefix = final_key(owner, "") if is_own else staging_key(owner, member.name, "")
+    hashes = await asyncio.to_thread(_hashes, new)
+    among = await _estimate_count(db, owner) if is_own else 0
+    stored = await store.sizes([prefix + sha256 for sha256 in hashes], among)
+    await asyncio.to_thread(_check_stored, new, prefix, stored, readme)
+    if not is_own:
+        await _promote_staged(store, owner, member.name, hashes)
     await store.fsync(owner)
-    return [] if own else names
+    return [] if is_own else hashes
 
 
-def _names(objects: ObjectList) -> list[str]:
+def _hashes(objects: ObjectList) -> list[str]:
     return [digest.hex() for digest, _ in objects]
 
 
 async def _estimate_count(db: Database | Connection, owner: str) -> int:
-    """About how many objects the owner has, from what is at hand: the largest instance of each package."""
+    """Return about how many objects the owner has, estimated from the largest instance of each package."""
     return await db.value(
         int,
         """
@@ -105,33 +103,33 @@ async def _estimate_count(db: Database | Connection, owner: str) -> int:
     )
 
 
-def _compare(objects: ObjectList, prefix: str, found: dict[str, int], readme: bytes | None) -> None:
-    """Hold what was claimed against what the store has."""
+def _check_stored(objects: ObjectList, prefix: str, stored: dict[str, int], readme: bytes | None) -> None:
+    """Compare the sizes that the push claims with those in the store."""
     missing, wrong = [], []
     for digest, size in objects:
-        there = found.get(prefix + digest.hex())
-        if there is None:
+        stored_size = stored.get(prefix + digest.hex())
+        if stored_size is None:
             missing.append(digest)
-        elif there != size:
-            wrong.append(f"{digest.hex()} ({there:,} bytes, not {size:,})")
+        elif stored_size != size:
+            wrong.append(f"{digest.hex()} ({stored_size:,} bytes, not {size:,})")
     if missing:
-        sentence = f"Objects that were not uploaded: {_some([digest.hex() for digest in missing])}. Push again."
+        message = f"These objects were not uploaded: {_join([digest.hex() for digest in missing])}. Push again."
         if readme in missing:
-            raise Forbidden(f"Failed to download the README: File does not exist. {sentence}")
-        raise Invalid(sentence)
+            raise Forbidden(f"Failed to download the README: File does not exist. {message}")
+        raise Invalid(message)
     if wrong:
-        raise Invalid(f"Objects in the store that have another size than the push says: {_some(wrong)}.")
+        raise Invalid(f"Object sizes differ from those in the push: {_join(wrong)}. Build the package again.")
 
 
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMED_IN_ERRORS
-    return ", ".join(sorted(names)[:NAMED_IN_ERRORS]) + (f" and {more:,} more" if more > 0 else "")
-
-
-async def _promote_staged(store: ObjectStore, owner: str, uploader: str, names: list[str]) -> None:
+async def _promote_staged(store: ObjectStore, owner: str, uploader: str, hashes: list[str]) -> None:
     prefix = final_key(owner, "")
-    taken = {key.removeprefix(prefix) for key in await store.sizes([prefix + name for name in names])}
+    existing = {key.removeprefix(prefix) for key in await store.sizes([prefix + sha256 for sha256 in hashes])}
     try:
-        await store.promote(owner, uploader, names, taken)
+        await store.promote(owner, uploader, hashes, existing)
     except DigestMismatch as error:
-        raise Invalid(f"Objects whose bytes are not those that they are named by: {_some(error.names)}.") from None
+        raise Invalid(f"The SHA-256 of these objects does not match their contents: {_join(error.sha256s)}.") from None
+
+
+def _join(names: list[str]) -> str:
+    more = len(names) - MAX_NAMES_IN_ERROR
+    return ", ".join(sorted(names)[:MAX_NAMES_IN_ERROR]) + (f" and {more:,} more" if more > 0 else "")

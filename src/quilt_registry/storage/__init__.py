@@ -1,1 +1,1 @@
-"""Where objects lie: a bucket or a directory, and signed URLs to them."""
+"""The object store: a bucket or a directory, and presigned URLs to its objects."""

@@ -1,7 +1,7 @@
-"""Objects in a directory: what the old client demands of S3, on a plain file system.
+"""Objects in a directory, with the features of S3 that released clients need.
 
-A file has its final name only when its bytes are on disk and their SHA-256 is the name's. Upload and download memory
-is bounded by BLOCK whatever an object's size.
+A file gets its final name only after its bytes are on disk and their SHA-256 matches the name. Uploads and downloads
+use about BLOCK_SIZE bytes of memory, whatever the size of the object.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ from typing import BinaryIO
 
 from quilt_registry.errors import Invalid, NotFound, RangeNotSatisfiable, StoreFull, Unavailable
 
-BLOCK = 1 << 20
-LEFTOVER_AGE = 8 * 86_400  # seconds; longer than any signed URL lives
+BLOCK_SIZE = 1 << 20  # bytes
+MAX_UPLOAD_AGE = 8 * 86_400  # seconds; longer than the lifetime of any presigned URL
 _KEY = re.compile(r"(objs/[a-z0-9_]+|staging/[a-z0-9_]+/[a-z0-9_]+)/([0-9a-f]{64})")
 
 
 def is_key(key: str) -> bool:
-    """Whether an object may have this key."""
+    """Return whether a key is valid."""
     return _KEY.fullmatch(key) is not None
 
 
 class Directory:
-    """The keys below one directory."""
+    """An object store in a directory. The path of each object below it is the object's key."""
 
     def __init__(self, root: Path):
         self.root = root.absolute()
 
     def prepare(self) -> None:
-        """Make the directory, and remove what uploads that were cut off, and pushes that never came, left behind."""
+        """Create the directory. Delete remains of interrupted uploads, and uploads whose push never came."""
         uploads = self.root / "uploads"
         uploads.mkdir(parents=True, exist_ok=True)
-        old = time.time() - LEFTOVER_AGE
+        oldest = time.time() - MAX_UPLOAD_AGE
         for leftover in [*uploads.iterdir(), *self.root.glob("staging/*/*/*")]:
             with contextlib.suppress(FileNotFoundError):
-                if leftover.stat().st_mtime < old:
+                if leftover.stat().st_mtime < oldest:
                     leftover.unlink()
 
     def probe(self) -> None:
-        """Raises Unavailable if nothing can be written."""
+        """Raise Unavailable if objects cannot be written."""
         try:
             free = shutil.disk_usage(self.root).free
         except OSError as error:
             raise Unavailable(f"The object store cannot be read: {error.strerror}.") from error
         if not os.access(self.root / "uploads", os.W_OK | os.X_OK) or free == 0:
-            raise Unavailable("The object store cannot be written to, or is full.")
+            raise Unavailable("The object store is full or cannot be written.")
 
     def path(self, key: str) -> Path:
-        """The file of a key. Raises NotFound for anything that is not a key."""
+        """Return the path of an object. Raise NotFound for an invalid key."""
         if not is_key(key):
             raise NotFound("There is no such object.")
         return self.root / key
 
     def sizes(self, keys: Iterable[str]) -> dict[str, int]:
-        """The sizes in bytes of those objects that are there."""
+        """Return the sizes in bytes of those objects that exist."""
         found = {}
-        root, stat = f"{self.root}/", os.stat
+        root, stat = f"{self.root}/", os.stat  # because a Path for each of many keys takes long
         for key in keys:
             try:
                 found[key] = stat(root + key).st_size
@@ -76,60 +76,61 @@ class Directory:
         return found
 
     async def receive(self, key: str, chunks: AsyncIterator[bytes], length: int | None) -> None:
-        """Store the bytes of an upload, durably, if they are what the key says.
+        """Store an upload durably. `length` is the expected size in bytes, if known.
 
-        Raises Invalid if their SHA-256 is another, StoreFull if there is no room.
+        Raise Invalid if its SHA-256 does not match the key, StoreFull if there is no space.
         """
         target = self.path(key)
         upload = _Upload(self.root / "uploads" / secrets.token_hex(16))
         try:
             if length is not None and length > shutil.disk_usage(self.root).free:
-                raise StoreFull("The registry has no room left for this object.")
+                raise StoreFull("The registry has no space left for this object.")
             buffer = bytearray()
             async for chunk in chunks:
                 buffer += chunk
-                if len(buffer) >= BLOCK:
+                if len(buffer) >= BLOCK_SIZE:
                     await asyncio.to_thread(upload.write, bytes(buffer))
                     buffer.clear()
             await asyncio.to_thread(upload.finish, bytes(buffer), target)
         except OSError as error:
-            raise _refusal(error) from error
+            raise _unavailable(error) from error
         finally:
-            upload.discard()
+            upload.close()
 
     async def stream(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to, not with, `stop`."""
+        """Yield the bytes from `start` to `stop`, which is exclusive."""
         with self.open(key) as file:
             file.seek(start)
             while start < stop:
-                block = await asyncio.to_thread(file.read, min(BLOCK, stop - start))
+                block = await asyncio.to_thread(file.read, min(BLOCK_SIZE, stop - start))
                 if not block:
-                    raise Unavailable("The object ends before its size.")
+                    raise Unavailable("The object is shorter than expected.")
                 start += len(block)
                 yield block
 
     def listing(self, owner: str | None = None) -> Iterator[tuple[str, int, float]]:
-        """Every file below `objs`, of one owner or of all: its key, size in bytes, when it was changed (seconds)."""
-        for folder in self.root.glob(f"objs/{owner or '*'}/"):
-            with os.scandir(folder) as files:
+        """Yield key, size in bytes and time of modification in seconds of all final objects, or of one owner's."""
+        for directory in self.root.glob(f"objs/{owner or '*'}/"):
+            with os.scandir(directory) as files:
                 for file in files:
-                    with contextlib.suppress(FileNotFoundError):  # removed since
+                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                         stat = file.stat()
-                        yield f"objs/{folder.name}/{file.name}", stat.st_size, stat.st_mtime
+                        yield f"objs/{directory.name}/{file.name}", stat.st_size, stat.st_mtime
 
     def sha256(self, key: str) -> str:
-        """The SHA-256 of an object's bytes. Raises FileNotFoundError."""
+        """Return the SHA-256 of an object's contents. Raise FileNotFoundError."""
         with (self.root / key).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def open(self, key: str) -> BinaryIO:
+        """Open an object for reading. Raise NotFound."""
         try:
             return self.path(key).open("rb")
         except FileNotFoundError:
             raise NotFound("There is no such object.") from None
 
     def promote(self, staged: str, key: str) -> None:
-        """Give a staged object, whose bytes were checked when they came, its final name as well."""
+        """Give a staged object its final name. Its SHA-256 was checked when it was uploaded."""
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -137,12 +138,12 @@ class Directory:
         except FileExistsError:
             pass
         except OSError as error:
-            raise _refusal(error) from error
+            raise _unavailable(error) from error
 
-    def fsync(self, folder: str) -> None:
-        """Make the names in a folder (such as `objs/anna`) durable; their bytes are already."""
+    def fsync(self, directory: str) -> None:
+        """Make the file names in a directory such as `objs/anna` durable. The contents of the files already are."""
         try:
-            descriptor = os.open(self.root / folder, os.O_RDONLY)
+            descriptor = os.open(self.root / directory, os.O_RDONLY)
         except FileNotFoundError:
             return
         try:
@@ -156,7 +157,7 @@ class Directory:
 
 
 class _Upload:
-    """A file on its way in."""
+    """A temporary file that receives an object."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -174,30 +175,30 @@ class _Upload:
     def finish(self, data: bytes, target: Path) -> None:
         self.write(data)
         assert self.file is not None
-        found = self.hash.hexdigest()
-        if found != target.name:
-            raise Invalid(f"The bytes sent have the SHA-256 {found}, but this URL is for {target.name}.")
+        sha256 = self.hash.hexdigest()
+        if sha256 != target.name:
+            raise Invalid(f"The uploaded bytes have the SHA-256 {sha256}, but this URL is for {target.name}.")
         os.fsync(self.file.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(self.path, target)
 
-    def discard(self) -> None:
-        """Close the file, and remove it unless it got its final name."""
+    def close(self) -> None:
+        """Close the file, and delete it unless it got its final name."""
         if self.file is not None:
             self.file.close()
             self.path.unlink(missing_ok=True)
 
 
-def _refusal(error: OSError) -> Unavailable:
+def _unavailable(error: OSError) -> Unavailable:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreFull("The registry has no room left for objects. Nothing was stored.")
+        return StoreFull("The registry has no space left for objects. Nothing was stored.")
     return Unavailable(f"The object store cannot be written: {error.strerror}.")
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The start and stop (exclusive) that a `Range` header asks for of an object of `size` bytes.
+    """Return start and stop (exclusive) of the byte range that a `Range` header requests from `size` bytes.
 
-    None without a header, and for forms that a server may ignore (RFC 9110 §14.2). Raises RangeNotSatisfiable.
+    Return None without a header, and for forms that a server may ignore (RFC 9110 §14.2). Raise RangeNotSatisfiable.
     """
     match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip()) if header else None
     if match is None or match.group() == "bytes=-":

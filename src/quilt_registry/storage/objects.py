@@ -1,8 +1,8 @@
-"""Where an object lies; is it there; a signed URL to it.
+"""The object store and its keys.
 
-An object of a package of *owner* lies at `objs/<owner>/<sha256>`. What somebody else than the owner uploads goes to
-`staging/<owner>/<uploader>/<sha256>` first: holding a URL must never be enough to read or to damage what belongs to
-another.
+The objects of an owner's packages have keys `objs/<owner>/<sha256>`. Uploads by other users get a key
+`staging/<owner>/<uploader>/<sha256>` first, so that a presigned URL never lets them read or overwrite the owner's
+objects.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ from quilt_registry.settings import Settings
 from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.signed_urls import LocalSigner, S3Signer, Signer
 
-HEADS_AT_ONCE = 32
-LISTINGS_AT_ONCE = 16  # one for each first hex digit
-BATCH = 1000  # objects of a listing that come together: a page of a bucket's
+CONCURRENT_HEADS = 32
+CONCURRENT_LISTINGS = 16  # one for each first hex digit
+CONCURRENT_PROMOTIONS = 16
+LISTING_PAGE_SIZE = 1000  # objects in one response of a bucket
+MAX_HEADS = 128  # up to this many keys, one HEAD for each is faster than listings
 
 
 class ObjectState(IntEnum):
-    """What is known of an object that some package names, as the column `object.state` has it."""
+    """The value of the column `object.state` of an object that a package references."""
 
-    PRESENT = 0  # the store has bytes under its key
-    VERIFIED = 1  # these bytes have its SHA-256
-    DAMAGED = 2  # they do not
-
-
-def final_key(owner: str, name: str) -> str:
-    """Where an object that counts lies; the owner's own uploads go there directly."""
-    return f"objs/{owner}/{name}"
+    PRESENT = 0  # the store has an object with its key
+    VERIFIED = 1  # the contents have its SHA-256
+    DAMAGED = 2  # the contents have another SHA-256
 
 
-def staging_key(owner: str, uploader: str, name: str) -> str:
-    """Where an upload waits for the push that makes it count."""
-    return f"staging/{owner}/{uploader}/{name}"
+def final_key(owner: str, sha256: str) -> str:
+    """Return the key of an object of an owner's packages. The owner uploads to it directly."""
+    return f"objs/{owner}/{sha256}"
+
+
+def staging_key(owner: str, uploader: str, sha256: str) -> str:
+    """Return the key of an upload by another user, before the push that promotes it."""
+    return f"staging/{owner}/{uploader}/{sha256}"
 
 
 class ObjectStore:
-    """The object store: a bucket, or a directory."""
+    """An object store in a bucket or a directory."""
 
     def __init__(self, settings: Settings):
         self.signer: Signer
@@ -72,27 +74,31 @@ class ObjectStore:
             self.directory = Directory(settings.objects_directory)
 
     def prepare(self) -> None:
-        """Make ready at start. Raises OSError if the directory cannot be made."""
+        """Create the directory of a directory store. Raise OSError if that fails."""
         if self.directory:
             self.directory.prepare()
 
     def state(self, *, staged: bool) -> ObjectState:
-        """What is known of objects that a push found: a directory takes no wrong bytes, staged ones were read."""
+        """Return the state of objects after a push.
+
+        A directory store verifies every upload, and promotion verifies staged objects.
+        """
         return ObjectState.VERIFIED if self.directory or staged else ObjectState.PRESENT
 
     async def sizes(self, keys: Sequence[str], among: int = 0) -> dict[str, int]:
-        """The sizes in bytes of those objects that are there; `among` says about how many lie beside them.
+        """Return the sizes in bytes of those objects that exist. Raise Unavailable.
 
-        A few are asked for one by one; for many, what lies there is listed, in parallel.
+        `among` is the approximate number of other objects with the same prefix. It decides whether a bucket gets one
+        HEAD for each key or parallel listings of the prefixes.
         """
         if self.directory:
             return await asyncio.to_thread(self.directory.sizes, keys)
-        async with _answering():
-            if len(keys) <= LISTINGS_AT_ONCE * 8 or len(keys) < (len(keys) + among) / 1000:
-                return await self._heads(keys)
-            return await self._listings(keys)
+        async with _translate_errors():
+            if len(keys) <= MAX_HEADS or len(keys) < (len(keys) + among) / LISTING_PAGE_SIZE:
+                return await self._sizes_by_head(keys)
+            return await self._sizes_by_listing(keys)
 
-    async def _heads(self, keys: Sequence[str]) -> dict[str, int]:
+    async def _sizes_by_head(self, keys: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
         waiting = iter(keys)
 
@@ -103,37 +109,39 @@ class ObjectStore:
                 except FileNotFoundError:
                     continue
 
-        await asyncio.gather(*(work() for _ in range(min(HEADS_AT_ONCE, len(keys)))))
+        await asyncio.gather(*(work() for _ in range(min(CONCURRENT_HEADS, len(keys)))))
         return found
 
-    async def _listings(self, keys: Sequence[str]) -> dict[str, int]:
-        """List the folders of the keys, sixteen stretches of each at once."""
+    async def _sizes_by_listing(self, keys: Sequence[str]) -> dict[str, int]:
+        """List the prefixes of the keys, in parallel by the first hex digit."""
         wanted = set(keys)
         found: dict[str, int] = {}
 
-        async def stretch(folder: str, digit: int) -> None:
-            # "/" sorts before every digit, ":" after "9", "g" after "f": the ends of a stretch of hex names.
-            offset, end = f"{folder}/{digit:x}", f"{folder}/{digit:x}g"
-            async for chunk in obstore.list(self._s3, folder, offset=offset, chunk_size=1000):
-                found.update((each["path"], each["size"]) for each in chunk if each["path"] in wanted)
-                if chunk[-1]["path"] > end:
+        async def list_range(prefix: str, digit: int) -> None:
+            # All keys with this digit are between these two, because "g" sorts after "f".
+            offset, end = f"{prefix}/{digit:x}", f"{prefix}/{digit:x}g"
+            async for page in obstore.list(self._s3, prefix, offset=offset, chunk_size=LISTING_PAGE_SIZE):
+                found.update((each["path"], each["size"]) for each in page if each["path"] in wanted)
+                if page[-1]["path"] > end:
                     return
 
-        folders = {key.rpartition("/")[0] for key in keys}
-        await asyncio.gather(*(stretch(folder, digit) for folder in folders for digit in range(16)))
+        prefixes = {key.rpartition("/")[0] for key in keys}
+        await asyncio.gather(
+            *(list_range(prefix, digit) for prefix in prefixes for digit in range(CONCURRENT_LISTINGS))
+        )
         return found
 
     async def beginning(self, key: str, limit: int) -> bytes | None:
-        """The first bytes of an object, at most `limit`; None if it is not there.
+        """Return the first bytes of an object, at most `limit`, or None if it does not exist. Raise Unavailable.
 
-        Old clients stored gzip objects, which are unpacked by the caller: they begin with 1f 8b.
+        Old clients stored objects as gzip, which begins with 1f 8b. The caller unpacks it.
         """
         if self.directory:
             return await asyncio.to_thread(self._read_file, key, limit)
-        async with _answering():
+        async with _translate_errors():
             try:
                 size = (await obstore.head_async(self._s3, key))["size"]
-                if size == 0:  # some stores refuse a range of nothing
+                if size == 0:  # because some stores reject an empty range
                     return b""
                 return bytes(await obstore.get_range_async(self._s3, key, start=0, end=min(size, limit)))
             except FileNotFoundError:
@@ -146,34 +154,34 @@ class ObjectStore:
         with self.directory.open(key) as file:
             return file.read(limit)
 
-    async def promote(self, owner: str, uploader: str, names: Sequence[str], taken: set[str]) -> None:
-        """Let staged uploads count: check their bytes, and put those not in `taken` under their final names.
+    async def promote(self, owner: str, uploader: str, sha256s: Sequence[str], existing: set[str]) -> None:
+        """Verify staged objects, and give final keys to those that are not in `existing`.
 
-        In a bucket the uploader could still overwrite what was staged, so a private copy is made, read and hashed,
-        and moved on. Raises Unavailable; Damaged with the names of those whose bytes are others.
+        Raise Unavailable, or DigestMismatch for objects with the wrong contents.
         """
         if self.directory:
-            for name in names:
-                if name not in taken:
-                    self.directory.promote(staging_key(owner, uploader, name), final_key(owner, name))
+            for sha256 in sha256s:
+                if sha256 not in existing:
+                    self.directory.promote(staging_key(owner, uploader, sha256), final_key(owner, sha256))
             return
         wrong: list[str] = []
-        waiting = iter(names)
+        waiting = iter(sha256s)
 
         async def work() -> None:
-            for name in waiting:
+            for sha256 in waiting:
+                # A private copy is hashed, because the uploader can still overwrite the staged object.
                 private = f"adopting/{secrets.token_hex(16)}"
-                await obstore.copy_async(self._s3, staging_key(owner, uploader, name), private)
+                await obstore.copy_async(self._s3, staging_key(owner, uploader, sha256), private)
                 try:
-                    if await self._sha256(private) != name:
-                        wrong.append(name)
-                    elif name not in taken:
-                        await obstore.copy_async(self._s3, private, final_key(owner, name))
+                    if await self._sha256(private) != sha256:
+                        wrong.append(sha256)
+                    elif sha256 not in existing:
+                        await obstore.copy_async(self._s3, private, final_key(owner, sha256))
                 finally:
                     await obstore.delete_async(self._s3, private)
 
-        async with _answering():
-            await asyncio.gather(*(work() for _ in range(min(HEADS_AT_ONCE // 2, len(names)))))
+        async with _translate_errors():
+            await asyncio.gather(*(work() for _ in range(min(CONCURRENT_PROMOTIONS, len(sha256s)))))
         if wrong:
             raise DigestMismatch(wrong)
 
@@ -183,33 +191,33 @@ class ObjectStore:
             await asyncio.to_thread(digest.update, memoryview(chunk))
         return digest.hexdigest()
 
-    async def is_intact(self, key: str, name: str) -> bool:
-        """Whether an object is there and has the SHA-256 that it is named by."""
-        async with _answering():
+    async def is_intact(self, key: str, sha256: str) -> bool:
+        """Return whether an object exists and its contents have this SHA-256. Raise Unavailable."""
+        async with _translate_errors():
             try:
                 if self.directory:
-                    return await asyncio.to_thread(self.directory.sha256, key) == name
-                return await self._sha256(key) == name
+                    return await asyncio.to_thread(self.directory.sha256, key) == sha256
+                return await self._sha256(key) == sha256
             except FileNotFoundError:
                 return False
 
     async def listing(self, owner: str | None = None) -> AsyncIterator[list[tuple[str, int, float]]]:
-        """What lies under final names, of one owner or of all, in batches: key, size, when it was changed (seconds).
+        """Yield pages of all final objects, or of one owner's. Raise Unavailable.
 
-        Raises Unavailable.
+        Each object is a tuple of key, size in bytes, and time of modification in seconds.
         """
-        async with _answering():
+        async with _translate_errors():
             if self.directory:
-                listed = self.directory.listing(owner)
-                while batch := await asyncio.to_thread(lambda: list(islice(listed, BATCH))):
+                files = self.directory.listing(owner)
+                while batch := await asyncio.to_thread(lambda: list(islice(files, LISTING_PAGE_SIZE))):
                     yield batch
             else:
-                folder = f"objs/{owner}" if owner else "objs"
-                async for page in obstore.list(self._s3, folder, chunk_size=BATCH):
+                prefix = f"objs/{owner}" if owner else "objs"
+                async for page in obstore.list(self._s3, prefix, chunk_size=LISTING_PAGE_SIZE):
                     yield [(each["path"], each["size"], each["last_modified"].timestamp()) for each in page]
 
     async def fsync(self, owner: str) -> None:
-        """Make sure that what was found under an owner's final names survives a power cut. A bucket always does."""
+        """Make the final objects of an owner durable. Those in a bucket always are."""
         if self.directory:
             await asyncio.to_thread(self.directory.fsync, f"objs/{owner}")
 
@@ -218,11 +226,11 @@ class ObjectStore:
         if self.directory:
             await asyncio.to_thread(self.directory.remove, keys)
         elif keys:
-            async with _answering():
+            async with _translate_errors():
                 await obstore.delete_async(self._s3, keys)
 
     async def self_test(self) -> None:
-        """Write, read and remove a small object. Raises Unavailable with the store's reason."""
+        """Write, read and delete a small object. Raise Unavailable with the store's reason."""
         key = f"check/{secrets.token_hex(8)}"
         if self.directory:
             try:
@@ -233,18 +241,18 @@ class ObjectStore:
             except OSError as error:
                 raise Unavailable(f"{error.strerror}: {error.filename}") from error
             return
-        async with _answering():
+        async with _translate_errors():
             await obstore.put_async(self._s3, key, b"check")
             await obstore.get_async(self._s3, key)
             await obstore.delete_async(self._s3, key)
 
     async def probe(self) -> None:
-        """Look, as cheaply as can be, whether the store answers and may be written to. Raises Unavailable."""
+        """Check cheaply whether the store responds, and whether a directory can be written. Raise Unavailable."""
         if self.directory:
             await asyncio.to_thread(self.directory.probe)
             return
-        async with _answering():
-            async for _ in obstore.list(self._s3, "check"):  # nothing lies there for longer than a moment
+        async with _translate_errors():
+            async for _ in obstore.list(self._s3, "check"):  # a short listing, because objects there are temporary
                 return
 
     @property
@@ -254,19 +262,19 @@ class ObjectStore:
 
 
 class DigestMismatch(Exception):
-    """Objects whose bytes do not have the SHA-256 that they are named by."""
+    """The contents of some objects do not have the SHA-256 in their keys."""
 
-    def __init__(self, names: list[str]):
-        super().__init__(", ".join(names))
-        self.names = names
+    def __init__(self, sha256s: list[str]):
+        super().__init__(", ".join(sha256s))
+        self.sha256s = sha256s
 
 
 @asynccontextmanager
-async def _answering() -> AsyncIterator[None]:
-    """Turn the store's failures into Unavailable. The library's messages go on with request details: one line does."""
+async def _translate_errors() -> AsyncIterator[None]:
+    """Turn errors of the store into Unavailable, with one line of the message: the others are details of requests."""
     try:
         yield
     except (StoreError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise Unavailable(f"The object store does not answer: {str(error).splitlines()[0][:200]}") from error
+        raise Unavailable(f"The object store does not respond: {str(error).splitlines()[0][:200]}") from error

@@ -1,7 +1,7 @@
-"""Signed URLs to objects, made in batches. Pure and picklable, so that helper processes can make them.
+"""Presigned URLs to objects, created in batches. Signers are pure and picklable, so that helper processes can use them.
 
-A URL allows one use of one key until its time has come. Here they are *get* (GET, HEAD) and *put* (PUT, HEAD); in a
-bucket each method has its own.
+A URL allows one use of one key until it expires. In a directory store the uses are *get* (GET, HEAD) and *put* (PUT,
+HEAD). In a bucket each method is a use of its own.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ Use = Literal["get", "put"]
 
 
 class Signer(Protocol):
-    """Makes URLs that let whoever holds them use one object."""
+    """An object that creates presigned URLs."""
 
     def urls(self, keys: Sequence[str]) -> Sequence[str]:
-        """One URL a key, to GET it."""
+        """Return a URL for each key, for GET."""
 
     def upload_urls(self, heads: Sequence[str], puts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-        """Two URLs an object: to ask whether a key is there (HEAD), and to PUT a key, often the same."""
+        """Return a URL for HEAD for each key in `heads`, and one for PUT for each key in `puts`."""
 
 
 class LocalSigner(Struct, frozen=True):
-    """URLs to the registry's own endpoint in front of a directory (wire/objects.py)."""
+    """A signer of URLs to the registry's own endpoint for a directory store (api/quilt2/objects.py)."""
 
     registry_url: str
     secret: bytes
-    lifetime: int
+    lifetime: int  # seconds
 
     def urls(self, keys: Sequence[str]) -> list[str]:
         return self._urls("get", keys)
 
     def upload_urls(self, heads: Sequence[str], puts: Sequence[str]) -> tuple[list[str], list[str]]:
-        # Whether an upload is needed is asked with the URL for the upload itself.
+        # A URL for PUT also allows HEAD.
         urls = self._urls("put", puts)
         return (urls, urls) if heads == puts else (self._urls("get", heads), urls)
 
@@ -56,7 +56,7 @@ class LocalSigner(Struct, frozen=True):
         return urlsafe_b64encode(digest)[:43].decode()
 
     def permits(self, method: str, key: str, use: str, until: str, signature: str) -> bool:
-        """Whether a URL with these parts was signed here, for this method, and is still good."""
+        """Return whether the parts of a URL have a valid signature that allows the method and has not expired."""
         if method != "HEAD" and method.lower() != use:
             return False
         if not until.isascii() or not until.isdigit() or len(until) > 12 or int(until) < time.time():
@@ -65,7 +65,7 @@ class LocalSigner(Struct, frozen=True):
 
 
 class S3Signer(Struct, frozen=True):
-    """Pre-signed URLs (Signature Version 4) to a bucket, under the address that clients reach."""
+    """A signer of URLs (Signature Version 4) to a bucket, at the endpoint that clients use."""
 
     bucket: str
     endpoint: str | None
@@ -84,30 +84,30 @@ class S3Signer(Struct, frozen=True):
         return obstore.sign(_s3(self), method, keys, timedelta(seconds=self.lifetime))
 
     def store(self, endpoint: str | None = None) -> S3Store:
-        """The bucket itself, reached at `endpoint` or where clients reach it."""
-        address = endpoint or self.endpoint
+        """Return a client of the bucket, at `endpoint` or at the endpoint that clients use."""
+        endpoint = endpoint or self.endpoint
         return S3Store(
             self.bucket,
             region=self.region,
             access_key_id=self.access_key_id,
             secret_access_key=self.secret_access_key,
-            # Path style wherever the address is not AWS's own: other stores seldom have a name for each bucket.
-            virtual_hosted_style_request=address is None or address.endswith(".amazonaws.com"),
+            # Path style outside of AWS, because other stores seldom have a host name for each bucket.
+            virtual_hosted_style_request=endpoint is None or endpoint.endswith(".amazonaws.com"),
             client_options={"allow_http": True, "timeout": "60s", "connect_timeout": "5s"},
             retry_config={
                 "max_retries": 3,
                 "retry_timeout": timedelta(seconds=15),
                 "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
             },
-            endpoint=_endpoint(address, self.bucket) if address else None,
+            endpoint=_bucket_endpoint(endpoint, self.bucket) if endpoint else None,
         )
 
 
-def _endpoint(address: str, bucket: str) -> str:
-    """What the store library wants: with virtual hosts, the bucket's own host."""
-    if not address.endswith(".amazonaws.com"):
-        return address
-    scheme, _, host = address.partition("://")
+def _bucket_endpoint(endpoint: str, bucket: str) -> str:
+    """Return the endpoint that obstore needs. For virtual-hosted style it contains the bucket."""
+    if not endpoint.endswith(".amazonaws.com"):
+        return endpoint
+    scheme, _, host = endpoint.partition("://")
     return f"{scheme}://{bucket}.{host}"
 
 

@@ -1,1 +1,1 @@
-"""What both edges know of HTTP."""
+"""HTTP code that the API and the web pages share."""

@@ -1,4 +1,4 @@
-"""Cross-origin rules for `/api/*`, errors included (protocol §2). Never with credentials: the token is a header."""
+"""CORS headers for `/api/*`, also of errors (protocol §2). Never for credentials, because the token is a header."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
-MAX_AGE = "86400"
+MAX_AGE = "86400"  # seconds that browsers cache a preflight response
 
 
 class Cors:
-    """Wraps the whole service."""
+    """ASGI wrapper of the whole service that adds CORS headers and answers preflight requests."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -19,16 +19,16 @@ class Cors:
         if scope["type"] != ScopeType.HTTP or not scope["path"].startswith("/api/"):
             await self.app(scope, receive, send)
             return
-        asked = dict(scope["headers"])
-        origin = asked.get(b"origin")
+        received = dict(scope["headers"])
+        origin = received.get(b"origin")
         headers = [(b"access-control-allow-origin", origin or b"*")]
         if origin:
             headers.append((b"vary", b"Origin"))
         if scope["method"] == "OPTIONS":
-            wanted = asked.get(b"access-control-request-headers", b"authorization, content-type")
+            allowed = received.get(b"access-control-request-headers", b"authorization, content-type")
             headers += [
                 (b"access-control-allow-methods", METHODS.encode()),
-                (b"access-control-allow-headers", wanted),
+                (b"access-control-allow-headers", allowed),
                 (b"access-control-max-age", MAX_AGE.encode()),
                 (b"allow", METHODS.encode()),
                 (b"content-length", b"0"),

@@ -49,6 +49,6 @@ class PackedBodies(ASGIMiddleware):
                 raise Invalid("The request body is incomplete: the connection was closed.")
             data += message["body"]
             if len(data) > self.limit:
-                raise TooLarge(f"The request body is larger than this call takes ({self.limit:,} bytes).")
+                raise TooLarge(f"The request body exceeds the limit of {self.limit:,} bytes.")
             if not message.get("more_body", False):
                 return data

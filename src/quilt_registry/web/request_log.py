@@ -1,6 +1,6 @@
-"""A log line and metrics for each request, and the request id that both bear.
+"""A log line, metrics and a request ID for each request.
 
-The line names the route, never the URL: URLs hold links, signatures and search terms.
+The line has the route, never the URL, because URLs contain links, signatures and search terms.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from quilt_registry import background
 from quilt_registry.monitoring import logs
 from quilt_registry.monitoring.metrics import Metrics
 
-UNKNOWN = "unknown"  # the route of URLs that no handler has
-# Machines request these all the time, so they are logged at the level `debug` only.
-QUIET = ("/healthcheck", "/readyz", "/metrics", "/static")
-# Seconds. Many lines in a row cost a third each of what a line costs between two requests.
-FLUSH_INTERVAL = 0.1
+UNKNOWN = "unknown"  # the route of URLs without a handler
+# Logged at the level `debug` only, because programs request them all the time.
+QUIET_ROUTES = ("/healthcheck", "/readyz", "/metrics", "/static")
+FLUSH_INTERVAL = 0.1  # seconds; a line of a batch takes a third of the time of a single line
 MAX_NAME_LENGTH = 100  # characters of a name, which may be anything that was sent
 
 
@@ -113,7 +112,7 @@ def _entry(call: logs.Call, scope: HTTPScope, status: int, seconds: float, size:
 
 
 def _write(entry: _Entry) -> None:
-    """Write a log line. Fields that not every request has appear only in the lines of those that have them."""
+    """Write a log line. It contains optional fields only if they have a value."""
     id, operation, user = entry.call
     line = {
         "at": entry.at,
@@ -135,5 +134,5 @@ def _write(entry: _Entry) -> None:
         line["name"] = entry.name[:MAX_NAME_LENGTH]
     if not entry.complete:
         line["broken_off"] = True
-    quiet = entry.route.startswith(QUIET)
+    quiet = entry.route.startswith(QUIET_ROUTES)
     logs.write(logging.DEBUG if quiet else logging.WARNING if entry.status >= 500 else logging.INFO, line)

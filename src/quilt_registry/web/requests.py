@@ -1,4 +1,4 @@
-"""What both edges ask of a request, and how handlers receive dependencies."""
+"""Properties of requests, and the type of injected arguments."""
 
 from __future__ import annotations
 

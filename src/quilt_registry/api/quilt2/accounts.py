@@ -1,4 +1,4 @@
-"""Accounts: made by oneself, or by admins (protocol §5, §17)."""
+"""Sign-up, activation and passwords, and the accounts that admins manage (protocol §5, §17)."""
 
 from __future__ import annotations
 
@@ -17,105 +17,121 @@ from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip
 
 
-class Registration(Struct, forbid_unknown_fields=True):
+class SignUpRequest(Struct, forbid_unknown_fields=True):
+    """An account to create for oneself."""
+
     username: str
     password: str
     email: str
 
 
-class Reset(Struct, forbid_unknown_fields=True):
+class PasswordResetRequest(Struct, forbid_unknown_fields=True):
+    """The email address of the account."""
+
     email: str
 
 
-class NewPassword(Struct, forbid_unknown_fields=True):
+class PasswordChangeRequest(Struct, forbid_unknown_fields=True):
+    """A new password, and the secret in the link of the email."""
+
     link: str
     password: str
 
 
-class NewUser(Struct, forbid_unknown_fields=True):
+class NewUserRequest(Struct, forbid_unknown_fields=True):
+    """An account to create for a user."""
+
     username: str
     email: str
 
 
-class User(Struct, forbid_unknown_fields=True):
+class UserRequest(Struct, forbid_unknown_fields=True):
+    """The user to act on."""
+
     username: str
 
 
-# ------------------------------------------------------------------------------------------------ by oneself
+# ------------------------------------------------------------------------------------------------ one's own account
 
 
 async def register(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """Sign up. The account is active when the link in the letter has been followed."""
-    asked = await read(request, Registration)
-    new = signup.Registration(asked.username, asked.email, asked.password)
-    await onboarding.register(registry, registry.settings, new, client_ip(request))
+    """Create an account, which the link in an email activates."""
+    body = await read(request, SignUpRequest)
+    registration = signup.Registration(body.username, body.email, body.password)
+    await onboarding.register(registry, registry.settings, registration, client_ip(request))
     return json({})
 
 
 async def activate(request: AnyRequest, registry: Injected[Registry], link: FromPath[str]) -> Redirect:
-    """Where the letter leads. HEAD and prefetching look without using the link up."""
+    """Activate an account by the link in its email.
+
+    HEAD requests and prefetching browsers do not redeem the link.
+    """
     if request.method == "HEAD" or "prefetch" in request.headers.get("sec-purpose", ""):
-        good = await email_links.is_valid(registry.db, link, "activation")
+        is_valid = await email_links.is_valid(registry.db, link, "activation")
     else:
-        good = await signup.activate(registry.db, registry.site, link)
-    page = "signin" if good else "activation_error"
+        is_valid = await signup.activate(registry.db, registry.site, link)
+    page = "signin" if is_valid else "activation_error"
     return Redirect(f"{registry.settings.catalog_url}/{page}", status_code=302)
 
 
-async def ask_reset(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """Ask for a letter with a link that chooses a new password. Answered alike for unknown addresses."""
-    asked = await read(request, Reset)
-    await password_reset.request(registry.db, registry.site, registry.limits, asked.email, client_ip(request))
+async def request_password_reset(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
+    """Send an email with a link for choosing a new password.
+
+    The response is the same for an email address that belongs to no account.
+    """
+    email = (await read(request, PasswordResetRequest)).email
+    await password_reset.request(registry.db, registry.site, registry.limits, email, client_ip(request))
     return json({})
 
 
 async def change_password(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """Choose a password by a link. Ends all tokens and codes of the account."""
-    asked = await read(request, NewPassword)
-    await password_reset.change_password(registry.db, asked.link, asked.password)
+    """Set a password by the link in an email, and revoke all tokens and codes of the account."""
+    body = await read(request, PasswordChangeRequest)
+    await password_reset.change_password(registry.db, body.link, body.password)
     return json({})
 
 
-# ------------------------------------------------------------------------------------------------ by admins
+# ------------------------------------------------------------------------------------------------ managed by admins
 
 
-async def create(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
-    """Make an account; its user chooses the password by a link in a letter."""
-    asked = await read(request, NewUser)
-    await admin.create(registry.db, registry.site, member.account, asked.username, asked.email)
+async def create_user(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
+    """Create an account, and send its user an email with a link for choosing a password."""
+    body = await read(request, NewUserRequest)
+    await admin.create(registry.db, registry.site, member.account, body.username, body.email)
     return json({})
 
 
-async def disable(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
-    """End somebody's sign-ins and let no new ones begin."""
-    await admin.disable(registry.db, member.account, (await read(request, User)).username)
+async def disable_user(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
+    """Disable a user: revoke all tokens and refuse new sign-ins."""
+    await admin.disable(registry.db, member.account, (await read(request, UserRequest)).username)
     return json({})
 
 
-async def enable(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
-    """Let somebody sign in again."""
-    await admin.enable(registry.db, member.account, (await read(request, User)).username)
+async def enable_user(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
+    """Enable a user who is disabled or not yet activated."""
+    await admin.enable(registry.db, member.account, (await read(request, UserRequest)).username)
     return json({})
 
 
 async def grant_admin(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
-    """Make somebody an admin."""
-    await admin.grant_admin(registry.db, member.account, (await read(request, User)).username)
+    """Grant admin rights to a user."""
+    await admin.grant_admin(registry.db, member.account, (await read(request, UserRequest)).username)
     return json({})
 
 
 async def revoke_admin(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
-    """Let somebody be an admin no more."""
-    await admin.revoke_admin(registry.db, member.account, (await read(request, User)).username)
+    """Revoke a user's admin rights."""
+    await admin.revoke_admin(registry.db, member.account, (await read(request, UserRequest)).username)
     return json({})
 
 
 async def reset_password(request: AnyRequest, member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
-    """Take somebody's password and sign-ins away, and mail a link that chooses a new one."""
-    await admin.reset_password(registry.db, registry.site, member.account, (await read(request, User)).username)
+    """Remove a user's password and tokens, and send an email with a link for choosing a new password."""
+    await admin.reset_password(registry.db, registry.site, member.account, (await read(request, UserRequest)).username)
     return json({})
 
 
-async def delete() -> None:
-    """Off for good, as in the original: what people did stays in the audit under their names."""
-    rights.check_user_endpoints(False)
+async def delete_user() -> None:
+    """Refuse to delete a user: this call is always disabled, because the audit trail names users."""
+    rights.check_user_endpoints(enabled=False)

@@ -1,4 +1,4 @@
-"""What was pushed lately, and how often things happen to a package (protocol §12)."""
+"""Recent pushes, and how often a package was used (protocol §12)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from quilt_registry.packages.access import Caller
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected
 
-USUAL, MOST = 10, 100  # recent packages
+DEFAULT_RECENT_PACKAGES, MAX_RECENT_PACKAGES = 10, 100
 
 
-class RecentPackage(Struct):
+class RecentPackageEntry(Struct):
+    """A package, and the time of its last push in ISO 8601."""
+
     owner: str
     name: str
     updated_at: str
 
 
-class Recent(Struct):
-    packages: list[RecentPackage]
+class RecentPackageList(Struct):
+    """Packages, the last pushed first."""
+
+    packages: list[RecentPackageEntry]
 
 
-class Series(Struct):
-    """Counts of the last 52 weeks, the oldest first; the dates are Unix time."""
+class WeeklyCounts(Struct):
+    """Counts of the last 52 weeks, oldest first, and of all time. The dates are Unix time."""
 
     startDate: int  # noqa: N815  the protocol's names
     endDate: int  # noqa: N815
@@ -39,22 +43,30 @@ class Series(Struct):
     total: int
 
 
-async def recent(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """The packages pushed last, of those that everybody here may see. A `count` that is no number counts as ten."""
-    is_number = re.fullmatch("-?[0-9]+", request.query_params.get("count", ""))
-    most = min(params.number(request, "count", 0, params.MAX_BIGINT) or 0, MOST) if is_number else USUAL
-    found = await listing.recent(registry.db, registry.policy, most)
-    return json(Recent([RecentPackage(each.owner, each.name, each.updated_at.isoformat()) for each in found]))
+async def list_recent(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
+    """List the last pushed packages that everyone on this registry may read."""
+    found = await listing.list_recent(registry.db, registry.policy, _count(request))
+    entries = [RecentPackageEntry(each.owner, each.name, each.updated_at.isoformat()) for each in found]
+    return json(RecentPackageList(entries))
 
 
-async def series(
+def _count(request: AnyRequest) -> int:
+    if not re.fullmatch("-?[0-9]+", request.query_params.get("count", "")):
+        return DEFAULT_RECENT_PACKAGES
+    return min(params.number(request, "count", 0, params.MAX_BIGINT) or 0, MAX_RECENT_PACKAGES)
+
+
+async def get_time_series(
     caller: Injected[Caller],
     registry: Injected[Registry],
     owner: FromPath[str],
     name: FromPath[str],
     event: FromPath[str],
 ) -> Response[Any]:
-    """How often a package was pushed, installed, previewed or deleted, by weeks that begin on Monday, 00:00 UTC."""
-    found = await activity.series(registry.db, caller, owner, name, event)
-    start, end = int(found.start.timestamp()), int(found.end.timestamp())
-    return json(Series(start, end, "week", found.counts, found.total))
+    """Return how often a package was pushed, installed, previewed or deleted each week.
+
+    Weeks begin on Monday, 00:00 UTC.
+    """
+    series = await activity.series(registry.db, caller, owner, name, event)
+    start, end = int(series.start.timestamp()), int(series.end.timestamp())
+    return json(WeeklyCounts(start, end, "week", series.counts, series.total))

@@ -1,4 +1,4 @@
-"""What admins see of accounts and packages (protocol §17)."""
+"""Accounts and packages as admins see them (protocol §17)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from msgspec import Struct
 
 from quilt_registry.accounts import reports
 from quilt_registry.api.messages import json
+from quilt_registry.api.quilt2 import schemas
 from quilt_registry.packages import activity, listing
 from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import Injected
 
 
-class User(Struct):
-    """An account. `last_login` is null for who never signed in with a password."""
+class UserEntry(Struct):
+    """An account. `last_login` is null for a user who never signed in with a password."""
 
     username: str
     email: str
@@ -27,12 +28,14 @@ class User(Struct):
     is_active: bool
 
 
-class Users(Struct):
-    results: list[User]
+class UserList(Struct):
+    """Accounts, by username."""
+
+    results: list[UserEntry]
 
 
-class Deeds(Struct):
-    """How many packages somebody owns now, and what they ever did. `last_seen` is null for who never did anything."""
+class UserActivity(Struct):
+    """The number of packages that a user owns now, and of events so far. `last_seen` is null if there are none."""
 
     packages: int
     installs: int
@@ -44,35 +47,41 @@ class Deeds(Struct):
     is_admin: bool
 
 
-class DetailedUsers(Struct):
-    users: dict[str, Deeds]
+class UserActivityReport(Struct):
+    """The activity of each user, by username."""
+
+    users: dict[str, UserActivity]
 
 
-class Count(Struct):
-    """How often, and when last in Unix time, which is not there when it never was."""
+class EventCount(Struct):
+    """The number of events, and the Unix time of the latest, which is absent if there are none."""
 
     count: int
     latest: float | None = None
 
 
-class Counts(Struct):
-    pushes: Count
-    installs: Count
-    previews: Count
-    deletes: Count
+class PackageActivity(Struct):
+    """The events of a package."""
+
+    pushes: EventCount
+    installs: EventCount
+    previews: EventCount
+    deletes: EventCount
 
 
-class Summary(Struct):
-    packages: dict[str, Counts]
+class PackageActivityReport(Struct):
+    """The events of each package, by OWNER/NAME."""
+
+    packages: dict[str, PackageActivity]
 
 
 async def list_users(registry: Injected[Registry]) -> Response[Any]:
-    """All accounts, by name."""
-    return json(Users([_user(each) for each in await reports.list_users(registry.db)]))
+    """List all accounts, by username."""
+    return json(UserList([_user_entry(each) for each in await reports.list_users(registry.db)]))
 
 
-def _user(account: reports.UserSummary) -> User:
-    return User(
+def _user_entry(account: reports.UserSummary) -> UserEntry:
+    return UserEntry(
         username=account.name,
         email=account.email,
         date_joined=account.created_at.isoformat(),
@@ -83,15 +92,15 @@ def _user(account: reports.UserSummary) -> User:
 
 
 async def list_users_detailed(registry: Injected[Registry]) -> Response[Any]:
-    """All accounts by name, with what they own and did."""
+    """Return the activity of all accounts."""
     return json({"users": await reports.activity_by_user(registry.db)})
 
 
 async def list_packages(member: Injected[Member], registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
-    """An owner's packages, whoever may read them."""
-    return json({"packages": await listing.all_of_owner(registry.db, member, owner)})
+    """List all packages of an owner, including those that the admin may not read."""
+    return json(schemas.PackageList(await listing.list_all_packages(registry.db, member, owner)))
 
 
-async def summarise_packages(registry: Injected[Registry]) -> Response[Any]:
-    """How often each package was pushed, installed, previewed and deleted; deleted packages too."""
+async def summarize_packages(registry: Injected[Registry]) -> Response[Any]:
+    """Return how often each package, including deleted ones, was pushed, installed, previewed and deleted."""
     return json({"packages": await activity.summary(registry.db)})

@@ -1,4 +1,4 @@
-"""The audit trail, for admins: two calls of the original (protocol §17), and one that knows all kinds of events."""
+"""The audit calls of the original registry (protocol §17). `/api/v1/audit` has events of all kinds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from quilt_registry.audit import PACKAGE_KINDS, AuditFilter, Event
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import Injected
 
-NEWEST = 10_000  # of a list of the original, which has no pages
+MAX_EVENTS = 10_000  # in a response, because these calls have no paging
 
 
-class OldEvent(Struct):
-    """What was done to a package; `created` is Unix time."""
+class PackageEvent(Struct):
+    """An event of a package. `created` is Unix time; `user` is null for a caller who was not signed in."""
 
     created: float
     user: str | None
@@ -29,27 +29,29 @@ class OldEvent(Struct):
     extra: dict[str, Any] | None
 
 
-class OldEvents(Struct):
-    events: list[OldEvent]
+class PackageEventList(Struct):
+    """The latest 10,000 events, oldest first."""
+
+    events: list[PackageEvent]
 
 
-async def of_user(registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
-    """What somebody did to packages, in order of time: the newest 10,000 events."""
-    return await _old(registry, AuditFilter(user=owner, kinds=PACKAGE_KINDS))
+async def list_user_events(registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
+    """List a user's pushes, installs, previews and deletions of packages, oldest first."""
+    return await _list(registry, AuditFilter(user=owner, kinds=PACKAGE_KINDS))
 
 
-async def of_package(registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]) -> Response[Any]:
-    """What was done to a package, or to one of that name that was deleted, likewise."""
-    return await _old(registry, AuditFilter(owner=owner, package=name, kinds=PACKAGE_KINDS))
+async def list_package_events(registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]) -> Response[Any]:
+    """List the pushes, installs, previews and deletions of a package, which may have been deleted, oldest first."""
+    return await _list(registry, AuditFilter(owner=owner, package=name, kinds=PACKAGE_KINDS))
 
 
-async def _old(registry: Injected[Registry], asked: AuditFilter) -> Response[Any]:
-    found = await audit.find(registry.db, asked, NEWEST)
-    return json(OldEvents([_old_event(each) for each in reversed(found)]))
+async def _list(registry: Injected[Registry], filter: AuditFilter) -> Response[Any]:
+    latest = await audit.find(registry.db, filter, MAX_EVENTS)
+    return json(PackageEventList([_package_event(event) for event in reversed(latest)]))
 
 
-def _old_event(event: Event) -> OldEvent:
-    return OldEvent(
+def _package_event(event: Event) -> PackageEvent:
+    return PackageEvent(
         created=event.created_at.timestamp(),
         user=event.account,
         type=event.kind,

@@ -11,9 +11,9 @@ from quilt_registry.errors import Invalid
 from quilt_registry.web.requests import AnyRequest
 
 
-async def client_log(request: AnyRequest) -> Response[Any]:
-    """Read a build report, which released clients send after each build, and drop it."""
+async def accept_build_reports(request: AnyRequest) -> Response[Any]:
+    """Accept the reports that released clients send after each build, and discard them."""
     entries = await read(request, list[dict[str, Any]])
     if any(entry.get("type") != "build" for entry in entries):
-        raise Invalid("Every entry needs the type 'build'.")
+        raise Invalid("Each entry must have the type 'build'.")
     return json({})

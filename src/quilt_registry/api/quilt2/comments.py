@@ -1,4 +1,4 @@
-"""Comments (protocol §16)."""
+"""Comments on packages (protocol §16)."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected
 
 
-class NewComment(Struct):
-    """Other fields are ignored."""
+class CommentRequest(Struct):
+    """A comment in Markdown. Other fields are ignored."""
 
     contents: str
 
 
-class Posted(Struct):
+class NewComment(Struct):
+    """The comment that was added."""
+
     comment: comments.Comment
 
 
-class Comments(Struct):
-    """All of them."""
+class CommentList(Struct):
+    """All comments on a package, oldest first."""
 
     comments: list[comments.Comment]
 
 
-async def post(
+async def create_comment(
     request: AnyRequest,
     member: Injected[Member],
     registry: Injected[Registry],
     owner: FromPath[str],
     name: FromPath[str],
 ) -> Response[Any]:
-    """Comment on a package, in Markdown. Its owner gets a letter."""
-    asked = await read(request, NewComment)
-    return json(Posted(await comments.post(registry, member, owner, name, asked.contents)))
+    """Add a comment to a package, and notify the package's owner by email."""
+    body = await read(request, CommentRequest)
+    return json(NewComment(await comments.post(registry, member, owner, name, body.contents)))
 
 
 async def list_comments(
@@ -53,33 +55,31 @@ async def list_comments(
     owner: FromPath[str],
     name: FromPath[str],
 ) -> Response[Any]:
-    """The comments on a package, the oldest first: all, or with `limit` or `after` a page of them."""
-    limit, after = (
-        params.number(request, "limit", 1, comments.MAX_COMMENTS_PER_PAGE),
-        params.number(request, "after", 0, params.MAX_BIGINT),
-    )
+    """List the comments on a package, oldest first: all, or a page if `limit` or `after` is given."""
+    limit = params.number(request, "limit", 1, comments.MAX_COMMENTS_PER_PAGE)
+    after = params.number(request, "after", 0, params.MAX_BIGINT)
     if limit is None and after is None:
         package = await access.get_readable(registry.db, caller, owner, name)
-        return await stream(request, _all(registry, package))
+        return await stream(request, _write_all(registry, package))
     page_size = limit or comments.MAX_COMMENTS_PER_PAGE
-    return json(await comments.page(registry.db, caller, owner, name, limit=page_size, after=after or 0))
+    return json(await comments.get_page(registry.db, caller, owner, name, limit=page_size, after=after or 0))
 
 
-async def _all(registry: Injected[Registry], package: Package) -> AsyncIterator[bytes]:
+async def _write_all(registry: Injected[Registry], package: Package) -> AsyncIterator[bytes]:
     lead = b'{"comments":['
-    async for some in comments.pages(registry.db, package):
-        yield lead + msgspec.json.encode(some)[1:-1]
+    async for page in comments.iterate(registry.db, package):
+        yield lead + msgspec.json.encode(page)[1:-1]
         lead = b","
     yield b"]}" if lead == b"," else lead + b"]}"
 
 
-async def delete(
+async def delete_comment(
     member: Injected[Member],
     registry: Injected[Registry],
     owner: FromPath[str],
     name: FromPath[str],
     comment_id: FromPath[str],
 ) -> Response[Any]:
-    """Delete a comment: for its author and the package's owner."""
+    """Delete a comment as its author or as the package's owner."""
     await comments.delete(registry.db, member, owner, name, comment_id)
     return json({})

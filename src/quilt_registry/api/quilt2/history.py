@@ -1,4 +1,4 @@
-"""Tags, versions, log (protocol §13)."""
+"""Tags, versions, and the log of pushes (protocol §13)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,17 @@ from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected
 
 
-class Pointer(Struct):
-    """Where a tag or version is to point; other fields are ignored."""
+class InstanceReference(Struct):
+    """The top hash of the instance that a tag or version points to. Other fields are ignored."""
 
     hash: str
-
-
-def _instance(instance: Instance) -> dict[str, Any]:
-    return {"hash": instance.top_hash.hex(), **provenance(instance)}
 
 
 async def list_tags(
     caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
 ) -> Response[Any]:
-    """All tags, by name."""
-    return json(schemas.Tags(await history.list_tags(registry.db, caller, owner, name)))
+    """List the tags of a package, by name."""
+    return json(schemas.TagList(await history.list_tags(registry.db, caller, owner, name)))
 
 
 async def get_tag(
@@ -41,9 +37,10 @@ async def get_tag(
     name: FromPath[str],
     tag: FromPath[str],
 ) -> Response[Any]:
-    """The instance that a tag points at. The flags tell of any such entry in the access list."""
+    """Return the instance that a tag points to."""
     package, instance = await history.get_tag(registry.db, caller, owner, name, tag)
-    return json(schemas.Tagged(**_instance(instance), is_public=package.has_public, is_team=package.has_team))
+    fields = _instance_fields(instance)
+    return json(schemas.TaggedInstance(**fields, is_public=package.has_public, is_team=package.has_team))
 
 
 async def put_tag(
@@ -54,9 +51,9 @@ async def put_tag(
     name: FromPath[str],
     tag: FromPath[str],
 ) -> Response[Any]:
-    """Make a tag, or move it."""
-    asked = await read(request, Pointer)
-    await history.put_tag(registry.db, member, owner, name, tag, asked.hash)
+    """Create a tag, or move it to another instance."""
+    body = await read(request, InstanceReference)
+    await history.put_tag(registry.db, member, owner, name, tag, body.hash)
     return json({})
 
 
@@ -67,7 +64,7 @@ async def delete_tag(
     name: FromPath[str],
     tag: FromPath[str],
 ) -> Response[Any]:
-    """Remove a tag."""
+    """Delete a tag."""
     await history.delete_tag(registry.db, member, owner, name, tag)
     return json({})
 
@@ -75,8 +72,8 @@ async def delete_tag(
 async def list_versions(
     caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
 ) -> Response[Any]:
-    """All versions, in the order of PEP 440."""
-    return json(schemas.Versions(await history.list_versions(registry.db, caller, owner, name)))
+    """List the versions of a package, in the order of PEP 440."""
+    return json(schemas.VersionList(await history.list_versions(registry.db, caller, owner, name)))
 
 
 async def get_version(
@@ -86,8 +83,9 @@ async def get_version(
     name: FromPath[str],
     version: FromPath[str],
 ) -> Response[Any]:
-    """The instance of a version."""
-    return json(schemas.Instance(**_instance(await history.get_version(registry.db, caller, owner, name, version))))
+    """Return the instance of a version."""
+    instance = await history.get_version(registry.db, caller, owner, name, version)
+    return json(schemas.InstanceInfo(**_instance_fields(instance)))
 
 
 async def put_version(
@@ -98,14 +96,18 @@ async def put_version(
     name: FromPath[str],
     version: FromPath[str],
 ) -> Response[Any]:
-    """Give an instance a version, for good."""
-    asked = await read(request, Pointer)
-    await history.put_version(registry.db, member, owner, name, version, asked.hash)
+    """Create a version of an instance, which cannot be changed or deleted afterwards."""
+    body = await read(request, InstanceReference)
+    await history.put_version(registry.db, member, owner, name, version, body.hash)
     return json({})
 
 
-async def log(
+def _instance_fields(instance: Instance) -> dict[str, Any]:
+    return {"hash": instance.top_hash.hex(), **provenance(instance)}
+
+
+async def get_log(
     caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
 ) -> Response[Any]:
-    """Every push, oldest first, with the tags and versions that its instance has now."""
-    return json(schemas.Log(await history.log(registry.db, caller, owner, name)))
+    """List all pushes of a package, oldest first, with the current tags and versions of their instances."""
+    return json(schemas.PackageLog(await history.log(registry.db, caller, owner, name)))

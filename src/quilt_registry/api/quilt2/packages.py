@@ -1,4 +1,4 @@
-"""Push, install, lists, preview, deletion (protocol §9 to §12)."""
+"""Push, install, lists, preview and deletion of packages (protocol §9 to §12)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,11 @@ from quilt_registry.packages.access import Caller, Member
 from quilt_registry.packages.install import Selection
 from quilt_registry.packages.push import Pushed, Target
 from quilt_registry.registry import Registry
-from quilt_registry.web.requests import AnyRequest, Injected, raw_path
+from quilt_registry.web.requests import AnyRequest, Injected, raw_path, records_read
 
 _BOOLEANS = {
-    "": False,
-    "false": False,
-    "0": False,
-    "no": False,
-    "off": False,
-    "true": True,
-    "1": True,
-    "yes": True,
-    "on": True,
+    **dict.fromkeys(("", "false", "0", "no", "off"), False),
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
 }
 
 
@@ -42,7 +35,7 @@ async def push(
     name: FromPath[str],
     top_hash: FromPath[str],
 ) -> Response[Any]:
-    """Push a package: first with `dry_run`, which answers with upload URLs for its objects, then for real."""
+    """Push a package: with `dry_run`, return upload URLs of its objects; without, store the package."""
     return await _push(request, member, registry, Target(owner, name, top_hash=top_hash))
 
 
@@ -53,11 +46,11 @@ async def push_part(
     owner: FromPath[str],
     name: FromPath[str],
 ) -> Response[Any]:
-    """Push a part to a path, and move the tag `latest` to the result."""
-    # From the address as it came: the router folds double slashes, which stand for a node without a name.
+    """Push a part of a package to a path, and move the tag `latest` to the result."""
+    # The raw path, because the router folds double slashes, which stand for a node with an empty name.
     path = [unquote(name) for name in raw_path(request).split("/")[5:]]
     if "" in path:
-        raise Invalid("The path holds an empty name.")
+        raise Invalid("The path contains an empty name.")
     return await _push(request, member, registry, Target(owner, name, path=path))
 
 
@@ -68,7 +61,7 @@ async def _push(
     answer = await pushing.push(registry, member, target, body)
     if isinstance(answer, Pushed):
         url = f"{registry.settings.catalog_url}/package/{target.owner}/{target.name}"
-        return json(schemas.Pushed(url, answer.top_hash))
+        return json(schemas.PushResult(url, answer.top_hash))
     return await stream(request, answer)
 
 
@@ -76,14 +69,14 @@ async def install(
     request: AnyRequest,
     caller: Injected[Caller],
     registry: Injected[Registry],
-    record: Injected[bool],
     owner: FromPath[str],
     name: FromPath[str],
     top_hash: FromPath[str],
 ) -> Response[Any]:
-    """An instance: its whole tree, and signed URLs to the objects that are asked for."""
+    """Return the tree of an instance, and presigned URLs of the selected objects."""
     package, instance = await instances.get_readable(registry.db, caller, owner, name, top_hash)
     selection = Selection(request.query_params.get("subpath", ""), _boolean(request, "meta_only"))
+    record = records_read(request)  # not injected, because a handler has at most six arguments
     answer = await installing.install(registry, caller, package, instance, selection, record=record)
     if request.method == "HEAD":
         return json({})
@@ -98,36 +91,30 @@ def _boolean(request: AnyRequest, name: str) -> bool:
 
 
 async def get_objects(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
-    """Signed URLs to objects by name, of any package the caller may read. Others are left out."""
+    """Return presigned URLs of the given objects, as far as the caller may read them."""
     names = bodies.decode(await read_large(request, registry.settings), list[str])
     for name in names:
         if not is_object_name(name):
-            raise Invalid(f"{name!r:.80} is not an object name: 64 lower-case hex digits are.")
+            raise Invalid(f"{name!r:.80} is not an object name, which has 64 lower-case hex digits.")
     return json(await installing.get_objects(registry.db, registry.store, caller, names))
 
 
-async def list_owner(caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
-    """An owner's packages that the caller may read, by name."""
-    return json(schemas.OfOwner(await listing.of_owner(registry.db, caller, owner)))
+async def list_packages(caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
+    """List the packages of an owner that the caller may read, by name."""
+    return json(schemas.PackageList(await listing.list_packages(registry.db, caller, owner)))
 
 
 async def list_hashes(
     caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
 ) -> Response[Any]:
-    """The top hashes of all instances of a package."""
-    return json(schemas.Hashes(await listing.hashes(registry.db, caller, owner, name)))
+    """List the top hashes of all instances of a package."""
+    return json(schemas.HashList(await listing.list_top_hashes(registry.db, caller, owner, name)))
 
 
-async def search(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
-    """Packages that hold all words of a query, in names, nodes, README or metadata of what `latest` points at."""
-    span = searching.parse_page(request.query_params.get("limit"), request.query_params.get("after"))
-    return json(await searching.search(registry.db, caller, params.text(request, "q") or "", span))
-
-
-async def delete(
+async def delete_package(
     member: Injected[Member], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
 ) -> Response[Any]:
-    """Delete a package with all its history. What happened to it stays in the audit."""
+    """Delete a package with its history, but not its events in the audit trail."""
     await listing.delete(registry.db, member, owner, name)
     return json({})
 
@@ -140,5 +127,14 @@ async def preview(
     name: FromPath[str],
     top_hash: FromPath[str],
 ) -> Response[Any]:
-    """What a page about an instance shows."""
+    """Return a summary of an instance: the upper levels of its tree, README, size and file types."""
     return json(await listing.preview(registry, caller, owner, name, top_hash, record=record))
+
+
+async def search(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
+    """List packages whose names, nodes, README or metadata contain all words of a query.
+
+    Search covers the instance that the tag `latest` points to.
+    """
+    page = searching.parse_page(request.query_params.get("limit"), request.query_params.get("after"))
+    return json(await searching.search(registry.db, caller, params.text(request, "q") or "", page))

@@ -1,4 +1,4 @@
-"""What calls answer, as JSON. What they take stands beside each handler."""
+"""JSON responses. The request bodies are beside their handlers, that of a push in manifests/pushed.py."""
 
 from __future__ import annotations
 
@@ -6,78 +6,73 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from quilt_registry.accounts.tokens import TokenInfo as OwnToken
+from quilt.manifest import Root
 from quilt_registry.packages.history import LogEntry, TagEntry, VersionEntry
 from quilt_registry.packages.invitations import Invitation
 from quilt_registry.packages.listing import PackageSummary
-from quilt_registry.packages.profile import Profile as Packages
+from quilt_registry.packages.profile import ProfilePackages
 
-# The tree, its rules and its hash are in quilt/manifest.py; here is only that it is an object.
-Contents = Annotated[dict[str, Any], Meta(description="A tree: ROOT with GROUP, TABLE and FILE nodes below it.")]
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Seconds = Annotated[float, Meta(description="Unix time.")]
 
 
-# ------------------------------------------------------------------------------------------------ signing in
+# ------------------------------------------------------------------------------------------------ sign-in
 
 
-class Token(Struct):
+class SessionToken(Struct):
+    """A token of a new session."""
+
     token: str
 
 
-class Exchanged(Struct):
-    """A token under both names that clients keep it by; `expires_at` is whole Unix seconds."""
+class TokenPair(Struct):
+    """A new token under both names that released clients store. `expires_at` is whole Unix seconds."""
 
     refresh_token: str
     access_token: str
     expires_at: int
 
 
-class Me(Struct):
+class CurrentUser(Struct):
+    """The account of the caller. `is_staff` marks an admin."""
+
     current_user: str
     email: str
     is_active: bool
     is_staff: bool
 
 
-class Code(Struct):
+class SignInCode(Struct):
+    """A code that signs a client in."""
+
     code: str
 
 
 # ------------------------------------------------------------------------------------------------ packages
 
 
-class PushRequest(Struct):
-    """A package, or for the push of a part a node, and the sizes of its objects."""
+class PushResult(Struct):
+    """The package's page and its top hash."""
 
-    contents: Contents
-    description: str
-    sizes: dict[str, int]
-    dry_run: bool = False
-    is_public: bool = False
-    is_team: bool = False
-
-
-class Pushed(Struct):
     package_url: str
     package_hash: Hex
 
 
 class UploadUrl(Struct):
-    """HEAD tells whether the object is there; PUT sends it."""
+    """Presigned URLs of an object: HEAD tells whether it is stored, PUT uploads it."""
 
     head: str
     put: str
 
 
-class ToUpload(Struct):
-    """The answer to a dry run: an entry for every object of the tree."""
+class UploadUrls(Struct):
+    """The response to a dry run: an entry for every object of the tree."""
 
     upload_urls: dict[str, UploadUrl]
 
 
-class Stamps(Struct, kw_only=True):
-    """Who made an instance and who pushed it last."""
+class Provenance(Struct, kw_only=True):
+    """The users who first and last pushed an instance."""
 
     created_by: str
     created_at: Seconds
@@ -85,29 +80,35 @@ class Stamps(Struct, kw_only=True):
     updated_at: Seconds
 
 
-class Installed(Stamps):
-    """The whole tree, and where to get the objects that were asked for."""
+class InstallResult(Provenance):
+    """The whole tree, and the presigned URLs and sizes of the selected objects."""
 
-    contents: Contents
+    contents: Root
     urls: dict[str, str]
     sizes: dict[str, int]
 
 
 class ObjectUrls(Struct):
+    """Presigned URLs and sizes of objects. Objects that the caller may not read are left out."""
+
     urls: dict[str, str]
     sizes: dict[str, int]
 
 
-class OfOwner(Struct):
+class PackageList(Struct):
+    """Packages of an owner, by name."""
+
     packages: list[PackageSummary]
 
 
-class Hashes(Struct):
+class HashList(Struct):
+    """Top hashes of a package's instances."""
+
     hashes: list[Hex]
 
 
-class Preview(Stamps):
-    """What a page about an instance shows. Rows of `preview` are [name, rows below or null]."""
+class Preview(Provenance):
+    """A summary of an instance. The rows of `preview` are [name, rows below or null]."""
 
     preview: list[Any]
     readme_url: str | None
@@ -119,10 +120,10 @@ class Preview(Stamps):
     log_count: int
 
 
-class Profile(Struct):
-    """One's own packages and those shared with one by name. `plan` and `have_credit_card` are always null."""
+class ProfileInfo(Struct):
+    """The caller's packages. `plan` and `have_credit_card` are always null."""
 
-    packages: Packages
+    packages: ProfilePackages
     is_admin: bool
     plan: None = None
     have_credit_card: None = None
@@ -131,37 +132,47 @@ class Profile(Struct):
 # ------------------------------------------------------------------------------------------------ history
 
 
-class Instance(Stamps):
+class InstanceInfo(Provenance):
+    """The top hash of an instance, and the users who pushed it."""
+
     hash: Hex
 
 
-class Tagged(Instance):
+class TaggedInstance(InstanceInfo):
+    """The instance of a tag. The flags tell whether `public` and `team` are in the access list."""
+
     is_public: bool
     is_team: bool
 
 
-class Tags(Struct):
+class TagList(Struct):
+    """Tags of a package, by name."""
+
     tags: list[TagEntry]
 
 
-class Versions(Struct):
+class VersionList(Struct):
+    """Versions of a package, in the order of PEP 440."""
+
     versions: list[VersionEntry]
 
 
-class Log(Struct):
+class PackageLog(Struct):
+    """Pushes of a package, oldest first."""
+
     logs: list[LogEntry]
 
 
-# ------------------------------------------------------------------------------------------------ sharing, tokens
+# ------------------------------------------------------------------------------------------------ sharing
 
 
-class Access(Struct):
+class AccessList(Struct):
+    """Usernames, `team` and `public`."""
+
     users: list[str]
 
 
-class Invitations(Struct):
+class InvitationList(Struct):
+    """Open invitations."""
+
     invitations: list[Invitation]
-
-
-class Tokens(Struct):
-    tokens: list[OwnToken]

@@ -1,4 +1,4 @@
-"""Signing in (protocol §4)."""
+"""Sign-in, codes and tokens (protocol §4)."""
 
 from __future__ import annotations
 
@@ -18,50 +18,52 @@ from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip
 
-SECRET = {"refresh_token": "a code from the page /code, or a token that is about to end"}
+CODE_FORM = {"refresh_token": "A code from the page /code, or a token to renew."}
 
 
 class Credentials(Struct, forbid_unknown_fields=True):
+    """A username and its password."""
+
     username: str
     password: str
 
 
-async def login_page(registry: Injected[Registry]) -> Redirect:
-    """Where `quilt login` sends the browser."""
+async def redirect_to_code(registry: Injected[Registry]) -> Redirect:
+    """Redirect a browser that `quilt login` opened to the page with a sign-in code."""
     return Redirect(f"{registry.settings.catalog_url}/code", status_code=302)
 
 
 async def login(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """Sign in with a password."""
-    asked = await read(request, Credentials)
-    token = await signin.sign_in(registry.db, registry.limits, asked.username, asked.password, client_ip(request))
-    return json(schemas.Token(token.text))
+    """Sign in with a username and a password."""
+    body = await read(request, Credentials)
+    token = await signin.sign_in(registry.db, registry.limits, body.username, body.password, client_ip(request))
+    return json(schemas.SessionToken(token.text))
 
 
-async def token(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """A code or a token for a new token; the client keeps it under both names."""
+async def exchange(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
+    """Exchange a code or a token for a new token."""
     token = await onboarding.exchange(registry.db, await read_form(request, "refresh_token"))
-    seconds = int(token.expires_at.timestamp())
-    return json(schemas.Exchanged(token.text, token.text, seconds))
+    return json(schemas.TokenPair(token.text, token.text, int(token.expires_at.timestamp())))
 
 
-async def refresh(request: AnyRequest, session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
-    """A new token for the one used, which ends."""
-    return json(schemas.Token((await codes.refresh(registry.db, session)).text))
+async def refresh(session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
+    """Return a new token, and revoke the token used."""
+    return json(schemas.SessionToken((await codes.refresh(registry.db, session)).text))
 
 
 async def logout(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """End the token used, and no other."""
+    """Revoke the token used."""
     await sessions.sign_out(registry.db, dependencies.token_of(request))
     return json({})
 
 
-async def me(member: Injected[Member]) -> Response[Any]:
-    """Who the token belongs to. `is_staff`: an admin."""
+async def get_me(member: Injected[Member]) -> Response[Any]:
+    """Return the account of the caller."""
     account = member.account
-    return json(schemas.Me(account.name, account.email, account.is_active, account.is_admin))
+    return json(schemas.CurrentUser(account.name, account.email, account.is_active, account.is_admin))
 
 
-async def code(request: AnyRequest, session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
-    """A code that signs a client in, once, within ten minutes."""
-    return json(schemas.Code("" if request.method == "HEAD" else await codes.new_code(registry.db, session)))
+async def get_code(request: AnyRequest, session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
+    """Return a new code that signs a client in once and expires after ten minutes."""
+    code = "" if request.method == "HEAD" else await codes.create_code(registry.db, session)
+    return json(schemas.SignInCode(code))

@@ -1,4 +1,4 @@
-"""Access lists, invitations, and what is shared with whom (protocol §12, §14)."""
+"""Access lists, invitations, and the caller's packages (protocol §12, §14)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from quilt_registry.web.requests import Injected
 async def list_access(
     member: Injected[Member], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
 ) -> Response[Any]:
-    """Everybody in the access list, the owner first."""
-    return json(schemas.Access(await sharing.grantees(registry.db, member, owner, name)))
+    """List the users who have access to a package, the owner first."""
+    return json(schemas.AccessList(await sharing.list_grantees(registry.db, member, owner, name)))
 
 
 async def get_access(
@@ -31,50 +31,54 @@ async def get_access(
     name: FromPath[str],
     user: FromPath[str],
 ) -> Response[Any]:
-    """Whether somebody is in the access list: refused with 404 if not."""
+    """Return an empty object if a user is in the access list, and 404 otherwise."""
     await sharing.check_granted(registry.db, member, owner, name, user)
     return json({})
 
 
-async def put_access(
+async def grant_access(
     member: Injected[Member],
     registry: Injected[Registry],
     owner: FromPath[str],
     name: FromPath[str],
     user: FromPath[str],
 ) -> Response[Any]:
-    """Give access to a user, the team, the public, or a mail address, which is invited."""
+    """Grant access to a user, the team, the public, or an email address, which is invited."""
     await sharing.grant(registry, member, owner, name, user)
     return json({})
 
 
-async def delete_access(
+async def revoke_access(
     member: Injected[Member],
     registry: Injected[Registry],
     owner: FromPath[str],
     name: FromPath[str],
     user: FromPath[str],
 ) -> Response[Any]:
-    """Take access, or an invitation, back."""
+    """Revoke the access of a user, the team or the public, or the invitation of an email address."""
     await sharing.revoke(registry.db, member, owner, name, user)
     return json({})
 
 
-async def my_invitations(member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
-    """Invitations that wait for the caller's mail address."""
-    return json(schemas.Invitations(await invitations.of_account(registry.db, member.account)))
+async def list_invitations(member: Injected[Member], registry: Injected[Registry]) -> Response[Any]:
+    """List the open invitations of the caller's email address."""
+    return json(schemas.InvitationList(await invitations.list_for_account(registry.db, member.account)))
 
 
-async def package_invitations(
+async def list_package_invitations(
     member: Injected[Member], registry: Injected[Registry], owner: FromPath[str], name: FromPath[str]
 ) -> Response[Any]:
-    """Invitations to a package, for its owner; none for others who may read it."""
-    return json(schemas.Invitations(await invitations.of_package(registry.db, member, owner, name)))
+    """List the open invitations to a package; the list is empty for callers other than the owner."""
+    return json(schemas.InvitationList(await invitations.list_for_package(registry.db, member, owner, name)))
 
 
-async def profile(
+async def get_profile(
     session: Injected[Session], member: Injected[Member], registry: Injected[Registry], record: Injected[bool]
 ) -> Response[Any]:
-    """The caller's packages and those shared with them by name. Turns invitations of their address into access."""
+    """Return the caller's own packages and those shared with the caller by name.
+
+    Open invitations of the caller's email address become access first.
+    """
     claim = record and rights.may_claim_invitations(session)
-    return json(schemas.Profile(await profiles.profile(registry.db, member, claim=claim), member.account.is_admin))
+    packages = await profiles.list_packages(registry.db, member, claim=claim)
+    return json(schemas.ProfileInfo(packages, member.account.is_admin))

@@ -1,7 +1,4 @@
-"""Our own API, `/api/v1`: every call on one page. README.md in this folder has the conventions.
-
-Handlers are plain Litestar: typed `data` and return values, from which Litestar generates the OpenAPI document.
-"""
+"""The routes of our own API, `/api/v1`. README.md in this folder has the conventions."""
 
 from __future__ import annotations
 
@@ -15,16 +12,14 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from quilt_registry.accounts.rights import Who
 from quilt_registry.api.dependencies import DEPENDENCIES, authorize, check_path
-from quilt_registry.api.messages import STATUSES, Refusal
+from quilt_registry.api.messages import MAX_BODY_BYTES, STATUSES, ErrorResponse
 from quilt_registry.api.openapi import SECURITY
 from quilt_registry.api.v1 import audit, tokens
 from quilt_registry.web.packed_bodies import PackedBodies
 
-MAX_BODY_BYTES = 1_000_000
-
 
 def router() -> Router:
-    """Return all calls."""
+    """Return all routes."""
     return Router(
         "/api/v1",
         route_handlers=[
@@ -36,7 +31,7 @@ def router() -> Router:
         middleware=[PackedBodies(MAX_BODY_BYTES)],
         request_max_body_size=MAX_BODY_BYTES,
         dependencies=DEPENDENCIES,
-        # The answers are for one caller and may hold secrets.
+        # Responses are for one caller and may hold secrets.
         response_headers=[ResponseHeader(name="Cache-Control", value="private, no-store")],
     )
 
@@ -44,7 +39,7 @@ def router() -> Router:
 def _route(
     method: str, path: str, function: Callable[..., Any], *, who: Who, errors: tuple[int, ...] = ()
 ) -> HTTPRouteHandler:
-    """Return the handler of a call. GET answers HEAD too. `errors`: statuses besides those that every call has."""
+    """Return the handler of a route. A GET route also handles HEAD. `errors`: statuses that not all calls have."""
     topic = function.__module__.rpartition(".")[2]
     statuses = sorted({400, 401, 403, 503, *errors})
     return HTTPRouteHandler(
@@ -56,5 +51,7 @@ def _route(
         tags=[topic],
         operation_id=lambda _, http_method, __: f"{topic}_{function.__name__}" + ("_head" * (http_method == "HEAD")),
         security=SECURITY[who],
-        responses={status: ResponseSpec(Refusal, description=STATUSES[status].description) for status in statuses},
+        responses={
+            status: ResponseSpec(ErrorResponse, description=STATUSES[status].description) for status in statuses
+        },
     )(function)

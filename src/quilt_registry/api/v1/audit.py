@@ -1,4 +1,4 @@
-"""The audit trail, for admins: events of all kinds, filtered and in pages."""
+"""Events of the audit trail, for admins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 
 
 class EventInfo(Struct):
-    """An event: `user` did it (null: not signed in) to the account `subject`; `created` is ISO 8601."""
+    """An event. The account `user` (null: not signed in) acted on the account `subject`; `created` is ISO 8601."""
 
     id: int
     created: str
@@ -32,7 +32,7 @@ class EventInfo(Struct):
 
 
 class EventPage(Struct):
-    """Events. Pass `next` as `before` to get the next page; it is null on the last page."""
+    """A page of events. Pass `next` as `before` to get the next page; it is null on the last page."""
 
     events: list[EventInfo]
     next: int | None
@@ -43,17 +43,17 @@ def _query(description: str, **more: Any) -> Any:
 
 
 _time = {"schema_extra": {"format": "date-time"}}
-User = Annotated[str | None, _query("the account that acted")]
-Subject = Annotated[str | None, _query("the account that was acted on")]
-Package = Annotated[str | None, _query("OWNER/NAME of a package, which may have been deleted")]
-Kinds = Annotated[list[Kind] | None, _query("kinds of events; all if absent")]
-Since = Annotated[str | None, _query("only events at or after this time", **_time)]
-Until = Annotated[str | None, _query("only events before this time", **_time)]
-Limit = Annotated[int, _query("maximum number of events", ge=1, le=MAX_PAGE_SIZE)]
-Before = Annotated[int | None, _query("`next` of the previous page", ge=0, le=params.MAX_BIGINT)]
+User = Annotated[str | None, _query("The username of the account that acted.")]
+Subject = Annotated[str | None, _query("The username of the account that was acted on.")]
+Package = Annotated[str | None, _query("OWNER/NAME of a package, which may have been deleted.")]
+Kinds = Annotated[list[Kind] | None, _query("The kinds of events; all if absent.")]
+Since = Annotated[str | None, _query("Only events at or after this time.", **_time)]
+Until = Annotated[str | None, _query("Only events before this time.", **_time)]
+Limit = Annotated[int, _query("The maximum number of events on a page.", ge=1, le=MAX_PAGE_SIZE)]
+Before = Annotated[int | None, _query("`next` of the previous page.", ge=0, le=params.MAX_BIGINT)]
 
 
-async def list_events(  # noqa: PLR0913  one argument for each parameter of the query
+async def list_events(  # noqa: PLR0913  one argument for each query parameter
     registry: Injected[Registry],
     user: User = None,
     subject: Subject = None,
@@ -64,9 +64,9 @@ async def list_events(  # noqa: PLR0913  one argument for each parameter of the 
     limit: Limit = DEFAULT_PAGE_SIZE,
     before: Before = None,
 ) -> EventPage:
-    """List events of all kinds that match every given filter, newest first."""
-    owner, name = _package(params.check_text("package", package))
-    wanted = AuditFilter(
+    """List the events that match all filters, newest first."""
+    owner, name = _split_package(params.check_text("package", package))
+    filter = AuditFilter(
         user=params.check_text("user", user),
         subject=params.check_text("subject", subject),
         owner=owner,
@@ -76,12 +76,12 @@ async def list_events(  # noqa: PLR0913  one argument for each parameter of the 
         until=params.parse_time("until", until),
         before=before,
     )
-    found = await audit.find(registry.db, wanted, limit + 1)
-    shown = found[:limit]
-    return EventPage([_info(each) for each in shown], shown[-1].id if len(found) > limit else None)
+    events = await audit.find(registry.db, filter, limit + 1)
+    page = events[:limit]
+    return EventPage([_event_info(event) for event in page], page[-1].id if len(events) > limit else None)
 
 
-def _package(package: str | None) -> tuple[str, str] | tuple[None, None]:
+def _split_package(package: str | None) -> tuple[str, str] | tuple[None, None]:
     if package is None:
         return None, None
     owner, slash, name = package.partition("/")
@@ -90,7 +90,7 @@ def _package(package: str | None) -> tuple[str, str] | tuple[None, None]:
     return owner, name
 
 
-def _info(event: Event) -> EventInfo:
+def _event_info(event: Event) -> EventInfo:
     return EventInfo(
         id=event.id,
         created=event.created_at.isoformat(),

@@ -1,4 +1,4 @@
-"""The caller's tokens: list, create personal ones, revoke."""
+"""The caller's tokens: personal access tokens and sessions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quilt_registry.web.requests import Injected
 
 
 class TokenRequest(Struct, forbid_unknown_fields=True):
-    """A personal token to create. It expires after `days`."""
+    """A personal access token to create. It expires after `days`."""
 
     name: str
     days: int = 90
@@ -23,25 +23,25 @@ class TokenRequest(Struct, forbid_unknown_fields=True):
 
 
 class TokenList(Struct):
-    """Tokens and sign-ins."""
+    """Personal access tokens and sessions."""
 
     tokens: list[TokenInfo]
 
 
 async def list_tokens(session: Injected[Session], registry: Injected[Registry]) -> TokenList:
-    """List the caller's valid tokens and sign-ins, newest first."""
-    return TokenList(await tokens.of_account(registry.db, session))
+    """List the caller's valid personal access tokens and sessions, newest first."""
+    return TokenList(await tokens.list_tokens(registry.db, session))
 
 
 async def create_token(
     session: Injected[Session], registry: Injected[Registry], data: JSONBody[TokenRequest]
 ) -> NewToken:
-    """Create a personal token. Its text is shown only once."""
+    """Create a personal access token, whose text is returned only once."""
     return await tokens.create(registry.db, session, data.name, data.days, read_only=data.read_only)
 
 
 async def revoke_token(session: Injected[Session], registry: Injected[Registry], token_id: FromPath[str]) -> Empty:
-    """Revoke a token or a sign-in."""
+    """Revoke one of the caller's personal access tokens or sessions."""
     if not (token_id.isascii() and token_id.isdigit() and len(token_id) < 19):
         raise NotFound("There is no such token.")
     await tokens.revoke(registry.db, session, int(token_id))

@@ -1,1 +1,1 @@
-"""Pages of an account: sign-in, sign-up, passwords, codes."""
+"""Pages of an account: sign-in, sign-up, passwords, sign-in codes."""

@@ -1,4 +1,4 @@
-"""The page with a code that signs a client in."""
+"""The page with a sign-in code for the client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quilt_registry.web.requests import AnyRequest, Injected
 
 
 async def code(request: AnyRequest, session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
-    """Show a code to paste into the client. `quilt login` opens this page."""
-    shown = "" if request.method == "HEAD" else await codes.new_code(registry.db, session)
-    minutes = int(codes.CODE_LIFE.total_seconds() / 60)
-    return render(request, "account/code.html", account=session.account, code=shown, minutes=minutes)
+    """Show a new code to paste into the client. `quilt login` opens this page."""
+    text = "" if request.method == "HEAD" else await codes.create_code(registry.db, session)
+    minutes = int(codes.CODE_LIFETIME.total_seconds() / 60)
+    return render(request, "account/code.html", account=session.account, code=text, minutes=minutes)

@@ -1,4 +1,4 @@
-"""The pages of a forgotten password: request a link by email, then choose a new password."""
+"""The pages for resetting a password: request a link by email, then choose a new password."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from quilt_registry.errors import Invalid, Refusal, SignInNeeded
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip
 
-PASSWORDS_DIFFER = "The two passwords are not the same."
+PASSWORDS_DIFFER = "The passwords do not match."
 
-# The URL of these pages holds a secret, which a link must not pass on.
+# The URL of these pages holds a secret, which browsers must not send to other sites.
 _NO_REFERRER = {"Referrer-Policy": "no-referrer"}
 
 
@@ -26,17 +26,17 @@ async def request_form(request: AnyRequest) -> Response[Any]:
 
 
 async def request_reset(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    """Answer the same whether the account exists or not."""
+    """Send the link. The page is the same whether the account exists or not."""
     (email,) = await read_form(request, "email")
     try:
         await password_reset.request(registry.db, registry.site, registry.limits, email.strip(), client_ip(request))
     except Refusal as error:
         return render(request, "account/reset.html", status=error.status, error=error.message)
-    return render(request, "account/sent.html", title="Check your email", email=email, about="choose a new password")
+    return render(request, "account/sent.html", email=email, purpose="reset")
 
 
 async def choose_form(request: AnyRequest, registry: Injected[Registry], link: FromPath[str]) -> Response[Any]:
-    """Check the link without redeeming it, because programs that scan email open links, too."""
+    """Check the link without redeeming it, because programs that scan email open links."""
     if not await email_links.is_valid(registry.db, link, "reset"):
         return _expired(request)
     return _form(request)

@@ -30,10 +30,10 @@ async def sign_in(request: AnyRequest, registry: Injected[Registry]) -> Response
     try:
         token = await onboarding.sign_in(registry.db, registry.limits, username.strip(), password, client_ip(request))
     except (SignInNeeded, Invalid):
-        error = "Wrong username or password, or the account is not active."
-        return _again(request, 422, username, target, error)
+        message = "Wrong username or password, or the account is not active."
+        return _show_error(request, 422, username, target, message)
     except TooMany as error:
-        response = _again(request, error.status, username, target, error.message)
+        response = _show_error(request, error.status, username, target, error.message)
         response.headers.update(error.headers or {})
         return response
     response = Redirect(safe_next(target), status_code=303)
@@ -41,13 +41,13 @@ async def sign_in(request: AnyRequest, registry: Injected[Registry]) -> Response
     return response
 
 
-def _again(request: AnyRequest, status: int, username: str, target: str, error: str) -> Response[Any]:
-    values = {"next": safe_next(target), "username": username, "error": error, "changed": False}
+def _show_error(request: AnyRequest, status: int, username: str, target: str, message: str) -> Response[Any]:
+    values = {"next": safe_next(target), "username": username, "error": message, "changed": False}
     return render(request, "account/signin.html", status=status, **values)
 
 
 async def sign_out_form(request: AnyRequest, account: Injected[Account | None]) -> Response[Any]:
-    """Ask for a click, because a GET must not change anything."""
+    """Show a button that signs out, because a GET must not change anything."""
     return render(request, "account/signout.html", account=account)
 
 

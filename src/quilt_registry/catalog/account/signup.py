@@ -17,8 +17,8 @@ from quilt_registry.errors import Invalid, Refusal
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip
 
-# The API's sentences, which released clients compare, as the page words them.
-_FRIENDLY = {
+# The API's messages stay as released clients compare them; the page explains more.
+_PAGE_MESSAGES = {
     "Invalid username.": "A username starts with a lower-case letter, followed by lower-case letters, digits and _; "
     "64 characters at most. The names team, public, anonymous and quilt are reserved.",
     "Invalid email.": "This is not a valid email address.",
@@ -42,13 +42,11 @@ async def sign_up(request: AnyRequest, registry: Injected[Registry]) -> Response
         await onboarding.register(registry, registry.settings, new, client_ip(request))
     except Refusal as error:
         status = 422 if error.status == Invalid.status else error.status
-        message = _FRIENDLY.get(error.message, error.message)
+        message = _PAGE_MESSAGES.get(error.message, error.message)
         return render(
             request, "account/signup.html", status=status, username=new.username, email=new.email, error=message
         )
-    return render(
-        request, "account/sent.html", title="Check your email", email=new.email, about="activate your account"
-    )
+    return render(request, "account/sent.html", email=new.email, purpose="activation")
 
 
 async def activation_error(request: AnyRequest, account: Injected[Account | None]) -> Response[Any]:

@@ -1,4 +1,4 @@
-"""The comments on a package."""
+"""The page of comments on a package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected
 
 
-class _Page(Struct):
+class _CommentsPage(Struct):
     package: Package
     comments: CommentPage
 
@@ -45,33 +45,33 @@ async def post(
     owner: FromPath[str],
     name: FromPath[str],
 ) -> Response[Any]:
-    """Post a comment. A refused one stays in the form."""
+    """Add a comment. A rejected one stays in the form."""
     (contents,) = await read_form(request, "contents")
     contents = contents.replace("\r\n", "\n")
     try:
         posted = await comments.post(registry, member, owner, name, contents)
     except (Invalid, TooMany) as error:
         status = 422 if isinstance(error, Invalid) else error.status
-        shown = await _read(registry.db, member, owner, name)
-        return _render(request, member, shown, status, contents=contents, error=error.message)
+        view = await _read(registry.db, member, owner, name)
+        return _render(request, member, view, status, contents=contents, error=error.message)
     return Redirect(f"{request.scope['path']}#c-{posted.id}", status_code=303)
 
 
-async def _read(db: Database, caller: Caller, owner: str, name: str, after: int = 0) -> _Page:
+async def _read(db: Database, caller: Caller, owner: str, name: str, after: int = 0) -> _CommentsPage:
     package = await access.get_readable(db, caller, owner, name)
-    found = await comments.page(db, caller, owner, name, limit=comments.MAX_COMMENTS_PER_PAGE, after=after)
-    return _Page(package, found)
+    page = await comments.get_page(db, caller, owner, name, limit=comments.MAX_COMMENTS_PER_PAGE, after=after)
+    return _CommentsPage(package, page)
 
 
-def _render(request: AnyRequest, caller: Caller, page: _Page, status: int = 200, **form: str) -> Response[Any]:
+def _render(request: AnyRequest, caller: Caller, view: _CommentsPage, status: int = 200, **form: str) -> Response[Any]:
     return render(
         request,
         "package/comments.html",
         status=status,
         account=caller.account,
-        package=page.package,
-        comments=[(each, datetime.fromtimestamp(each.created, UTC)) for each in page.comments.comments],
-        next=page.comments.next,
+        package=view.package,
+        comments=[(each, datetime.fromtimestamp(each.created, UTC)) for each in view.comments.comments],
+        next=view.comments.next,
         max_length=comments.MAX_COMMENT_LENGTH,
         **{"contents": "", "error": "", **form},
     )

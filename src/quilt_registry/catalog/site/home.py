@@ -16,5 +16,5 @@ MAX_RECENT_PACKAGES = 50
 
 
 async def home(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
-    packages = await listing.readable(registry.db, caller, MAX_RECENT_PACKAGES)
+    packages = await listing.list_readable(registry.db, caller, MAX_RECENT_PACKAGES)
     return render(request, "site/home.html", account=caller.account, packages=packages)

@@ -1,4 +1,4 @@
-"""The registry core: accounts, packages, manifests, objects, history, events."""
+"""Accounts, packages, manifests, objects, history and the audit trail."""
 
 from quilt_registry.migrations.writing import run
 
@@ -7,10 +7,10 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Digests are 32 bytes, never hex text. Nothing has a row per version and object.
+    """Create the tables. Digests are 32 bytes, never hex text. No table has a row for each version and object.
 
-    The tables written in bulk by a push (package_page, package_object, object) have no foreign keys: a check per row
-    would double the cost of a push, and each writer holds the package's row while it writes.
+    The tables that a push writes in bulk (package_page, package_object, object) have no foreign keys, because a check
+    for each row would double the time of a push. Each writer locks the package's row while it writes.
     """
     run("""
 CREATE TABLE account (
@@ -25,7 +25,7 @@ CREATE TABLE account (
 );
 CREATE UNIQUE INDEX account_email ON account (lower(email));
 
--- A sign-in. What the client holds is random; here is only its SHA-256.
+-- A session. The client has a random token; only its SHA-256 is stored.
 CREATE TABLE token (
     digest      bytea PRIMARY KEY,
     account_id  bigint NOT NULL REFERENCES account ON DELETE CASCADE,
@@ -35,7 +35,7 @@ CREATE TABLE token (
 CREATE INDEX token_account ON token (account_id);
 CREATE INDEX token_expires ON token (expires_at);
 
--- What a person carries from the page /code to a client: good once, for ten minutes.
+-- A code that a user copies from the page /code to a client. It works once, within ten minutes.
 CREATE TABLE code (
     digest      bytea PRIMARY KEY,
     account_id  bigint NOT NULL REFERENCES account ON DELETE CASCADE,
@@ -54,7 +54,7 @@ CREATE TABLE package (
 CREATE UNIQUE INDEX package_name ON package (owner_id, lower(name));
 CREATE UNIQUE INDEX package_exact_name ON package (owner, name);
 
--- Who may read: user names, and the pseudo-users team and public.
+-- Users who may read a package, and the pseudo-users team and public.
 CREATE TABLE access (
     package_id  bigint NOT NULL REFERENCES package ON DELETE CASCADE,
     grantee     text NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE access (
 );
 CREATE INDEX access_grantee ON access (grantee, package_id);
 
--- A piece of a manifest (packages/pages.py), named by the SHA-256 of its msgpack; the body is compressed already.
+-- A page of a manifest (manifests/pages.py). Its name is the SHA-256 of its msgpack, its body is compressed.
 CREATE TABLE page (
     name        bytea PRIMARY KEY,
     entries     integer NOT NULL,
@@ -70,7 +70,7 @@ CREATE TABLE page (
 );
 ALTER TABLE page ALTER COLUMN body SET STORAGE EXTERNAL;
 
--- The pages of a package's instances. Whoever pushes one of these names nothing that the package does not have.
+-- The pages of a package's instances. A push with one of them adds no objects to the package.
 CREATE TABLE package_page (
     package_id  bigint NOT NULL,
     page        bytea NOT NULL,
@@ -83,11 +83,11 @@ CREATE TABLE instance (
     top_hash    bytea NOT NULL,
     pages       bytea NOT NULL,       -- names of its pages in order, 32 bytes each
     entries     integer NOT NULL,
-    size        bigint NOT NULL,      -- bytes of its distinct objects, metadata objects included
+    size        bigint NOT NULL,      -- bytes of its distinct objects, including metadata objects
     preview     bytea NOT NULL,       -- JSON, as package_preview sends it
     file_types  bytea NOT NULL,       -- JSON, likewise
     readme      bytea,                -- object of the FILE named README at the top
-    names       text NOT NULL,        -- distinct names of its nodes, as many as search looks at
+    names       text NOT NULL,        -- distinct names of its nodes, up to the limit of search
     created_by  text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_by  text NOT NULL,
@@ -95,20 +95,20 @@ CREATE TABLE instance (
     CONSTRAINT instance_hash UNIQUE (package_id, top_hash)
 );
 
--- An object that counts: some instance of the owner's packages names it.
+-- An object that an instance of one of the owner's packages references.
 CREATE TABLE object (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     owner_id    bigint NOT NULL,
     digest      bytea NOT NULL,
     size        bigint NOT NULL,
-    state       smallint NOT NULL,    -- objects.py: PRESENT, VERIFIED, DAMAGED
+    state       smallint NOT NULL,    -- ObjectState in storage/objects.py
     created_at  timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT object_digest UNIQUE (digest, owner_id)
 );
 CREATE INDEX object_unverified ON object (created_at) WHERE state = 0;
 CREATE INDEX object_damaged ON object (owner_id) WHERE state = 2;
 
--- Which package names which object: what a reader of the package may have.
+-- The objects that a package references. Users who may read the package may read them.
 CREATE TABLE package_object (
     package_id  bigint NOT NULL,
     object_id   bigint NOT NULL,
@@ -116,7 +116,7 @@ CREATE TABLE package_object (
 );
 CREATE INDEX package_object_package ON package_object (package_id);
 
--- The beginning of a README, read once an object.
+-- The beginning of a README, read once for each object.
 CREATE TABLE readme (
     owner_id    bigint NOT NULL,
     digest      bytea NOT NULL,
@@ -124,7 +124,7 @@ CREATE TABLE readme (
     PRIMARY KEY (owner_id, digest)
 );
 
--- What search looks at, of the instance that the tag latest points at. Bounded: a tsvector ends at 1 MB.
+-- Search vectors of the instance with the tag latest. Bounded, because a tsvector is limited to 1 MB.
 CREATE TABLE package_search (
     package_id  bigint PRIMARY KEY REFERENCES package ON DELETE CASCADE,
     words       tsvector NOT NULL
@@ -142,7 +142,7 @@ CREATE INDEX tag_instance ON tag (instance_id);
 CREATE TABLE version (
     package_id  bigint NOT NULL REFERENCES package ON DELETE CASCADE,
     name        text NOT NULL,        -- normalised by PEP 440
-    typed       text NOT NULL,        -- as it was typed
+    typed       text NOT NULL,        -- as the user typed it
     instance_id bigint NOT NULL REFERENCES instance ON DELETE CASCADE,
     created_by  text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
@@ -150,7 +150,7 @@ CREATE TABLE version (
 );
 CREATE INDEX version_instance ON version (instance_id);
 
--- The log of a package: one row a push, repeats included.
+-- The log of a package: one row for each push, including repeated ones.
 CREATE TABLE push (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     package_id  bigint NOT NULL REFERENCES package ON DELETE CASCADE,
@@ -161,7 +161,7 @@ CREATE TABLE push (
 CREATE INDEX push_package ON push (package_id, id);
 CREATE INDEX push_instance ON push (instance_id);
 
--- The audit trail. It outlives packages, so it names them; package_id tells a package from a later one of that name.
+-- The audit trail. It outlives packages, so it has their names. package_id distinguishes packages of the same name.
 CREATE TABLE event (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     created_at  timestamptz NOT NULL DEFAULT now(),

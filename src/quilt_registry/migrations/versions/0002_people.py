@@ -1,4 +1,4 @@
-"""People: activation and reset links, personal tokens, letters, invitations, comments, limits, the audit trail."""
+"""Email links, personal access tokens, the outbox, invitations, comments, rate limits and the append-only audit."""
 
 from quilt_registry.migrations.writing import change
 
@@ -7,14 +7,14 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Rows of token are written anew for their id. 100,000 sign-ins take half a second, and more of them their time."""
+    """Add tables and columns. All rows of token are rewritten for their id, which takes 0.5 s for 100,000 sessions."""
     change(
         "account, token, package, instance, package_search, event",
         """
--- Registered, but the link in the letter was not followed yet. Such an account is not active.
+-- The user signed up but has not opened the link in the email. Such an account is not active.
 ALTER TABLE account ADD COLUMN awaits_activation boolean NOT NULL DEFAULT false;
 
--- A token with a name is a personal one, made by its owner for machines; the others are sign-ins.
+-- A token with a name is a personal access token; the others are sessions.
 SET LOCAL statement_timeout = '10s';
 ALTER TABLE token
     ADD COLUMN id         bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -23,7 +23,7 @@ ALTER TABLE token
     ADD COLUMN last_used  timestamptz,
     ADD CONSTRAINT token_name UNIQUE (account_id, name);
 
--- What a letter carries to activate an account or to choose a password. Here is only its SHA-256.
+-- A link in an email that activates an account or resets a password. Only its SHA-256 is stored.
 CREATE TABLE link (
     digest      bytea PRIMARY KEY,
     account_id  bigint NOT NULL REFERENCES account ON DELETE CASCADE,
@@ -33,7 +33,7 @@ CREATE TABLE link (
 );
 CREATE INDEX link_account ON link (account_id, purpose);
 
--- Letters on their way. One that was sent is gone from here; one that cannot be delivered stays, without a next try.
+-- The outbox of emails. Sent emails are deleted; undeliverable ones stay, without a next try.
 CREATE TABLE letter (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     created_at  timestamptz NOT NULL DEFAULT now(),
@@ -48,7 +48,7 @@ CREATE TABLE letter (
 );
 CREATE INDEX letter_due ON letter (next_try) WHERE next_try IS NOT NULL;
 
--- Access for an address that has no account yet, or has not been here since.
+-- Access for an email address without an account, or whose user has not signed in since.
 CREATE TABLE invitation (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     package_id  bigint NOT NULL REFERENCES package ON DELETE CASCADE,
@@ -61,7 +61,7 @@ CREATE INDEX invitation_package ON invitation (package_id);
 
 CREATE TABLE comment (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    key         text NOT NULL UNIQUE, -- what the protocol calls its id: 16 hex digits
+    key         text NOT NULL UNIQUE, -- its id in the protocol: 16 hex digits
     package_id  bigint NOT NULL REFERENCES package ON DELETE CASCADE,
     author      text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
@@ -69,18 +69,18 @@ CREATE TABLE comment (
 );
 CREATE INDEX comment_package ON comment (package_id, id);
 
--- How often somebody did what is limited, in the window that runs.
+-- Rate-limit counters of the current windows.
 CREATE TABLE allowance (
-    subject     bytea PRIMARY KEY,    -- SHA-256 of what is limited and for whom
+    subject     bytea PRIMARY KEY,    -- SHA-256 of the action and the user or network
     used        integer NOT NULL,
     ends_at     timestamptz NOT NULL
 );
 CREATE INDEX allowance_ends ON allowance (ends_at);
 
--- The newest push; what is sorted by it need not look at the instances.
+-- The time of the newest push, so that sorting by it does not need the instances.
 ALTER TABLE package ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
 
--- User metadata that search looks at: the objects of an instance, 32 bytes each, and their text, read once an object.
+-- User metadata for search: the objects of an instance, 32 bytes each, and their text, read once for each object.
 ALTER TABLE instance ADD COLUMN metadata bytea NOT NULL DEFAULT '';
 CREATE TABLE metadata (
     owner_id    bigint NOT NULL,
@@ -89,19 +89,19 @@ CREATE TABLE metadata (
     PRIMARY KEY (owner_id, digest)
 );
 
--- Words as they are, but for those that English search leaves out: what is matched as somebody types.
+-- Unstemmed words without English stop words, for search as you type.
 CREATE TEXT SEARCH DICTIONARY unstemmed (TEMPLATE = pg_catalog.simple, STOPWORDS = english);
 CREATE TEXT SEARCH CONFIGURATION unstemmed (COPY = pg_catalog.simple);
 ALTER TEXT SEARCH CONFIGURATION unstemmed ALTER MAPPING REPLACE pg_catalog.simple WITH unstemmed;
 
--- Where in a package a word is, for the rank: names has owner and name (weight A) and their pieces (B); nodes is read
--- through its index only, as words is. Search would have to wait for what an index put off, so they put nothing off.
+-- Where in a package a word occurs, for the rank: names has owner and name (weight A) and their parts (B). nodes and
+-- words are read only through their indexes. Without fastupdate, because search would wait for pending index entries.
 ALTER TABLE package_search
     ADD COLUMN names tsvector NOT NULL DEFAULT '',
     ADD COLUMN nodes tsvector NOT NULL DEFAULT '';
 ALTER INDEX package_search_words SET (fastupdate = off);
 
--- Whom something was done to: the account that was disabled, the user who was given access.
+-- The user whom an event affects, for example whose account was disabled or who got access.
 ALTER TABLE event ADD COLUMN subject text;
 
 CREATE FUNCTION event_is_append_only() RETURNS trigger LANGUAGE plpgsql AS

@@ -1,4 +1,4 @@
-"""What 0002 added is filled and indexed, beside the registry in use."""
+"""Fill and index the columns of 0002 while the registry is in use."""
 
 from quilt_registry.migrations.writing import build_index, drop_index, fill, steps
 
@@ -7,7 +7,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Values before indexes, so that old rows enter them once."""
+    """Fill before indexing, so that old rows enter the indexes once."""
     with steps():
         fill(
             "package",
@@ -18,7 +18,7 @@ def upgrade() -> None:
             WHERE p.id BETWEEN $1 AND $2
         """,
         )
-        # Rows that this release indexed already know more than their weights tell.
+        # Rows that this release has written contain more than can be derived from the weights.
         fill(
             "package_search",
             "package_id",
@@ -29,12 +29,12 @@ def upgrade() -> None:
         )
         build_index("package_updated", "ON package (updated_at)")
         build_index("package_search_nodes", "ON package_search USING gin (nodes) WITH (fastupdate = off)")
-        # The audit is read a kind at a time, the newest first (auditing.py), by who, to whom, on what package, or as
-        # it is.
+        # The audit is read one kind at a time, newest first (audit.py): by user, by affected user, by package, or
+        # without a filter.
         build_index("event_kind", "ON event (kind, created_at, id)")
         build_index("event_account_kind", "ON event (account, kind, created_at, id)")
         build_index("event_subject_kind", "ON event (subject, kind, created_at, id) WHERE subject IS NOT NULL")
         build_index("event_package_kind", "ON event (owner, package, kind, created_at, id)")
-        # Nothing has read through these yet, and each event is written to every index.
+        # Nothing uses these indexes, and each event would be written to them.
         drop_index("event_account")
         drop_index("event_package")

@@ -1,0 +1,24 @@
+"""The server below the registry: uvicorn, whose internals `cli/server.py` uses."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+TRIED = "0.54"  # the minor version of uvicorn that the subclasses were tried with
+
+
+def test_uvicorn_has_the_minor_version_that_its_subclasses_were_tried_with() -> None:
+    assert re.match(r"\d+\.\d+", version("uvicorn"))[0] == TRIED, (  # type: ignore[index]
+        f"cli/server.py uses internals of uvicorn and was tried with {TRIED}, but {version('uvicorn')} is installed. "
+        "Compare uvicorn/server.py and supervisors/multiprocess.py of both versions, run tests/deploy/test_serving.py "
+        "and tests/cli/test_commands.py, and then change the pin in pyproject.toml and TRIED here."
+    )
+
+
+def test_only_that_minor_version_is_installed() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    major, minor = map(int, TRIED.split("."))
+    assert f"uvicorn>={TRIED},<{major}.{minor + 1}" in project["optional-dependencies"]["server"]
