@@ -41,7 +41,7 @@ from quilt_registry.web.request_log import UNKNOWN, RequestLog
 
 log = logging.getLogger("quilt_registry")
 
-SHUTDOWN_TIMEOUT = 3  # seconds for background tasks to end; a mail server that hangs would hold them up for longer
+SHUTDOWN_TIMEOUT = 3  # seconds for background tasks to end; because one may wait longer for a mail server that hangs
 MIN_HELPERS = 1  # for each worker; a second one only helps where there are cores to spare
 
 
@@ -76,7 +76,7 @@ def openapi_document(registry_url: str) -> dict[str, Any]:
 
 
 def _routes() -> list[Route]:
-    return [*quilt2.routes(), *system.routes()]
+    return [*quilt2.ROUTES, *system.ROUTES]
 
 
 def _registry(settings: Settings) -> Registry:
@@ -142,7 +142,7 @@ def _no_logging(config: AppConfig) -> AppConfig:
 def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Return an error as its reader expects it: as JSON in the API, as a page in the catalog."""
     headers: dict[str, str] | None = None
-    route = request.scope.get("path_template", UNKNOWN)  # never the URL, which may hold a secret link
+    route = request.scope.get("path_template", UNKNOWN)  # never the URL, which may contain a secret link
     if isinstance(error, Refusal):
         status, message, headers = error.status, error.message, error.headers
         if status >= 500:

@@ -153,7 +153,7 @@ class Database:
         )
 
     def _log_slow(self, query: str, seconds: float) -> None:
-        """Log the text of a slow statement, which holds no values."""
+        """Log the text of a slow statement, which contains no values."""
         self.slow += 1
         sql = " ".join(query.split())[:MAX_LOGGED_SQL]
         log.warning("slow query", extra={"ms": round(seconds * 1000, 1), "sql": sql})

@@ -18,17 +18,6 @@ from quilt_registry.web.requests import AnyRequest, Injected
 TEXT = "text/plain"
 
 
-def routes() -> list[Route]:
-    """Return all routes."""
-    return [
-        Route("GET", "/healthcheck", healthcheck, who="anybody", returns=TEXT),
-        Route("GET", "/readyz", readyz, who="anybody", returns=ReadinessReport),
-        Route("GET", "/metrics", show_metrics, who="anybody", returns=TEXT, errors=(401, 404)),
-        Route("GET", "/robots.txt", robots, who="anybody", returns=TEXT),
-        Route("GET", "/api/openapi.json", openapi, who="visitor", returns=dict[str, Any]),
-    ]
-
-
 class ReadinessReport(Struct):
     """The state of each part: `ok`, or what is wrong with it."""
 
@@ -77,3 +66,12 @@ async def robots() -> Response[str]:
 async def openapi(request: AnyRequest) -> Response[Any]:
     """Return this OpenAPI document."""
     return json(request.app.state.openapi)
+
+
+ROUTES = [
+    Route("GET", "/healthcheck", healthcheck, who="anybody", returns=TEXT),
+    Route("GET", "/readyz", readyz, who="anybody", returns=ReadinessReport),
+    Route("GET", "/metrics", show_metrics, who="anybody", returns=TEXT, errors=(401, 404)),
+    Route("GET", "/robots.txt", robots, who="anybody", returns=TEXT),
+    Route("GET", "/api/openapi.json", openapi, who="visitor", returns=dict[str, Any]),
+]

@@ -159,6 +159,8 @@ def _check_contents() -> str:
 
 def _check_store() -> str:
     settings = settings_module.load()
+    if not (settings.package_bucket_name or settings.quilt_secret_key):  # the embedded database could not create it
+        raise CommandError(f"Not checked, because the data directory {settings.quilt_home} cannot be used.")
     store = ObjectStore(settings)
     if settings.package_bucket_name:
         return _check_bucket(settings.package_bucket_name, store)

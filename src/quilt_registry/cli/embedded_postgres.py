@@ -224,7 +224,7 @@ class _Server:
             time.sleep(START_POLL_INTERVAL)
 
     def _is_ready(self) -> bool:
-        """Return whether the server accepts connections. The eighth line of its pid file says it, without a client."""
+        """Return whether the server accepts connections, which the eighth line of its PID file says."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:

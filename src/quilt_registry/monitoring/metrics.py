@@ -32,7 +32,7 @@ BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class Metrics:
-    """The metrics of one worker. They live in a collector of their own, so that a process may hold several."""
+    """The metrics of one worker. They have their own collector, so that a process can have several."""
 
     def __init__(self) -> None:
         own = CollectorRegistry(auto_describe=False)

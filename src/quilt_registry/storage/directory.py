@@ -64,16 +64,16 @@ class Directory:
 
     def sizes(self, keys: Iterable[str]) -> dict[str, int]:
         """Return the sizes in bytes of those objects that exist."""
-        found = {}
+        sizes = {}
         root, stat = f"{self.root}/", os.stat  # because a Path for each of many keys takes long
         for key in keys:
             try:
-                found[key] = stat(root + key).st_size
+                sizes[key] = stat(root + key).st_size
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise Unavailable(f"The object store cannot be read: {error.strerror}.") from error
-        return found
+        return sizes
 
     async def receive(self, key: str, chunks: AsyncIterator[bytes], length: int | None) -> None:
         """Store an upload durably. `length` is the expected size in bytes, if known.

@@ -99,29 +99,29 @@ class ObjectStore:
             return await self._sizes_by_listing(keys)
 
     async def _sizes_by_head(self, keys: Sequence[str]) -> dict[str, int]:
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
         waiting = iter(keys)
 
         async def work() -> None:
             for key in waiting:
                 try:
-                    found[key] = (await obstore.head_async(self._s3, key))["size"]
+                    sizes[key] = (await obstore.head_async(self._s3, key))["size"]
                 except FileNotFoundError:
                     continue
 
         await asyncio.gather(*(work() for _ in range(min(CONCURRENT_HEADS, len(keys)))))
-        return found
+        return sizes
 
     async def _sizes_by_listing(self, keys: Sequence[str]) -> dict[str, int]:
         """List the prefixes of the keys, in parallel by the first hex digit."""
         wanted = set(keys)
-        found: dict[str, int] = {}
+        sizes: dict[str, int] = {}
 
         async def list_range(prefix: str, digit: int) -> None:
             # All keys with this digit are between these two, because "g" sorts after "f".
             offset, end = f"{prefix}/{digit:x}", f"{prefix}/{digit:x}g"
             async for page in obstore.list(self._s3, prefix, offset=offset, chunk_size=LISTING_PAGE_SIZE):
-                found.update((each["path"], each["size"]) for each in page if each["path"] in wanted)
+                sizes.update((each["path"], each["size"]) for each in page if each["path"] in wanted)
                 if page[-1]["path"] > end:
                     return
 
@@ -129,7 +129,7 @@ class ObjectStore:
         await asyncio.gather(
             *(list_range(prefix, digit) for prefix in prefixes for digit in range(CONCURRENT_LISTINGS))
         )
-        return found
+        return sizes
 
     async def beginning(self, key: str, limit: int) -> bytes | None:
         """Return the first bytes of an object, at most `limit`, or None if it does not exist. Raise Unavailable.

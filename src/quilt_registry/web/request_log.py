@@ -26,7 +26,7 @@ MAX_NAME_LENGTH = 100  # characters of a name, which may be anything that was se
 
 
 class _Entry(Struct, frozen=True, gc=False):
-    """The outcome of a request. It holds nothing that the garbage collector follows, which would scan it repeatedly.
+    """The outcome of a request. It contains no references that the garbage collector would follow again and again.
 
     `complete`: the response was sent to its end.
     """
