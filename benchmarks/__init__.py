@@ -1,1 +1,1 @@
-"""Measures the hot paths of the shared design (§6) on a fresh embedded registry: `make bench`."""
+"""Benchmarks of the hot paths (shared design, §6) on a fresh embedded registry: `make bench`."""

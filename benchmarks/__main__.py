@@ -1,13 +1,13 @@
-"""Start a registry of its own, measure it from outside, print a table with the budgets.
+"""Start a registry, measure it over HTTP, and print a table with the budgets.
 
 make bench                              1,000, 10,000 and 100,000 files, small requests
-make bench ARGS="--sizes 1000000"       a million files: needs 3 GB of memory and some minutes
+make bench ARGS="--sizes 1000000"       one million files: takes 3 GB of memory and several minutes
 make bench ARGS="--workers 2"           with more workers
-make bench ARGS="soak --seconds 600"    twenty people at work for ten minutes
+make bench ARGS="soak --seconds 600"    twenty users at work for ten minutes
 make bench ARGS=search                  search among 10,000 packages
-make bench ARGS=audit                   the audit of a million events
+make bench ARGS=audit                   the audit log with one million events
 
-Request bodies are made before the clock starts: what is measured is the registry, and the client's receiving.
+Request bodies are built before the clock starts, so that only the registry and the client's receiving are measured.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tests.registry import PASSWORD, Registry, run_sql
 from benchmarks import audit, load, search, soak
 from benchmarks.table import row
 
-GROUP = 1000  # files in a group
-CHANGED = 10  # files that the second version changes
+GROUP_SIZE = 1000  # files in a group
+CHANGED_FILES = 10  # files that the second version changes
 
 # Seconds, by operation and number of files.
 BUDGETS: dict[tuple[str, int], float] = {
@@ -45,12 +45,12 @@ BUDGETS: dict[tuple[str, int], float] = {
     ("push, 10 changed", 1_000_000): 8,
     ("install", 1_000_000): 8,
 }
-GROWTH_BUDGET = 2_000_000  # bytes that a second version of a million files may add to the database
+GROWTH_BUDGET = 2_000_000  # bytes that a second version of one million files may add to the database
 RATE_BUDGET, PROBE_BUDGET, MEMORY_BUDGET = 3000, 0.050, 2.5 * 2**30
 
 
 class Bench:
-    """One registry and one person who pushes to it."""
+    """One registry and one user who pushes to it."""
 
     def __init__(self, registry: Registry):
         self.registry = registry
@@ -62,14 +62,14 @@ class Bench:
         self.headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
 
     def run(self, count: int, probe: bool) -> None:
-        """All operations on a package with this many files."""
+        """Measure all operations on a package with this many files."""
         node, data = package(count)
         name = f"p{count}"
         self.store(data)
         dry, real = body(node, {}, dry_run=True), body(node, sizes(data))
         top_hash = trees.top_hash(node)
         target = f"/api/package/bench/{name}/{top_hash}"
-        with Probing(self.registry.url) if probe else contextlib.nullcontext([]) as samples:
+        with HealthProbe(self.registry.url) if probe else contextlib.nullcontext([]) as samples:
             self.timed("push, dry run", count, lambda: self.send(target, dry))
             self.timed("push, all new", count, lambda: self.send(target, real))
             self.person.put(f"/api/tag/bench/{name}/latest", json={"hash": top_hash}).raise_for_status()
@@ -84,7 +84,7 @@ class Bench:
 
     def second_version(self, name: str, count: int, node: trees.Json, data: dict[str, bytes]) -> None:
         files = node["children"]["g0"]["children"]
-        for i, file in enumerate(list(files.values())[:CHANGED]):
+        for i, file in enumerate(list(files.values())[:CHANGED_FILES]):
             changed = f"changed {count} {i}".encode()
             del data[file["hashes"][0]]
             file["hashes"] = [trees.sha(changed)]
@@ -119,7 +119,7 @@ class Bench:
         )
 
     def store(self, data: dict[str, bytes]) -> None:
-        """Put objects where uploads end up; not timed."""
+        """Put objects where uploads end up. Not timed."""
         folder = self.registry.objects / "objs" / "bench"
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in data.items():
@@ -132,26 +132,26 @@ class Bench:
         return int(run_sql(url, "SELECT pg_database_size('quilt')")[0][0])
 
     def memory(self) -> int:
-        """The most memory that the registry's own processes have had together (without PostgreSQL), in bytes."""
+        """Return the sum of the peak memory of the registry's processes, without PostgreSQL, in bytes."""
         return sum(map(peak, self.processes()))
 
     def processes(self) -> list[int]:
-        """The ids of the registry's own processes."""
+        """Return the PIDs of the registry's own processes, without PostgreSQL."""
         assert self.registry.process is not None
-        return list(family(self.registry.process.pid))
+        return list(process_tree(self.registry.process.pid))
 
 
 def package(count: int) -> tuple[trees.Json, dict[str, bytes]]:
-    """A tree of small files in groups, and its objects."""
+    """Return a tree of small files in groups, and its objects."""
     groups: dict[str, trees.Json] = {}
     data = {}
     for i in range(count):
         content = f"content {count} {i}".encode()
         name = trees.sha(content)
         data[name] = content
-        group = groups.setdefault(f"g{i // GROUP}", trees.group({}))
+        group = groups.setdefault(f"g{i // GROUP_SIZE}", trees.group({}))
         metadata = {"q_path": f"dir/f{i}.csv", "q_ext": "csv", "q_target": "file"}
-        group["children"][f"f{i % GROUP}"] = {"type": "FILE", "hashes": [name], "metadata": metadata}
+        group["children"][f"f{i % GROUP_SIZE}"] = {"type": "FILE", "hashes": [name], "metadata": metadata}
     return trees.root(groups), data
 
 
@@ -171,8 +171,8 @@ def drain(answer: httpx.Response) -> None:
         pass
 
 
-class Probing:
-    """Asks for /healthcheck fifty times a second; the block gets the list of seconds."""
+class HealthProbe:
+    """Request /healthcheck fifty times a second. The block gets the list of response times in seconds."""
 
     def __init__(self, url: str):
         self.url, self.samples, self.stop = url, list[float](), threading.Event()
@@ -194,12 +194,12 @@ class Probing:
         self.thread.join()
 
 
-def family(pid: int) -> Iterator[int]:
-    """A process and its Python descendants."""
+def process_tree(pid: int) -> Iterator[int]:
+    """Yield the PIDs of a process and its Python descendants."""
     yield pid
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         if "postgres" not in Path(f"/proc/{child}/comm").read_text():
-            yield from family(int(child))
+            yield from process_tree(int(child))
 
 
 def peak(pid: int) -> int:
@@ -210,7 +210,7 @@ def peak(pid: int) -> int:
 
 
 def small_requests(bench: Bench, seconds: float) -> None:
-    """Token and tag lookups, sixteen connections at once."""
+    """Measure token and tag lookups on sixteen concurrent connections."""
     bench.store({trees.sha(b"1"): b"1"})
     bench.person.push("small", {"x": b"1"})
     rate, p99 = load.measure(
@@ -227,8 +227,8 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=["files", "search", "audit", "soak"], default="files")
     parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of files")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=5, help="how long small requests are sent, or people work")
-    parser.add_argument("--people", type=int, default=20, help="number of people at work")
+    parser.add_argument("--seconds", type=float, default=5, help="how long small requests are sent, or users work")
+    parser.add_argument("--people", type=int, default=20, help="number of concurrent users")
     parser.add_argument("--packages", type=int, default=10_000, help="number of packages that are searched")
     parser.add_argument("--events", type=int, default=1_000_000, help="number of events in the audit")
     parser.add_argument("--requests", type=int, default=300, help="number of requests of each kind of search or audit")
@@ -245,7 +245,7 @@ def main() -> None:
                 row("call", "bytes", "p50 / p95", budget="budget")
                 audit.run(registry, bench.person, options.events, options.requests)
             elif options.what == "soak":
-                row("what people did", "times", "p50 / p99", budget="budget")
+                row("task", "times", "p50 / p99", budget="budget")
                 soak.run(registry, options.seconds, options.people, bench.processes)
             else:
                 row("operation", "files", "measured", budget="budget")
@@ -255,7 +255,7 @@ def main() -> None:
 
 
 def measure_files(bench: Bench, counts: list[int], seconds: float) -> None:
-    """Packages of some sizes, and small requests."""
+    """Measure packages of each size, then small requests."""
     small_requests(bench, seconds)
     for count in counts:
         bench.run(count, probe=count == max(counts))

@@ -1,4 +1,4 @@
-"""A small load generator: the same request over and over on a few kept-alive connections, in a process of its own."""
+"""A small load generator: repeats one request on a few keep-alive connections, in a separate process."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.ask()
+        self.send()
 
-    def ask(self) -> None:
+    def send(self) -> None:
         self.began = time.perf_counter()
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        # The answers are small: each comes in one piece, or its end does.
+        # Responses are small: each arrives in one piece, or its end does.
         if data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 200"):
             raise SystemExit(data.decode())
         if data.endswith(b"}"):
             self.seconds.append(time.perf_counter() - self.began)
-            self.ask()
+            self.send()
 
 
 async def _run(port: int, request: bytes, seconds: float) -> None:
@@ -48,7 +48,7 @@ async def _run(port: int, request: bytes, seconds: float) -> None:
 
 
 def measure(port: int, path: str, headers: dict[str, str], seconds: float) -> tuple[float, float]:
-    """Requests a second, and the time in seconds that 99 of 100 stay under."""
+    """Return requests per second, and the 99th percentile of response times in seconds."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
     command = [sys.executable, "-m", "benchmarks.load", str(port), str(seconds)]

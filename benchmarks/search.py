@@ -1,7 +1,7 @@
 """Search among many packages: `python -m benchmarks search`.
 
 The database is filled directly, always with the same packages: names, node names, README and metadata of words that
-are as unevenly frequent as in English. Then one caller asks, one request after the other.
+are as unevenly frequent as in English. Then one client sends one request after the other.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from benchmarks.table import row
 from quilt_registry.manifests import words
 from quilt_registry.packages import search
 
-BUDGET = 0.020  # seconds that 95 of 100 requests stay under
+BUDGET = 0.020  # seconds within which 95 % of requests must finish
 OWNERS = 200
-SHOWN = 25  # hits of a page of the catalog
-MANY_HITS = ("beginning of a word", "two letters", "word in all packages", "empty query")  # answers of megabytes
+PAGE_SIZE = 25  # hits on one page of the catalog
+MANY_HITS = ("beginning of a word", "two letters", "word in all packages", "empty query")  # responses of megabytes
 
-_WORDS = list(wordninja.DEFAULT_LANGUAGE_MODEL._wordcost)  # 125,000, the most frequent first
+_WORDS = list(wordninja.DEFAULT_LANGUAGE_MODEL._wordcost)  # 125,000 words, most frequent first
 
 
 def run(registry: Registry, person: Person, packages: int, requests: int) -> None:
-    """Fill, then measure each kind of query."""
+    """Fill the database, then measure each kind of query."""
     url = f"postgresql://postgres@/quilt?host={registry.home}/postgres"
     began = time.perf_counter()
     asyncio.run(_fill(url, packages))
@@ -38,9 +38,11 @@ def run(registry: Registry, person: Person, packages: int, requests: int) -> Non
     queries = _queries(url, packages, random_)
     for kind, texts in queries.items():
         judged = kind not in MANY_HITS
-        asked = [random_.choice(texts) for _ in range(requests if judged else requests // 5)]
-        _measure(person, kind, asked, {}, judged)
-        _measure(person, f"{kind}, {SHOWN} a page", asked, {"limit": str(SHOWN)}, judged or kind == MANY_HITS[0])
+        sample = [random_.choice(texts) for _ in range(requests if judged else requests // 5)]
+        _measure(person, kind, sample, {}, judged)
+        _measure(
+            person, f"{kind}, {PAGE_SIZE} a page", sample, {"limit": str(PAGE_SIZE)}, judged or kind == MANY_HITS[0]
+        )
 
 
 def _measure(person: Person, kind: str, queries: list[str], more: dict[str, str], judged: bool) -> None:
@@ -60,7 +62,7 @@ def _measure(person: Person, kind: str, queries: list[str], more: dict[str, str]
 
 
 def _queries(url: str, packages: int, random_: random.Random) -> dict[str, list[str]]:
-    """Texts to ask for, by kind; how many packages have a word is counted."""
+    """Return query texts by kind. The number of packages that contain a word is counted in the database."""
     counted = {
         each["word"]: each["ndoc"]
         for each in run_sql(url, "SELECT word, ndoc FROM ts_stat('SELECT words FROM package_search')")
@@ -71,7 +73,7 @@ def _queries(url: str, packages: int, random_: random.Random) -> dict[str, list[
         return sorted(word for word, count in counted.items() if low <= count <= high)
 
     def found_in(low: float, high: float) -> list[str]:
-        """Words that find so many packages, other forms and longer words that they begin included."""
+        """Return words that find `low` to `high` packages, by other forms and as a prefix too."""
         some = [word for word in between(low / 5, high) if random_.random() < 0.3][:5000]
         rows = run_sql(
             url,
@@ -117,7 +119,7 @@ async def _fill(url: str, packages: int) -> None:
 
 
 async def _package(connection: asyncpg.Connection, random_: random.Random, owner_id: int, owner: str, n: int) -> None:
-    """A package with its instance, README, metadata and access: one in ten is private, the others are the team's."""
+    """Insert a package with its instance, README, metadata and access. One in ten is private, the rest are shared."""
     name = "_".join([*_zipf(random_, 2), str(random_.randint(1990, 2026)), str(n)])
     digest = hashlib.sha256(name.encode()).digest()
     leaves = [f"{word}_{i:04}.csv" for i, word in enumerate(_zipf(random_, random_.randint(20, 200)))]
@@ -144,6 +146,6 @@ async def _package(connection: asyncpg.Connection, random_: random.Random, owner
 
 
 def _zipf(random_: random.Random, count: int) -> Iterator[str]:
-    """Words, the n-th of the list about 1/n as often as the first."""
+    """Yield words; the n-th of the list is about 1/n as frequent as the first."""
     for _ in range(count):
         yield _WORDS[int(len(_WORDS) ** random_.random()) - 1]

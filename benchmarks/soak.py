@@ -1,7 +1,7 @@
-"""People at work for a while: `python -m benchmarks soak`.
+"""Users at work for a while: `python -m benchmarks soak`.
 
-Each person does one thing after the other, at random: sign in, push a version, install a colleague's package, search,
-comment, look at logs and previews. Then: how much was done, how fast, what went wrong, and whether memory stays flat.
+Each user repeats random tasks: sign in, push a version, install a colleague's package, search, comment, look at logs
+and previews. The report says how much was done, how fast, what failed, and whether memory stays flat.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.registry import Registry
 
 from benchmarks.table import row
 
-FILES, CHANGED = 40, 3  # files of a package, and how many of them a version changes
-SAMPLES = 60  # measurements of memory over the whole time
-GROWTH = 1.10  # of the memory after the first fifth: what it may be at the end
+FILES, CHANGED_FILES = 40, 3  # files of a package, and how many of them a version changes
+SAMPLES = 60  # measurements of memory over the whole run
+MAX_MEMORY_GROWTH = 1.10  # final memory may be this multiple of the memory after the first fifth
 WORDS = ["harbour", "meadow", "survey", "census", "rainfall", "orchard", "traffic", "glacier", "estuary", "vineyard"]
 
 
 class Worker(threading.Thread):
-    """A person who works until the end."""
+    """A user who works until the end of the run."""
 
     def __init__(self, registry: Registry, number: int, end: float):
         super().__init__(daemon=True)
@@ -52,12 +52,12 @@ class Worker(threading.Thread):
             self.seconds[act.__name__].append(time.perf_counter() - began)
 
     def push(self) -> None:
-        for name in self.random.sample(sorted(self.files), CHANGED):
+        for name in self.random.sample(sorted(self.files), CHANGED_FILES):
             self.files[name] = self.random.randbytes(2000)
         self.person.push(self.package, {**self.files, "README": f"A {self.random.choice(WORDS)}".encode()})
 
     def _colleague(self) -> tuple[str, str]:
-        """The owner and name of somebody's package."""
+        """Return the owner and name of another user's package."""
         other = self.random.choice(self.colleagues)
         return other.person.name, other.package
 
@@ -89,7 +89,7 @@ class Worker(threading.Thread):
 
 
 def run(registry: Registry, seconds: float, people: int, processes: Callable[[], list[int]]) -> None:
-    """Let people work; `processes` gives the ids of the registry's, without the database's."""
+    """Let users work. `processes` returns the PIDs of the registry, without PostgreSQL."""
     registry.database_url = f"postgresql://postgres@/quilt?host={registry.home}/postgres"
     end = time.monotonic() + seconds
     workers = [Worker(registry, number, end) for number in range(people)]
@@ -116,11 +116,11 @@ def run(registry: Registry, seconds: float, people: int, processes: Callable[[],
         print(f"    {error}")
     early, late = samples[SAMPLES // 5], max(samples[-SAMPLES // 10 :])
     result = f"{early / 2**20:.0f} → {late / 2**20:.0f} MiB"
-    row("memory after a fifth → at the end", "", result, late <= early * GROWTH, "+10 %")
+    row("memory after a fifth → at the end", "", result, late <= early * MAX_MEMORY_GROWTH, "+10 %")
 
 
 def _resident(process: int) -> int:
-    """Bytes of memory that a process holds; 0 if it has ended."""
+    """Return the resident memory of a process in bytes; 0 if it has ended."""
     try:
         pages = Path(f"/proc/{process}/statm").read_text().split()[1]
     except OSError:

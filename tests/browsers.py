@@ -1,4 +1,4 @@
-"""Browsers that visit the catalog."""
+"""HTTP clients that stand for browsers in the catalog."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def browser(registry: Registry) -> httpx.Client:
     return httpx.Client(base_url=registry.url, timeout=30)
 
 
-def sign_in(page: httpx.Client, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:
-    return page.post("/signin", data={"username": name, "password": password, **fields})
+def sign_in(client: httpx.Client, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:
+    return client.post("/signin", data={"username": name, "password": password, **fields})

@@ -60,7 +60,7 @@ def _cost(item: pytest.Item) -> float:
     fixtures = getattr(item, "fixturenames", ())
     if "drill" in item.keywords:
         return 10
-    if "slow" in item.keywords or "s3" in fixtures:
+    if "slow" in item.keywords or "s3" in fixtures or "hypothesis" in item.keywords:
         return 4
     if "own_registry" in fixtures or "embedded" in fixtures:
         return 3

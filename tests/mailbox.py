@@ -1,4 +1,4 @@
-"""A real mail server in the test process, and the letters that it takes. It can also refuse, hang, or hang up."""
+"""A real mail server in the test process that records emails. It can also refuse, hang or drop the connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from tests.registry import free_port
 from tests.waiting import wait_until
 
-Mood = Literal["takes", "refuses the address", "refuses for now", "refuses the letter", "hangs", "drops"]
+Mood = Literal["takes", "refuses the recipient", "refuses for now", "refuses the email", "hangs", "drops"]
 
 
-class Letter:
-    """A letter that arrived."""
+class Email:
+    """A received email."""
 
     def __init__(self, recipients: list[str], data: bytes):
         self.recipients = recipients
@@ -34,18 +34,18 @@ class Letter:
         return str(part.get_content()).replace("\r\n", "\n")
 
     def link(self, path: str) -> str:
-        """The secret at the end of the address with this path, which stands on a line of its own."""
+        """Return the secret at the end of the link with this path. The link must be on a line of its own."""
         (found,) = set(re.findall(rf"^https?://[^/\s]+/{path}/([A-Za-z0-9_~-]+)$", self.text, re.MULTILINE))
         assert f'/{path}/{found}"' in self.html
         return str(found)
 
 
 class Mailbox:
-    """The server, on a port that stays the same when it is stopped and started again."""
+    """The mail server. It keeps its port when it is stopped and started again."""
 
     def __init__(self, port: int | None = None, **options: Any):
         self.port, self.options = port or free_port(), options
-        self.letters: list[Letter] = []
+        self.emails: list[Email] = []
         self.mood: Mood = "takes"
         self.signed_in: list[str] = []
         self.encrypted: list[bool] = []
@@ -62,7 +62,7 @@ class Mailbox:
             self.controller = None
 
     def __call__(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
-        """Takes one user name and password."""
+        """Authenticate; one username and password are valid."""
         assert isinstance(data, LoginPassword)
         if (data.login, data.password) != (b"registry", b"let me in"):
             return AuthResult(success=False, handled=False)
@@ -70,14 +70,14 @@ class Mailbox:
         return AuthResult(success=True)
 
     async def handle_RCPT(  # noqa: N802
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+        self, server: SMTP, session: Session, envelope: Envelope, recipient: str, options: list[str]
     ) -> str:
-        if self.mood == "refuses the address":
-            return "550 5.1.1 nobody of that name"
+        if self.mood == "refuses the recipient":
+            return "550 5.1.1 no such user"
         if self.mood == "refuses for now":
             return "451 4.3.0 come back later"
-        envelope.rcpt_tos.append(address)
-        return "250 fine"
+        envelope.rcpt_tos.append(recipient)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self.mood == "hangs":
@@ -85,24 +85,24 @@ class Mailbox:
         if self.mood == "drops":
             assert server.transport is not None
             server.transport.abort()
-        if self.mood == "refuses the letter":
+        if self.mood == "refuses the email":
             return "554 5.7.1 not from you"
         self.encrypted.append(session.ssl is not None)
         assert isinstance(envelope.content, bytes)
-        self.letters.append(Letter(list(envelope.rcpt_tos), envelope.content))
-        return "250 taken"
+        self.emails.append(Email(list(envelope.rcpt_tos), envelope.content))
+        return "250 OK"
 
-    def to(self, address: str) -> list[Letter]:
-        return [letter for letter in self.letters if address in letter.recipients]
+    def to(self, recipient: str) -> list[Email]:
+        return [email for email in self.emails if recipient in email.recipients]
 
-    def wait(self, address: str, subject: str = "", count: int = 1, seconds: float = 20) -> Letter:
-        """The newest letter to an address with a word in its subject, once there are `count`."""
-        found: list[Letter] = []
+    def wait(self, recipient: str, subject: str = "", count: int = 1, seconds: float = 20) -> Email:
+        """Wait for exactly `count` emails to a recipient with this text in the subject, and return the newest."""
+        found: list[Email] = []
 
         def arrived() -> bool:
-            found[:] = [letter for letter in self.to(address) if subject in letter.subject]
+            found[:] = [email for email in self.to(recipient) if subject in email.subject]
             return len(found) >= count
 
-        wait_until(arrived, seconds, lambda: f"{len(found)} letters to {address} with {subject!r} in the subject")
+        wait_until(arrived, seconds, lambda: f"{len(found)} emails to {recipient} with {subject!r} in the subject")
         assert len(found) == count
         return found[-1]

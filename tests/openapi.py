@@ -1,4 +1,4 @@
-"""The OpenAPI document, and a check that a response is as documented."""
+"""The OpenAPI document, and a check that responses match it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from quilt_registry import app
 
 @functools.cache
 def document() -> dict[str, Any]:
-    """Return the document, as clients get it."""
+    """Return the document as clients get it."""
     found: dict[str, Any] = json.loads(json.dumps(app.openapi_document("http://localhost:5000")))
     return found
 
 
-def check(call: str, answer: httpx.Response) -> None:
-    """Assert that a response is as documented. `call`: method and path, parameters in braces, without a final slash."""
+def check(call: str, response: httpx.Response) -> None:
+    """Assert that a response matches the document. `call`: method and path with {parameters} and no final slash."""
     method, path = call.lower().split(" ", 1)[0], call.split(" ", 1)[1]
     (item,) = (item for known, item in document()["paths"].items() if known.rstrip("/") == path)
     responses = item[method]["responses"]
-    assert str(answer.status_code) in responses, f"{call} answered {answer.status_code}: {answer.text[:300]}"
-    content = responses[str(answer.status_code)].get("content", {})
-    kind = answer.headers.get("content-type", "").partition(";")[0]
+    assert str(response.status_code) in responses, f"{call} answered {response.status_code}: {response.text[:300]}"
+    content = responses[str(response.status_code)].get("content", {})
+    kind = response.headers.get("content-type", "").partition(";")[0]
     assert kind in content or not content, f"{call} answered {kind}"
-    if kind == "application/json" and answer.request.method != "HEAD":
+    if kind == "application/json" and response.request.method != "HEAD":
         schema = {**content[kind]["schema"], "components": document()["components"]}
-        jsonschema_rs.validate(schema, answer.json())
+        jsonschema_rs.validate(schema, response.json())

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one test's own, and what tests of processes need."""
+"""A PostgreSQL server for one test, and a marker for tests that need /proc."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from quilt_registry.cli import embedded_postgres
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
 
 
 @contextmanager
 def own_postgres(home: Path) -> Iterator[embedded_postgres._Server]:
-    """A PostgreSQL that a test may stop and start."""
+    """Run a PostgreSQL server that the test may stop and start."""
     server = embedded_postgres._Server(home.resolve())
     server.initialize()
     server.start()

@@ -1,12 +1,12 @@
-"""What Linux tells of processes, which may end while one looks."""
+"""Read process information from /proc. Processes may end meanwhile."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def told(pid: int, file: str) -> str:
-    """One of a process's files; nothing of one that has ended."""
+def read_proc(pid: int, file: str) -> str:
+    """Return one of a process's files in /proc; "" if the process has ended."""
     try:
         return Path(f"/proc/{pid}/{file}").read_text(errors="replace")
     except OSError:
@@ -14,17 +14,17 @@ def told(pid: int, file: str) -> str:
 
 
 def commands() -> dict[int, list[str]]:
-    """The command line of each process."""
+    """Return the command line of each process."""
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return {pid: told(pid, "cmdline").split("\0") for pid in pids}
+    return {pid: read_proc(pid, "cmdline").split("\0") for pid in pids}
 
 
 def is_alive(pid: int) -> bool:
-    return told(pid, "stat").rpartition(")")[2].split()[:1] not in ([], ["Z"], ["X"])
+    return read_proc(pid, "stat").rpartition(")")[2].split()[:1] not in ([], ["Z"], ["X"])
 
 
 def children(pid: int) -> list[int]:
-    """The living processes that a process started."""
+    """Return the PIDs of the living children of a process."""
     return [child for child in commands() if is_alive(child) and _parent(child) == pid]
 
 
@@ -34,5 +34,5 @@ def descendants(pid: int) -> list[int]:
 
 
 def _parent(pid: int) -> int:
-    fields = told(pid, "stat").rpartition(")")[2].split()
+    fields = read_proc(pid, "stat").rpartition(")")[2].split()
     return int(fields[1]) if fields else 0

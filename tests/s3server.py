@@ -1,7 +1,8 @@
 """A real S3-compatible store on the loopback interface: one node of Ceph with its RADOS gateway, all in memory.
 
-It comes from Debian's packages (`make test-deps`). It takes a few seconds to start, and leaves nothing behind when it is
-stopped or when the tests are killed. Another store that runs already and is empty is used instead with TEST_S3_ENDPOINT, TEST_S3_ACCESS_KEY and TEST_S3_SECRET_KEY.
+It comes from Debian's packages (`make test-deps`). It takes a few seconds to start, and leaves nothing behind when it
+is stopped or when the tests are killed. TEST_S3_ENDPOINT, TEST_S3_ACCESS_KEY and TEST_S3_SECRET_KEY name another store
+that runs already and is empty.
 """
 
 from __future__ import annotations

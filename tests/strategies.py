@@ -1,4 +1,4 @@
-"""Trees for property tests: any that a registry takes."""
+"""Hypothesis strategies for package trees that the registry accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests import trees
 from tests.trees import Json
 
-HASHES = st.binary(min_size=2, max_size=2).map(lambda data: trees.sha(data))  # few enough that some repeat
+HASHES = st.binary(min_size=2, max_size=2).map(lambda data: trees.sha(data))  # few, so that some repeat
 NAMES = st.text(
     st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1, max_size=8
 ) | st.sampled_from(["README", "a", "B", "é", "e\u0301", "\uff5e", "\U0001f600"])

@@ -1,4 +1,4 @@
-"""Access as truth tables: packages over HTTP, every route as each kind of caller, and the rules of each decision."""
+"""Access as truth tables: packages over HTTP, every route for each kind of caller, and each rule by itself."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.browsers import browser, sign_in
 from tests.registry import Person, Registry, new_name
 
 FILES = {"a": b"shown to some"}
-OTHER = trees.tree({"b": b"pushed by somebody"})
+OTHER = trees.tree({"b": b"pushed by another user"})
 
-# The status of each action on a package. `part` is the push of a part. `own` stands for what only the owner may do:
-# versions, removing tags, sharing, deleting. An admin has no more rights than any other member.
+# The status of each action on a package. `part` is the push of a part. `own` stands for the actions of owners alone:
+# creating versions, deleting tags, sharing, deleting. An admin has no more rights than any other member.
 TEAM_MODE = """
     person  package   read  push  part  tag  own
     anna    private    200   200   200  200  200
@@ -82,7 +82,7 @@ def cells(table: str) -> list[Any]:
 
 
 class People:
-    """Anna with a package of each kind, and the others, in one registry."""
+    """The callers of one registry, and a package of Anna's of each kind."""
 
     def __init__(self, registry: Registry):
         self.names = {name: new_name(name) for name in ("anna", "ben", "carl", "ada")}
@@ -107,18 +107,18 @@ class People:
         return name
 
     def attempt(self, person: str, kind: str, action: str) -> int:
-        who, owner = self.people[person], self.anna.name
+        caller, owner = self.people[person], self.anna.name
         name, top_hash = self.package(kind)
         if action == "read":
-            return who.get(f"/api/package/{owner}/{name}/{top_hash}").status_code
+            return caller.get(f"/api/package/{owner}/{name}/{top_hash}").status_code
         if action == "push":
-            return who.send_push(owner, name, OTHER, dry_run=True).status_code
+            return caller.send_push(owner, name, OTHER, dry_run=True).status_code
         if action == "part":
-            return who.send_push(owner, name, trees.file(b"x"), dry_run=True, path="x").status_code
+            return caller.send_push(owner, name, trees.file(b"x"), dry_run=True, path="x").status_code
         if action == "tag":
-            return who.put(f"/api/tag/{owner}/{name}/stable", json={"hash": top_hash}).status_code
+            return caller.put(f"/api/tag/{owner}/{name}/stable", json={"hash": top_hash}).status_code
         version = f"1.{new_name('')}"
-        return who.put(f"/api/version/{owner}/{name}/{version}", json={"hash": top_hash}).status_code
+        return caller.put(f"/api/version/{owner}/{name}/{version}", json={"hash": top_hash}).status_code
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +142,13 @@ def test_open_mode(open_mode: People, person: str, package: str, action: str, st
 
 
 @pytest.mark.parametrize("person", ["carl", "ada"])
-def test_what_one_may_not_see_answers_as_what_is_not_there(team: People, person: str) -> None:
+def test_a_hidden_package_looks_like_a_missing_one(team: People, person: str) -> None:
     name, top_hash = team.package("private")
     missing = team.packages["none"]
-    who, owner = team.people[person], team.anna.name
+    caller, owner = team.people[person], team.anna.name
     for path in PACKAGE_PATHS:
-        secret = who.get(path.format(owner=owner, name=name, top_hash=top_hash))
-        none = who.get(path.format(owner=owner, name=missing, top_hash=top_hash))
+        secret = caller.get(path.format(owner=owner, name=name, top_hash=top_hash))
+        none = caller.get(path.format(owner=owner, name=missing, top_hash=top_hash))
         assert secret.status_code == none.status_code == 404
         assert secret.json()["message"] == none.json()["message"].replace(missing, name)
 
@@ -170,8 +170,8 @@ PACKAGE_PATHS = [
 
 # ------------------------------------------------------------------------------------------------ every route
 
-# The callers, and the package that they call for: nobody; a stranger and a reader (Carl and Ben, of a private package
-# that is shared with Ben); a member (Carl, of a team package); the owner; an admin. A route without a row fails the
+# The callers and the package that they request: an anonymous caller; a stranger (Carl) and a reader (Ben) of a private
+# package shared with Ben; a member (Carl) and a team package; the owner; an admin. A route without a row fails the
 # test below: decide who may use it, then add its row.
 CALLERS = (
     ("nobody", "shared"),
@@ -271,7 +271,7 @@ def who_of(router: Router) -> dict[str, Who]:
     return found
 
 
-API_WHO = who_of(routing.router([*quilt2.routes(), *system.routes()])) | who_of(v1.router())
+API_WHO = who_of(routing.router([*quilt2.ROUTES, *system.ROUTES])) | who_of(v1.router())
 PAGE_WHO = who_of(catalog.router())
 
 
@@ -282,14 +282,14 @@ def test_every_route_has_a_row() -> None:
 
 @pytest.mark.parametrize("call", MATRIX)
 def test_the_matrix_agrees_with_who(call: str) -> None:
-    """The guard demands `who`; what the operation decides can only refuse more callers."""
+    """The guard checks `who` first. The operation can only refuse more callers."""
     who, statuses = API_WHO[call], MATRIX[call]
     if who == "admin":
         assert statuses == ADMINS
     elif who in ("caller", "member"):
         assert [status == 401 for status in statuses] == [True, False, False, False, False, False]
     else:
-        assert len(set(statuses)) == 1, "everyone is treated alike"
+        assert len(set(statuses)) == 1, "every caller gets the same status"
 
 
 def _body(call: str, person: Person, top_hash: str) -> dict[str, Any]:
@@ -320,74 +320,74 @@ def _body(call: str, person: Person, top_hash: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def ask(team: People, registry: Registry, carl: Person) -> Callable[[str, str, str], httpx.Response]:
+def send_request(team: People, registry: Registry, carl: Person) -> Callable[[str, str, str], httpx.Response]:
     """Return a function that sends a valid request of a route as a person, for a package of a kind."""
 
     def send(call: str, person: str, kind: str) -> httpx.Response:
         method, path = call.split(" ")
-        who, (name, top_hash) = team.people[person], team.package(kind)
+        caller, (name, top_hash) = team.people[person], team.package(kind)
         if method in ("DELETE", "PUT") and "/api/" in path:
             name = team.new_package(kind)
-        place = f"/api/version/{team.anna.name}/{name}/1.0"
+        version_path = f"/api/version/{team.anna.name}/{name}/1.0"
         if "{version}" in path and method == "GET":
-            team.anna.put(place, json={"hash": top_hash})
+            team.anna.put(version_path, json={"hash": top_hash})
         values = {
             "owner": team.anna.name, "name": name, "top_hash": top_hash, "path": "x", "tag": "latest", "version": "1.0",
             "user": carl.name if method == "PUT" else team.names["ben"], "key": "objs/anna/" + "0" * 64,
             "link": "x", "token_id": "1", "event": "push",
         }  # fmt: skip
         if "{comment_id}" in path:
-            said = team.anna.post(f"/api/comments/{team.anna.name}/{name}/", json={"contents": "Mine."})
-            values["comment_id"] = said.json()["comment"]["id"]
+            comment = team.anna.post(f"/api/comments/{team.anna.name}/{name}/", json={"contents": "Mine."})
+            values["comment_id"] = comment.json()["comment"]["id"]
         if kind == "team" and method == "DELETE" and "{user}" in path:
             values["user"] = "team"
         if person != "nobody" and "{token_id}" in path:
-            values["token_id"] = who.post("/api/v1/tokens", json={"name": new_name("token")}).json()["id"]
+            values["token_id"] = caller.post("/api/v1/tokens", json={"name": new_name("token")}).json()["id"]
         if person != "nobody" and path in ("/api/refresh", "/api/logout"):  # these revoke the token used
-            who = registry.sign_in(team.names[person])
+            caller = registry.sign_in(team.names[person])
         if path == "/api/token":
             code = team.anna.get("/api/code").json()["code"]
-            return who.post(path, data={"refresh_token": code})
-        return who.http.request(method, path.format(**values), **_body(call, who, top_hash))
+            return caller.post(path, data={"refresh_token": code})
+        return caller.http.request(method, path.format(**values), **_body(call, caller, top_hash))
 
     return send
 
 
 @pytest.mark.parametrize("call", MATRIX)
-def test_every_route_knows_who_is_asking(ask: Callable[[str, str, str], httpx.Response], call: str) -> None:
-    answers = [ask(call, person, kind) for person, kind in CALLERS]
-    assert [answer.status_code for answer in answers] == MATRIX[call]
-    for answer in answers:
-        openapi.check(call, answer)
+def test_every_route_checks_its_caller(send_request: Callable[[str, str, str], httpx.Response], call: str) -> None:
+    responses = [send_request(call, person, kind) for person, kind in CALLERS]
+    assert [response.status_code for response in responses] == MATRIX[call]
+    for response in responses:
+        openapi.check(call, response)
 
 
 @pytest.mark.parametrize("call", [call for call in MATRIX if API_WHO[call] != "anybody"])
 def test_an_invalid_token_is_refused_on_every_route(registry: Registry, call: str) -> None:
     method, path = call.split(" ")
-    answer = httpx.request(method, registry.url + path, headers={"Authorization": "Bearer invalid"})
+    response = httpx.request(method, registry.url + path, headers={"Authorization": "Bearer invalid"})
     code = {"code": "sign_in_needed"} if "/v1/" in path else {}
-    assert (answer.status_code, answer.json()) == (401, {"message": "Token invalid.", **code})
+    assert (response.status_code, response.json()) == (401, {"message": "Token invalid.", **code})
 
 
 @pytest.mark.parametrize("call", [call for call in MATRIX if API_WHO[call] != "anybody"])
 def test_an_inactive_account_is_refused_on_every_route(registry: Registry, team: People, call: str) -> None:
-    who = _inactive(registry)
+    caller = _inactive(registry)
     method, path = call.split(" ")
-    answer = who.http.request(method, path)
-    assert answer.status_code == 403
-    assert answer.json()["message"] == "Account is inactive. Must have an active account."
+    response = caller.http.request(method, path)
+    assert response.status_code == 403
+    assert response.json()["message"] == "Account is inactive. Must have an active account."
 
 
 def _inactive(registry: Registry) -> Person:
     """Return a person whose account was disabled while they were signed in."""
-    who = registry.make_person(new_name("dan"))
-    registry.sql("UPDATE account SET is_active = false WHERE name = $1", who.name)
-    return who
+    caller = registry.make_person(new_name("dan"))
+    registry.sql("UPDATE account SET is_active = false WHERE name = $1", caller.name)
+    return caller
 
 
 # ------------------------------------------------------------------------------------------------ every page
 
-# A visitor, a member and an admin; then a visitor in open mode, where the catalog shows public packages.
+# An anonymous visitor, a member and an admin; then an anonymous visitor in open mode, who sees public packages.
 PAGE_READERS = ("nobody", "carl", "ada")
 SIGN_IN, HOME = "302 /signin", "302 /"
 PASSWORDS = {"password": "long enough", "again": "long enough"}
@@ -413,7 +413,7 @@ PAGES: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_knows_who_is_reading(registry: Registry, open_registry: Registry, team: People, page: str) -> None:
+def test_every_page_checks_its_visitor(registry: Registry, open_registry: Registry, team: People, page: str) -> None:
     statuses = [_visit(registry, page, team.names.get(person)) for person in PAGE_READERS]
     assert (*statuses, _visit(open_registry, page, None)) == PAGES[page]
 
@@ -425,9 +425,9 @@ def _visit(registry: Registry, page: str, name: str | None) -> str:
     with browser(registry) as client:
         if name:
             assert sign_in(client, name).status_code == 303
-        answer = client.request(method, path, data=None if method == "GET" else PASSWORDS)
-    place = answer.headers.get("location", "").partition("?")[0]
-    return f"{answer.status_code} {place}".strip()
+        response = client.request(method, path, data=None if method == "GET" else PASSWORDS)
+    location = response.headers.get("location", "").partition("?")[0]
+    return f"{response.status_code} {location}".strip()
 
 
 # ------------------------------------------------------------------------------------------------ packages/access.py
@@ -476,15 +476,15 @@ def test_the_entries_that_let_a_caller_read(name: str | None, policy: AccessPoli
         ("anna", TEAM, package(), True),
         ("ben", TEAM, package(), False),
         ("ben", TEAM, package(team=True), True),
-        ("ben", OPEN, package(team=True), False),  # the entry is from a time when the registry had a team
+        ("ben", OPEN, package(team=True), False),  # the entry dates from team mode
         ("ben", OPEN, package(public=True), False),
     ],
 )
 def test_who_pushes_and_moves_tags(name: str, policy: AccessPolicy, shared: Package, writes: bool) -> None:
-    who, expected = member(name, policy), None if writes else Forbidden
-    assert access.may_write(who, shared) is writes
-    assert refusal(access.check_push, who, "anna", shared) is expected
-    assert refusal(access.check_tag, who, shared) is expected
+    caller, expected = member(name, policy), None if writes else Forbidden
+    assert access.may_write(caller, shared) is writes
+    assert refusal(access.check_push, caller, "anna", shared) is expected
+    assert refusal(access.check_tag, caller, shared) is expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("anna", None), ("ben", Forbidden)])
@@ -606,7 +606,7 @@ def test_what_a_personal_token_may_do(row: list[str]) -> None:
 
 
 def _allows(check: Callable[[Session], object], session: Session) -> bool:
-    """Return whether a check passes: it returns something else than False, and does not raise Forbidden."""
+    """Return whether a check passes: it neither returns False nor raises Forbidden."""
     try:
         return check(session) is not False
     except Forbidden:

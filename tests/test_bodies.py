@@ -1,4 +1,4 @@
-"""Request bodies: what is taken, what is refused, and that neither costs much."""
+"""Request bodies: what is accepted, what is refused, and that neither costs much memory or time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MB = 1_000_000
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):
-    """Something to send."""
+    """An example body."""
 
     name: str
     numbers: list[int] = []
@@ -48,7 +48,7 @@ def test_what_was_sent_is_what_is_read(data: bytes, compressed: bool) -> None:
 def test_large_gzip_bodies_come_out_whole(size: int) -> None:
     data = random.Random(1).randbytes(size)
     assert bodies.unpack(gzipped(data)) == data
-    text = data.hex().encode()  # shrinks to half: more comes out of a step than goes in
+    text = data.hex().encode()  # compresses to half, so a step returns more than it takes in
     assert bodies.unpack(gzipped(text)) == text
 
 
@@ -61,9 +61,9 @@ def test_a_body_is_decoded_as_what_is_expected() -> None:
 @pytest.mark.parametrize("cut", [1, 9, 10, 15, 25, -9, -8, -1])
 def test_gzip_that_is_cut_off_is_refused(cut: int) -> None:
     data = gzip.compress(b'{"name": "a long enough text to cut"}')[:cut]
-    said = refusal(Packed(data, gzip=True))
-    assert isinstance(said, Invalid)
-    assert "not valid gzip: it is incomplete" in said.message
+    refused = refusal(Packed(data, gzip=True))
+    assert isinstance(refused, Invalid)
+    assert "not valid gzip: it is incomplete" in refused.message
 
 
 def test_an_empty_body_that_says_it_is_gzip_is_refused() -> None:
@@ -73,19 +73,19 @@ def test_an_empty_body_that_says_it_is_gzip_is_refused() -> None:
 @pytest.mark.parametrize(
     "junk", [b"x", b"\0", b"more" * 100_000, gzip.compress(b"{}")], ids=["x", "nul", "much", "gzip"]
 )
-@pytest.mark.parametrize("size", [10, 400_000])  # the end of gzip inside of a step, and beyond the first
+@pytest.mark.parametrize("size", [10, 400_000])  # the gzip stream ends within the first step, or beyond it
 def test_anything_after_the_end_of_gzip_is_refused(junk: bytes, size: int) -> None:
     data = gzip.compress(random.Random(1).randbytes(size))
-    said = refusal(Packed(data + junk, gzip=True, limit=10 * MB))
-    assert isinstance(said, Invalid)
-    assert "there is data after its end" in said.message
+    refused = refusal(Packed(data + junk, gzip=True, limit=10 * MB))
+    assert isinstance(refused, Invalid)
+    assert "there is data after its end" in refused.message
 
 
 @pytest.mark.parametrize("data", [b"{}", b"\x1f\x8b", b"PK\3\4" * 10, zlib.compress(b"{}"), b"\0" * 100])
 def test_what_is_no_gzip_is_refused(data: bytes) -> None:
-    said = refusal(Packed(data, gzip=True))
-    assert isinstance(said, Invalid)
-    assert "not valid gzip" in said.message
+    refused = refusal(Packed(data, gzip=True))
+    assert isinstance(refused, Invalid)
+    assert "not valid gzip" in refused.message
 
 
 def test_a_flipped_bit_in_gzip_is_seen() -> None:
@@ -96,18 +96,18 @@ def test_a_flipped_bit_in_gzip_is_seen() -> None:
 
 @pytest.mark.parametrize("limit", [1000 * MB, 5 * MB])
 def test_a_bomb_is_refused_quickly_and_in_little_memory(limit: int) -> None:
-    """292 kilobytes that unpack to 300 megabytes."""
+    """292 kilobytes that decompress to 300 megabytes."""
     deflater = zlib.compressobj(9, wbits=31)
     zeros = b"\0" * MB
     data = b"".join([deflater.compress(zeros) for _ in range(300)]) + deflater.flush()
     assert len(data) < MB
     tracemalloc.start()
     start = time.perf_counter()
-    said = refusal(Packed(data, gzip=True, limit=limit))
+    refused = refusal(Packed(data, gzip=True, limit=limit))
     took = time.perf_counter() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert isinstance(said, TooLarge)
+    assert isinstance(refused, TooLarge)
     assert took < 2
     assert peak < 60 * MB
 
@@ -120,7 +120,7 @@ def test_the_limit_counts_what_comes_out() -> None:
 
 
 def test_a_large_manifest_is_no_bomb() -> None:
-    """Digests do not compress, names and keys do: about a quarter."""
+    """Digests do not compress, but names and keys do: to about a quarter."""
     make = random.Random(1)
     leaves = {f"file{i}": {"type": "FILE", "hashes": [make.randbytes(32).hex()]} for i in range(200_000)}
     data = json.dumps(leaves).encode()
@@ -130,9 +130,9 @@ def test_a_large_manifest_is_no_bomb() -> None:
 
 @pytest.mark.parametrize("data", [b'{"name":"\xff"}', b'{"name":"a","x":"\xed\xa0\x80"}', "{'ü'}".encode("utf-16")])
 def test_what_is_not_utf8_is_refused_with_its_place(data: bytes) -> None:
-    said = refusal(Packed(data))
-    assert isinstance(said, Invalid)
-    assert "not UTF-8: byte" in said.message
+    refused = refusal(Packed(data))
+    assert isinstance(refused, Invalid)
+    assert "not UTF-8: byte" in refused.message
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"nonsense", b'{"name":"x"} more', b'{"name":NaN}', b"\xef\xbb\xbf{}"])
@@ -164,8 +164,8 @@ def test_what_is_not_as_expected_is_refused_with_its_place(data: object, place: 
 def test_no_message_repeats_what_was_sent() -> None:
     long = "secret" * 100_000
     for data in ({long: 1}, {"name": [long]}, {"name": "x", "numbers": [long]}, long):
-        said = refusal(Packed(json.dumps(data).encode(), limit=10 * MB))
-        assert len(said.message) <= bodies.MAX_MESSAGE_LENGTH
+        refused = refusal(Packed(json.dumps(data).encode(), limit=10 * MB))
+        assert len(refused.message) <= bodies.MAX_MESSAGE_LENGTH
 
 
 @pytest.mark.parametrize("depth", [1000, 100_000])

@@ -1,4 +1,4 @@
-"""What the documents say can be done can be done. (That every setting is documented: test_settings.py.)"""
+"""Commands, options, make targets and links in the documents exist. (test_settings.py checks the settings.)"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOCUMENTS = sorted(
 
 
 def code(text: str) -> list[str]:
-    """What is set as code in a document."""
+    """Return everything that a document marks as code."""
     return re.findall(r"`([^`\n]+)`", text) + [
         line.strip() for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
     ]
@@ -40,14 +40,14 @@ def test_every_make_target_exists(document: Path) -> None:
 def test_every_command_and_option_exists(document: Path) -> None:
     for words in commands(document, "quilt-registry"):
         for name in words[0].split("|"):
-            if not name.islower() or name == "--version":  # a placeholder; an option of all
+            if not name.islower() or name == "--version":  # a placeholder, or an option that every command has
                 continue
             command = cli.commands[name]
             if isinstance(command, click.Group):
                 command = command.commands[words[1]]
             options = {option for parameter in command.params for option in parameter.opts}
-            asked = {word.strip("[]") for word in words if word.strip("[").startswith("--")}
-            assert asked - {"--help"} <= options, f"{document.name}: {name}"
+            used = {word.strip("[]") for word in words if word.strip("[").startswith("--")}
+            assert used - {"--help"} <= options, f"{document.name}: {name}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

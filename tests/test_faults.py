@@ -1,4 +1,4 @@
-"""What people find after something broke: whole pushes or none, sentences instead of errors, nothing left behind."""
+"""Behavior after failures: whole pushes or none, clear error messages, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from quilt_registry import schema
 from quilt_registry.cli import embedded_postgres
 from tests import trees
 from tests.postgres import needs_proc, own_postgres
-from tests.processes import children, descendants, is_alive, told
+from tests.processes import children, descendants, is_alive, read_proc
 from tests.registry import PASSWORD, Person, Registry, new_name, run_sql
 from tests.trees import Json
 from tests.waiting import wait_until
@@ -37,7 +37,7 @@ Start = Callable[..., Registry]
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Do things at the same moment; what each gave."""
+    """Run calls at the same moment and return their results."""
     barrier = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
@@ -49,7 +49,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def large(count: int, mark: str) -> tuple[Json, list[bytes]]:
-    """A tree of many small files in folders of a hundred, all of them new."""
+    """Return a tree of many new small files in folders of a hundred, and their contents."""
     data = [f"{mark} {i}".encode() for i in range(count)]
     folders: Json = {}
     for i, each in enumerate(data):
@@ -58,30 +58,30 @@ def large(count: int, mark: str) -> tuple[Json, list[bytes]]:
 
 
 def put_into_store(registry: Registry, owner: str, data: list[bytes]) -> None:
-    """Objects as uploads leave them in a directory, without a request each."""
+    """Write objects where uploads leave them in a directory, without one request each."""
     folder = registry.objects / "objs" / owner
     folder.mkdir(parents=True, exist_ok=True)
     for each in data:
         (folder / trees.sha(each)).write_bytes(each)
 
 
-def sentence(answer: httpx.Response) -> str:
-    """What a refusal says."""
+def message_of(answer: httpx.Response) -> str:
+    """Return the message of a refusal."""
     message: str = answer.json()["message"]
     assert " " in message
     assert message.endswith(".")
     return message
 
 
-def installs(person: Person, owner: str, name: str, node: Json) -> None:
-    """Hold a package against what was pushed, without downloading its objects."""
+def check_install(person: Person, owner: str, name: str, node: Json) -> None:
+    """Compare a package with what was pushed, without downloading its objects."""
     top_hash = trees.top_hash(node)
     answer = person.get(f"/api/package/{owner}/{name}/{top_hash}")
     assert answer.status_code == 200, answer.text[:300]
     assert trees.top_hash(answer.json()["contents"]) == top_hash
 
 
-def address(registry: Registry) -> str:
+def database_url_of(registry: Registry) -> str:
     return registry.database_url or embedded_postgres.database_url(registry.home)
 
 
@@ -92,7 +92,7 @@ UNSOUND = {
     "(SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = p.owner)",
     "a package with a wrong number of pushes": "SELECT id FROM package p WHERE pushes <> "
     "(SELECT count(*) FROM push u WHERE u.package_id = p.id)",
-    "an instance that nobody pushed": "SELECT id FROM instance i WHERE NOT EXISTS "
+    "an instance without a push": "SELECT id FROM instance i WHERE NOT EXISTS "
     "(SELECT FROM push u WHERE u.instance_id = i.id)",
     "an instance without one of its pages": """
         SELECT i.id FROM instance i, generate_series(1, length(i.pages) / 32) n
@@ -109,8 +109,8 @@ UNSOUND = {
 
 
 def check_sound(registry: Registry) -> None:
-    """Nothing half-written in the database; every object that counts is in the store, nothing is left in uploads/."""
-    url = address(registry)
+    """Check that the database holds nothing half-written, every counted object is stored, and uploads/ is empty."""
+    url = database_url_of(registry)
     found = {what: run_sql(url, query) for what, query in UNSOUND.items()}
     assert {what: rows for what, rows in found.items() if rows} == {}
     rows = run_sql(
@@ -125,14 +125,14 @@ def uploads(registry: Registry) -> list[str]:
 
 
 def check_log(registry: Registry) -> None:
-    """No failure that the registry did not foresee."""
+    """Check that the log has no unforeseen failure."""
     log = registry.log.read_text()
     assert "Traceback" not in log, log[-5000:]
 
 
 def spawned(pid: int) -> list[int]:
-    """The workers of a registry, or the helpers of a worker: not what keeps track of their memory."""
-    return [each for each in children(pid) if "spawn_main" in told(each, "cmdline")]
+    """Return the workers of a registry or the helpers of a worker, without multiprocessing's resource tracker."""
+    return [each for each in children(pid) if "spawn_main" in read_proc(each, "cmdline")]
 
 
 def pid_of(registry: Registry) -> int:
@@ -141,7 +141,7 @@ def pid_of(registry: Registry) -> int:
 
 
 def processes_of(registry: Registry) -> list[int]:
-    """Everything that a registry started, once its workers have a helper each."""
+    """Return all processes of a registry, once each worker has its helper."""
     wait_until(lambda: all(map(spawned, workers := spawned(pid_of(registry)))) and len(workers) == registry.workers)
     return descendants(pid_of(registry))
 
@@ -161,7 +161,7 @@ def anna(registry: Registry) -> Person:
 
 
 def push_and_kill(registry: Registry, person: Person, name: str, delay: float) -> tuple[Json, httpx.Response | None]:
-    """Push a package of many files, and kill the registry after so many seconds; the answer, if one came."""
+    """Push a package of many files and kill the registry after `delay` seconds. Return the response, if one came."""
     node, data = large(2000, name)
     put_into_store(registry, person.name, data)
     sending = threading.Event()
@@ -180,33 +180,33 @@ def push_and_kill(registry: Registry, person: Person, name: str, delay: float) -
     with ThreadPoolExecutor(1) as threads:
         pushing = threads.submit(push)
         sending.wait(20)
-        time.sleep(delay)  # the moment of the kill is what is being tried
+        time.sleep(delay)  # the test varies the moment of the kill
         registry.kill()
         return node, pushing.result()
 
 
 def check_whole_or_nothing(person: Person, name: str, node: Json, answer: httpx.Response | None) -> bool:
-    """Whether the push is there; whatever happened, the next one of the same succeeds."""
+    """Return whether the push was stored. In either case, check that repeating it succeeds."""
     log = person.get(f"/api/log/{person.name}/{name}/")
     if log.status_code == 200:
         assert [entry["hash"] for entry in log.json()["logs"]] == [trees.top_hash(node)]
-        installs(person, person.name, name, node)
+        check_install(person, person.name, name, node)
     else:
         assert log.status_code == 404
-        assert answer is None or answer.status_code != 200, "a push was acknowledged and is gone"
+        assert answer is None or answer.status_code != 200, "an acknowledged push was lost"
     urls = person.send_push(person.name, name, node, dry_run=True).json()["upload_urls"]
     for each in list(urls.values())[:20]:
         assert httpx.head(each["head"]).status_code == 200  # nothing has to be uploaded again
     sizes = {name: (person.registry.objects / "objs" / person.name / name).stat().st_size for name in urls}
     assert person.send_push(person.name, name, node, sizes=sizes).status_code == 200
-    installs(person, person.name, name, node)
+    check_install(person, person.name, name, node)
     return log.status_code == 200
 
 
 def wait_for_sessions_to_end(registry: Registry) -> None:
-    """PostgreSQL notices after a moment that whom it worked for is gone."""
+    """Wait until PostgreSQL has noticed that its clients are gone."""
     query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    wait_until(lambda: not run_sql(address(registry), query))
+    wait_until(lambda: not run_sql(database_url_of(registry), query))
 
 
 @pytest.mark.slow
@@ -224,7 +224,7 @@ def test_a_push_killed_anywhere_is_there_whole_or_not_at_all(registry: Registry,
         registry.start()
         check_sound(registry)
         outcomes.append(check_whole_or_nothing(anna, name, node, answer))
-    assert False in outcomes, "no kill came before the end of a push"
+    assert False in outcomes, "every push ended before its kill"
     assert registry.stop() == 0
 
 
@@ -245,7 +245,7 @@ def test_the_embedded_database_survives_kills_too(tmp_path: Path) -> None:
             check_whole_or_nothing(anna, name, node, answer)
     finally:
         if registry.process is not None and registry.process.poll() is not None:
-            registry.start()  # so that the database is stopped in order
+            registry.start()  # so that the database shuts down cleanly
         assert registry.stop() == 0
     check_log(registry)
 
@@ -278,7 +278,7 @@ def test_what_was_uploaded_before_a_kill_is_found_by_the_next_push(registry: Reg
             if trees.sha(each) in missing:
                 assert http.put(urls[trees.sha(each)]["put"], content=each).status_code == 200
     assert anna.send_push("anna", "data", node, sizes=trees.sizes(data)).status_code == 200
-    installs(anna, "anna", "data", node)
+    check_install(anna, "anna", "data", node)
 
 
 @needs_proc
@@ -313,7 +313,7 @@ def paused(pid: int) -> Iterator[None]:
 
 
 @needs_proc
-def test_who_signs_in_at_one_worker_is_known_to_the_other(own_registry: Start) -> None:
+def test_a_sign_in_at_one_worker_is_known_to_the_other(own_registry: Start) -> None:
     registry = own_registry(workers=2)
     registry.make_person("anna")
     first, second = wait_until(lambda: len(found := spawned(pid_of(registry))) == 2 and found)
@@ -403,7 +403,7 @@ def test_pushing_while_the_package_is_deleted_ends_well(registry: Registry, anna
 
 
 @needs_proc
-def test_a_helper_that_dies_costs_one_answer(registry: Registry, anna: Person) -> None:
+def test_a_helper_that_dies_loses_one_response(registry: Registry, anna: Person) -> None:
     node, data = large(20_000, new_name())
     put_into_store(registry, "anna", data)
     (helper,) = spawned(pid_of(registry))
@@ -414,17 +414,17 @@ def test_a_helper_that_dies_costs_one_answer(registry: Registry, anna: Person) -
         os.kill(helper, signal.SIGKILL)
         answer = pushing.result()
     assert answer.status_code == 503
-    assert "Try again" in sentence(answer)
+    assert "Try again" in message_of(answer)
     assert anna.get("/api/log/anna/data/").status_code == 404
     assert anna.send_push("anna", "data", node, sizes=trees.sizes(data)).status_code == 200
-    installs(anna, "anna", "data", node)
+    check_install(anna, "anna", "data", node)
     check_log(registry)
 
 
-# ------------------------------------------------------------------------------------------------ the database away
+# ------------------------------------------------------------------------------------------------ database unavailable
 
 
-def ask_on_and_on(calls: list[Callable[[], httpx.Response]], done: threading.Event) -> list[httpx.Response]:
+def request_repeatedly(calls: list[Callable[[], httpx.Response]], done: threading.Event) -> list[httpx.Response]:
     answers = []
     while not done.is_set():
         for call in calls:
@@ -462,7 +462,9 @@ def test_a_database_that_is_away_for_ten_seconds_is_no_catastrophe(own_registry:
             lambda: httpx.get(registry.url + "/signin"),
         ]
         with ThreadPoolExecutor(4) as threads:
-            traffic = [threads.submit(ask_on_and_on, calls, done) for calls in (reading, reading[1:], [push], [push])]
+            traffic = [
+                threads.submit(request_repeatedly, calls, done) for calls in (reading, reading[1:], [push], [push])
+            ]
             try:
                 wait_until(lambda: len(acknowledged) >= 2)
                 postgres.stop()
@@ -476,10 +478,10 @@ def test_a_database_that_is_away_for_ten_seconds_is_no_catastrophe(own_registry:
 
         assert {answer.status_code for answer in answers} <= {200, 503}
         refused = [answer for answer in answers if answer.status_code == 503]
-        assert all("Try again" in sentence(answer) for answer in refused)
+        assert all("Try again" in message_of(answer) for answer in refused)
         assert all(answer.status_code == 200 for answer in answers if answer.url.path == "/healthcheck")
         for name in acknowledged:
-            installs(anna, "anna", name, node)
+            check_install(anna, "anna", name, node)
         check_sound(registry)
         check_log(registry)
         assert registry.stop() == 0
@@ -490,7 +492,7 @@ def test_a_database_that_is_away_for_ten_seconds_is_no_catastrophe(own_registry:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """A file system of a few megabytes; the test is skipped where that takes more rights than there are."""
+    """Mount a file system of a few megabytes, or skip the test if that is not permitted."""
     folder.mkdir(parents=True)
     try:
         done = subprocess.run(
@@ -518,15 +520,15 @@ def test_a_full_store_says_so_and_takes_the_push_once_there_is_room(own_registry
         put = urls[trees.sha(data[0])]["put"]
         pieces = [data[0][i : i + 100_000] for i in range(0, len(data[0]), 100_000)]
 
-        for content in (data[0], iter(pieces)):  # with a length, and without
+        for content in (data[0], iter(pieces)):  # with and without Content-Length
             answer = httpx.put(put, content=content)
             assert answer.status_code == 507
-            assert "no room" in sentence(answer)
+            assert "no room" in message_of(answer)
             assert uploads(registry) == []
         assert httpx.put(urls[trees.sha(data[1])]["put"], content=data[1]).status_code == 200
         refused = anna.send_push("anna", "data", node, sizes=trees.sizes(data))
         assert refused.status_code == 400
-        assert trees.sha(data[0]) in sentence(refused)
+        assert trees.sha(data[0]) in message_of(refused)
 
         filler.unlink()
         top_hash = anna.push_tree("data", node, data)
@@ -537,7 +539,7 @@ def test_a_full_store_says_so_and_takes_the_push_once_there_is_room(own_registry
 
 
 @pytest.mark.parametrize("instead", ["nothing", "a file"])
-def test_a_store_that_is_away_is_said_and_comes_back(registry: Registry, anna: Person, instead: str) -> None:
+def test_a_store_that_is_away_is_reported_and_comes_back(registry: Registry, anna: Person, instead: str) -> None:
     top_hash = anna.push("data", {"a": b"1"})
     got = next(iter(anna.install("anna", "data", top_hash)["urls"].values()))
     node = trees.root({"b": trees.file(b"2")})
@@ -549,11 +551,11 @@ def test_a_store_that_is_away_is_said_and_comes_back(registry: Registry, anna: P
 
     refused = httpx.put(put, content=b"2")
     assert refused.status_code == 503
-    assert "object store" in sentence(refused)
+    assert "object store" in message_of(refused)
     assert httpx.get(got).status_code in (404, 503)
     answer = anna.send_push("anna", "data", node, sizes={trees.sha(b"2"): 1})
     assert answer.status_code in (400, 503)
-    assert sentence(answer)
+    assert message_of(answer)
     assert anna.get("/api/log/anna/data/").status_code == 200
 
     if registry.objects.exists():
@@ -571,8 +573,8 @@ def test_an_object_that_was_lost_is_missed_and_can_be_pushed_again(registry: Reg
     urls = anna.get(f"/api/package/anna/data/{top_hash}").json()["urls"]
     answer = httpx.get(urls[trees.sha(b"1")], headers={"Range": "bytes=0-"})
     assert answer.status_code == 404
-    assert sentence(answer)
-    anna.push("data", files)  # its HEAD says that it is missing
+    assert message_of(answer)
+    anna.push("data", files)  # its HEAD reports it as missing
     anna.install("anna", "data", top_hash)
 
 
@@ -599,7 +601,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing(registry: Registry, anna: Pers
     target = upload_target(anna, data)
     with connect(registry) as line:
         line.sendall(head_of("PUT", target, len(data)) + data[:2_000_000])
-        wait_until(lambda: uploads(registry))  # part of it is on the disk
+        wait_until(lambda: uploads(registry))  # part of it is on disk
     wait_until(lambda: not uploads(registry))
     assert httpx.head(registry.url + target).status_code == 404
     assert httpx.put(registry.url + target, content=data).status_code == 200
@@ -615,7 +617,7 @@ def test_a_push_that_is_cut_off_stores_nothing(registry: Registry, anna: Person)
     for sent in (0, 1, len(body) // 2, len(body) - 1):
         with connect(registry) as line:
             line.sendall(head + body[:sent])
-    with connect(registry) as line:  # half of it, and then a wait for an answer
+    with connect(registry) as line:  # send half of it, then wait for a response
         line.sendall(head + body[: len(body) // 2])
         line.shutdown(socket.SHUT_WR)
         while line.recv(1000):
@@ -626,7 +628,7 @@ def test_a_push_that_is_cut_off_stores_nothing(registry: Registry, anna: Person)
     check_log(registry)
 
 
-def test_slow_uploads_arrive_and_hold_nobody_up(registry: Registry, anna: Person) -> None:
+def test_slow_uploads_arrive_and_block_no_other_request(registry: Registry, anna: Person) -> None:
     data = os.urandom(50_000)
     target = upload_target(anna, data)
     lines = [connect(registry) for _ in range(30)]  # more than there are database connections
@@ -654,7 +656,7 @@ def test_clients_that_go_away_in_the_middle_of_an_install_leave_no_trace(registr
         with connect(registry) as line:
             line.sendall(head_of("GET", target, 0, f"Authorization: Bearer {anna.token}"))
             assert line.recv(500).startswith(b"HTTP/1.1 200 ")
-    installs(anna, "anna", "data", node)
+    check_install(anna, "anna", "data", node)
     top_hash = anna.push("large", {"a": bytes(30_000_000)})
     url = anna.install("anna", "large", top_hash)["urls"][trees.sha(bytes(30_000_000))]
     for _ in range(25):
@@ -667,7 +669,7 @@ def test_clients_that_go_away_in_the_middle_of_an_install_leave_no_trace(registr
 
 
 def peak_memory(registry: Registry) -> int:
-    """The most bytes that the registry and its helpers ever held, each at its own worst moment."""
+    """Return the sum of the peak memory of the registry and its helpers, in bytes."""
     total = 0
     for pid in [pid_of(registry), *descendants(pid_of(registry))]:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -696,7 +698,7 @@ def test_a_gzip_bomb_is_refused_and_does_not_grow(registry: Registry, anna: Pers
     ):
         answer = call()
         assert answer.status_code == 413
-        assert sentence(answer)
+        assert message_of(answer)
     assert peak_memory(registry) - before < 120_000_000
     unknown = registry.nobody()
     answer = unknown.put(f"/api/package/anna/data/{'0' * 64}", content=packed, headers=headers)

@@ -1,4 +1,4 @@
-"""A package's tree by itself: reading, checking, and the top hash, which can never change."""
+"""A package's tree: parsing, validation, and the top hash, which must never change."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def check(tree: Json, bounds: Bounds = manifest.DEFAULT_BOUNDS) -> manifest.Chec
 
 
 def leaf(metadata: bytes) -> bytes:
-    """A package of one file `f` with some metadata, as JSON."""
+    """Return the JSON of a package with one file `f` that has this metadata."""
     return b'{"type":"ROOT","children":{"f":{"type":"FILE","hashes":[],"metadata":' + metadata + b"}}}"
 
 
 def nested(groups: int) -> bytes:
-    """Groups below each other, and a file in the innermost, as JSON."""
+    """Return the JSON of nested groups with a file in the innermost."""
     return (
         b'{"type":"ROOT","children":{"g":'
         + b'{"type":"GROUP","children":{"g":' * groups
@@ -46,7 +46,7 @@ def nested(groups: int) -> bytes:
 
 
 def x(digit: str) -> str:
-    """A hash as the vectors of the protocol write it: one digit 64 times."""
+    """Return a hash as the protocol's test vectors write it: one digit 64 times."""
     return digit * 64
 
 
@@ -82,13 +82,13 @@ V4 = root({
 }, metadata_hash=x("9"))  # fmt: skip
 
 GOLDEN = [
-    # The protocol's vectors, computed by the original registry.
+    # The protocol's test vectors, computed by the original registry.
     ("V0", root({}), "3e659fce4c878d0ad00f6df85ca1aef2aa1bcef25137f030312f01f39d256a82"),
     ("V1", V1, "da05da4f3d9b0734167cb0464976cd34de3413ef4a45d9e322fdec1cfb6a2ad8"),
     ("V2", V2, "fac0ff9be2bd35b08308f091f8727103b4b172eb5450c3ba03d0a8a71accae23"),
     ("V3", V3, "eccbd51b9b99bd7f12a1ecee28fcbb2a95dba8a24f7d5e76f88fa8724882cf35"),
     ("V4", V4, "fab1b4bda194f34d043fbe33ae4e6711c07feadf5cb27910cd21da6287669e32"),
-    # Made with the released client.
+    # Computed with the released client.
     ("README", root({"README": file(b"# Hi\n")}), "0c44b50ec3bae0297fece14a79a27b66f6a853d98ce6e9159d4e5beaf10144b9"),
     (
         "README with its source",
@@ -117,7 +117,7 @@ GOLDEN = [
 @pytest.mark.parametrize(("tree", "top_hash"), [row[1:] for row in GOLDEN], ids=[row[0] for row in GOLDEN])
 def test_top_hashes_are_those_of_the_original(tree: Json, top_hash: str) -> None:
     assert manifest.top_hash(read(tree)) == top_hash
-    assert trees.top_hash(tree) == top_hash  # else the other tests hold nothing against anything
+    assert trees.top_hash(tree) == top_hash  # otherwise the other tests compare with a wrong reference
 
 
 # ---------------------------------------------------------------------------------------------- properties
@@ -138,7 +138,7 @@ def test_the_top_hash_is_the_protocols(tree: Json) -> None:
 
 
 def test_many_children_and_hashes_are_counted_right() -> None:
-    """Counts from 128 on take bytes that are no ASCII, from 1,024 on they are not kept ready."""
+    """Counts from 128 on need bytes beyond ASCII. Counts from 1,024 on are not precomputed."""
     for count in (127, 128, 255, 256, 1023, 1024, 5000):
         tree = root({**{f"n{i}": group({}) for i in range(count)}, "t": leaf_of("TABLE", "a" * count)})
         assert manifest.top_hash(read(tree)) == trees.top_hash(tree)
@@ -184,7 +184,10 @@ def test_any_other_change_changes_the_top_hash(tree: Json, data: st.DataObject) 
 
 
 def _change_metadata_hash(node: Json, data: st.DataObject) -> None:
-    """To another one. Adding or dropping one can mean the same as moving it, which the hash does not tell."""
+    """Change a metadata hash to another value.
+
+    Adding or removing one can be equivalent to moving it, which the top hash does not distinguish.
+    """
     node["metadata_hash"] = "f" * 64
 
 
@@ -248,7 +251,7 @@ def _checked(data: bytes) -> Any:
 
 
 def test_nodes_are_counted() -> None:
-    tree = root({"a": file(b""), "g": group({"b": file(b"")})})  # four nodes, with the top
+    tree = root({"a": file(b""), "g": group({"b": file(b"")})})  # four nodes, the root included
     check(tree, Bounds(nodes=4))
     with pytest.raises(ManifestError, match="more than 3 nodes"):
         check(tree, Bounds(nodes=3))
@@ -313,7 +316,7 @@ def test_a_bad_object_name_is_refused(name: str) -> None:
         b'{"t\\u0079p\\u0065":1}',
         b'{"a":{"b":[1,{"type":{}}]}}',
         b'{"a":[[[{"\\u0074ype":1}]]]}',
-        b'{"a":{"type":1},"a":2}',  # a key that comes twice: decoders see the last, old clients' hooks both
+        b'{"a":{"type":1},"a":2}',  # a duplicate key: decoders use the last, hooks of old clients see both
     ],
 )
 def test_a_key_type_in_metadata_is_refused(metadata: bytes) -> None:
@@ -342,7 +345,7 @@ def test_metadata_must_be_json(metadata: bytes) -> None:
 
 
 def test_metadata_goes_out_byte_for_byte() -> None:
-    """Numbers beyond floats, blanks, and the order of keys are the pusher's."""
+    """Numbers beyond floats, whitespace, and the order of keys are kept."""
     text = b'{ "z":1e400, "a":' + b"9" * 5000 + b',"u":"\\u00e9\\u0041" }'
     assert text in manifest.encode(_checked(leaf(text)))
 
@@ -360,7 +363,7 @@ def test_deeply_nested_metadata_never_crashes(
     if depth <= 100 and b'"type":' not in inside:
         _checked(tree)
     elif depth < 100_000:
-        with contextlib.suppress(ManifestError):  # how deep exactly is the decoder's and the stack's business
+        with contextlib.suppress(ManifestError):  # the exact limit depends on the decoder and the stack
             _checked(tree)
     else:
         with pytest.raises(ManifestError, match="nested too deeply"):
@@ -415,7 +418,7 @@ def test_nonsense_is_refused_or_a_tree(data: bytes) -> None:
 
 
 def test_messages_stay_short() -> None:
-    """None repeats what was sent."""
+    """No message repeats its input."""
     for tree in (
         root({"n" * 100_000: file(b"")}),
         root({"f": file(b"", metadata_hash="g" * 100_000)}),

@@ -1,4 +1,4 @@
-"""What operators see of a registry: its log, its metrics, whether it is ready."""
+"""What operators see of a registry: log, metrics and readiness."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def lines(registry: Registry) -> list[Line]:
-    """What has been logged as JSON."""
+    """Return the JSON lines of the log."""
     return [json.loads(line) for line in registry.log.read_text().splitlines() if line.startswith("{")]
 
 
 def logged(registry: Registry, id: str, event: str = "request") -> Line:
-    """The one line about a request."""
+    """Return the only log line of a request."""
     found: list[Line] = wait_until(
         lambda: [x for x in lines(registry) if (x.get("request_id"), x["event"]) == (id, event)]
     )
@@ -81,12 +81,12 @@ def test_a_request_is_a_line(registry: Registry, anna: Person) -> None:
     assert (head["method"], head["bytes"]) == ("HEAD", 0)
 
 
-def test_who_is_not_signed_in_has_no_name(registry: Registry, nobody: Person) -> None:
+def test_anonymous_requests_have_no_user_name(registry: Registry, nobody: Person) -> None:
     assert line_of(registry, nobody.get("/api/me"))["user"] is None
     assert line_of(registry, nobody.get("/signin"))["user"] is None
 
 
-def test_readers_of_pages_have_a_name(registry: Registry, anna: Person) -> None:
+def test_requests_for_pages_have_a_user_name(registry: Registry, anna: Person) -> None:
     answer = httpx.get(registry.url + "/", cookies={"quilt_session": anna.token or ""})
     assert (answer.status_code, line_of(registry, answer)["user"]) == (200, "anna")
 
@@ -139,7 +139,7 @@ def test_a_long_name_is_cut(registry: Registry, anna: Person) -> None:
     assert line_of(registry, answer)["name"] == "n" * 100
 
 
-def test_what_machines_ask_for_all_the_time_is_no_line(registry: Registry, nobody: Person) -> None:
+def test_frequent_machine_requests_are_not_logged(registry: Registry, nobody: Person) -> None:
     paths = ("/healthcheck", "/readyz", "/metrics", "/static/quilt.css")
     ids = [nobody.get(path).headers["X-Request-ID"] for path in paths]
     line_of(registry, nobody.get("/robots.txt"))
@@ -150,19 +150,19 @@ def test_what_machines_ask_for_all_the_time_is_no_line(registry: Registry, nobod
 
 
 @pytest.fixture(scope="module")
-def talkative(
+def verbose(
     new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox
 ) -> Iterator[Registry]:
     """A registry that logs as much as it can."""
     given = {"LOG_LEVEL": "debug", "SLOW_QUERY_MS": "1", "METRICS_TOKEN": "planted-metrics", "DEPLOYMENT_ID": "north"}
     given |= {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port), "SIGNUP": "open"}
-    running = Registry(tmp_path_factory.mktemp("talkative"), new_database(), **given).start()
+    running = Registry(tmp_path_factory.mktemp("verbose"), new_database(), **given).start()
     yield running
     assert running.stop() == 0
 
 
-def test_no_secret_is_in_the_log(talkative: Registry, mailbox: Mailbox) -> None:
-    anna, nobody = talkative.make_person("anna"), talkative.nobody()
+def test_no_secret_is_in_the_log(verbose: Registry, mailbox: Mailbox) -> None:
+    anna, nobody = verbose.make_person("anna"), verbose.nobody()
     link = "planted-link-" + "x" * 30
     for path in (f"/activate/{link}", f"/reset_password/{link}", f"/nowhere/{link}", f"/nowhere?token={link}"):
         nobody.get(path)
@@ -173,15 +173,15 @@ def test_no_secret_is_in_the_log(talkative: Registry, mailbox: Mailbox) -> None:
     nobody.post("/api/register", json={"username": "zoe", "email": "zoe@example.com", "password": "planted-password"})
     nobody.get("/api/me", headers={"Authorization": "Bearer planted-token"})
     nobody.get("/metrics", headers={"Authorization": "Bearer planted-metrics"})
-    nobody.get("/", cookies={"quilt_session": "planted-cookie"})
+    nobody.get("/", headers={"Cookie": "quilt_session=planted-cookie"})
     anna.get("/api/search/?q=planted-words")
     anna.post("/api/log", json=[{"type": "planted-body"}])
     urls = anna.upload("anna", "data", trees.tree({"x": b"1"}), [b"1"])
     code = anna.get("/api/code").json()["code"]
     activation = mailbox.wait("zoe@example.com").link("activate")
     answer = nobody.get("/robots.txt")
-    line_of(talkative, answer)
-    text = talkative.log.read_text()
+    line_of(verbose, answer)
+    text = verbose.log.read_text()
     signatures = [value for each in urls.values() for url in each.values() for value in httpx.URL(url).params.values()]
     for secret in (
         "planted",
@@ -193,8 +193,8 @@ def test_no_secret_is_in_the_log(talkative: Registry, mailbox: Mailbox) -> None:
     ):
         assert secret is not None
         assert secret not in text
-    assert {line["deployment"] for line in lines(talkative)} == {"north"}
-    assert {"debug", "info"} <= {line["level"] for line in lines(talkative)}
+    assert {line["deployment"] for line in lines(verbose)} == {"north"}
+    assert {"debug", "info"} <= {line["level"] for line in lines(verbose)}
 
 
 def test_a_failure_names_the_id_that_its_traceback_has(own_registry: Start) -> None:
@@ -223,10 +223,10 @@ def test_a_statement_that_takes_long_is_logged_without_its_values(own_registry: 
     anna.push("data", {"x": b"1"})
     waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with ThreadPoolExecutor(1) as threads, registry.left_open("LOCK TABLE tag"):
-        asking = threads.submit(anna.get, "/api/tag/anna/data/no_such_tag")
+        pending = threads.submit(anna.get, "/api/tag/anna/data/no_such_tag")
         wait_until(lambda: registry.sql(waits))
         time.sleep(0.5)
-    answer = asking.result()
+    answer = pending.result()
     assert answer.status_code == 404
     line = logged(registry, answer.headers["X-Request-ID"], "slow query")
     assert (line["level"], line["user"]) == ("warning", "anna")
@@ -238,7 +238,7 @@ def test_a_statement_that_takes_long_is_logged_without_its_values(own_registry: 
     assert not [each for each in lines(registry) if each["event"] == "slow query" and each["ms"] < 300]
 
 
-# ------------------------------------------------------------------------------------------------ how it is written
+# ------------------------------------------------------------------------------------------------ log formats
 
 
 def test_all_that_an_external_registry_writes_is_json(own_registry: Start) -> None:
@@ -295,7 +295,7 @@ def measured(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathF
     running = Registry(home, new_database(), workers=2, METRICS_TOKEN="for prometheus", TMPDIR=str(home)).start()
     yield running
     assert running.stop() == 0
-    assert not list(home.glob("quilt-metrics-*")), "the directory of the workers' counts is removed"
+    assert not list(home.glob("quilt-metrics-*")), "the directory of the workers' counts was not removed"
 
 
 def test_there_are_no_metrics_by_default(registry: Registry, ada: Person) -> None:
@@ -324,9 +324,9 @@ def test_two_workers_count_together(measured: Registry) -> None:
     anna = measured.make_person("anna")
     anna.push("data", {"x": b"1"})
     top_hash = anna.push("data", {"x": b"2"})
-    time.sleep(1.5)  # longer than what was done takes to be counted
+    time.sleep(1.5)  # longer than it takes until requests are counted
     before = scrape(measured)
-    for _ in range(40):  # each on a connection of its own, so that both workers get some
+    for _ in range(40):  # a new connection for each, so that both workers get some
         httpx.get(measured.url + "/api/tag/anna/data/latest", headers=anna.http.headers).raise_for_status()
     for i in range(30):
         httpx.get(f"{measured.url}/nowhere{i}/at/all")
@@ -348,7 +348,7 @@ def test_two_workers_count_together(measured: Registry) -> None:
     after = wait_until(lambda: _counted(measured, before, grown))
     assert after['quilt_events_total{kind="PUSH"}'] >= 2
     assert after["quilt_database_acquires_total"] > before["quilt_database_acquires_total"] + 40
-    # Each worker tells of itself, and not at the same moment.
+    # Each worker reports its own values, and at its own time.
     wait_until(lambda: scrape(measured)["quilt_requests_running"] <= 1)
     assert after['quilt_database_connections{state="limit"}'] == 20
     assert after['quilt_database_connections{state="open"}'] >= 2
@@ -362,11 +362,11 @@ def _counted(registry: Registry, before: dict[str, float], grown: dict[str, floa
     return now if {name: now.get(name, 0) - before.get(name, 0) for name in grown} == grown else None
 
 
-def test_letters_and_objects_that_need_a_look_are_counted(measured: Registry) -> None:
-    letter = "INSERT INTO letter (kind, recipients, subject, body_text, body_html, next_try) VALUES "
-    measured.sql(letter + "('x', '{a@example.com}', 's', 't', 'h', now() + interval '1 day')")
+def test_emails_and_objects_that_need_attention_are_counted(measured: Registry) -> None:
+    insert = "INSERT INTO letter (kind, recipients, subject, body_text, body_html, next_try) VALUES "
+    measured.sql(insert + "('x', '{a@example.com}', 's', 't', 'h', now() + interval '1 day')")
     measured.sql(
-        letter + "('x', '{a@example.com}', 's', 't', 'h', NULL), ('x', '{b@example.com}', 's', 't', 'h', NULL)"
+        insert + "('x', '{a@example.com}', 's', 't', 'h', NULL), ('x', '{b@example.com}', 's', 't', 'h', NULL)"
     )
     owner = measured.make_person("olga")
     measured.sql(
@@ -397,10 +397,10 @@ def test_a_worker_that_dies_takes_its_state_with_it_but_not_its_counts(own_regis
 
 
 def _workers(registry: Registry) -> list[int]:
-    """The processes that metrics tell of."""
+    """Return the PIDs that the metrics report."""
     try:
         names = scrape(registry)
-    except httpx.HTTPError:  # it asked the worker that was killed
+    except httpx.HTTPError:  # the request reached the killed worker
         return []
     return [int(name.split('"')[1]) for name in names if name.startswith("process_resident_memory_bytes{")]
 
@@ -420,7 +420,7 @@ def test_a_registry_is_ready(registry: Registry) -> None:
     assert httpx.head(registry.url + "/readyz").status_code == 200
 
 
-def test_asking_often_is_no_load_on_the_database(own_registry: Start) -> None:
+def test_frequent_readiness_checks_do_not_load_the_database(own_registry: Start) -> None:
     registry = own_registry(SLOW_QUERY_MS="1", METRICS_TOKEN="for prometheus")
     wait_until(lambda: "quilt_database_acquires_total" in scrape(registry))
     before = scrape(registry)["quilt_database_acquires_total"]
@@ -432,7 +432,7 @@ def test_asking_often_is_no_load_on_the_database(own_registry: Start) -> None:
 
 
 @pytest.mark.slow
-def test_a_database_that_is_away_is_said(own_registry: Start, tmp_path: Path) -> None:
+def test_a_database_that_is_away_is_reported(own_registry: Start, tmp_path: Path) -> None:
     with own_postgres(tmp_path / "postgres") as postgres:
         url = postgres.url(embedded_postgres.DATABASE)
         schema.migrate(url)
@@ -451,7 +451,7 @@ def test_a_database_that_is_away_is_said(own_registry: Start, tmp_path: Path) ->
         assert any(line["event"] == "Ready again: database." for line in lines(registry))
 
 
-def test_a_store_that_is_gone_is_said(own_registry: Start) -> None:
+def test_a_store_that_is_gone_is_reported(own_registry: Start) -> None:
     registry = own_registry()
     assert readiness(registry)[0] == 200
     registry.objects.rename(registry.home / "elsewhere")
@@ -464,7 +464,7 @@ def test_a_store_that_is_gone_is_said(own_registry: Start) -> None:
 
 
 @pytest.mark.parametrize("change", ["UPDATE alembic_version SET version_num = '0001'", "DROP TABLE alembic_version"])
-def test_another_schema_is_said(own_registry: Start, change: str) -> None:
+def test_another_schema_is_reported(own_registry: Start, change: str) -> None:
     registry = own_registry()
     registry.sql(change)
     _, parts = wait_until(lambda: (found := readiness(registry))[0] == 503 and found)
@@ -473,7 +473,7 @@ def test_another_schema_is_said(own_registry: Start, change: str) -> None:
 
 
 @pytest.mark.s3
-def test_a_bucket_is_looked_at(own_registry: Start, s3: S3Server, tmp_path: Path) -> None:
+def test_readiness_includes_the_bucket(own_registry: Start, s3: S3Server, tmp_path: Path) -> None:
     registry = own_registry(home=tmp_path / "good", **s3.settings)
     assert readiness(registry) == (200, {"database": "ok", "store": "ok", "migrations": "ok"})
     wrong = (

@@ -34,9 +34,9 @@ CHECKS = [
 
 
 def test_it_is_served(registry: Registry) -> None:
-    answer = httpx.get(registry.url + "/api/openapi.json")
-    assert answer.headers["content-type"].startswith("application/json")
-    document = answer.json()
+    response = httpx.get(registry.url + "/api/openapi.json")
+    assert response.headers["content-type"].startswith("application/json")
+    document = response.json()
     assert document["servers"] == [{"url": registry.url}]
     assert document["paths"] == DOCUMENT["paths"]
 
@@ -44,7 +44,7 @@ def test_it_is_served(registry: Registry) -> None:
 def test_every_call_is_described() -> None:
     generated = [handler for route in v1.router().routes for handler in route.route_handlers]  # type: ignore[union-attr]
     calls = sum("who" in handler.opt for handler in generated)
-    assert len(OPERATIONS) == len(quilt2.routes()) + len(system.routes()) + calls
+    assert len(OPERATIONS) == len(quilt2.ROUTES) + len(system.ROUTES) + calls
 
 
 @pytest.mark.parametrize("id", OPERATIONS)
@@ -58,13 +58,13 @@ def test_a_summary_is_one_sentence(id: str) -> None:
 
 
 def test_schemas_have_names_of_their_own() -> None:
-    """Two types of one name would get the names of their modules in front."""
+    """If two types had the same name, the generator would prefix both with their module names."""
     assert [name for name in DOCUMENT["components"]["schemas"] if not name.isalnum()] == []
 
 
 @pytest.fixture(scope="module")
 def people(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Person]]:
-    """Return a member and an admin of a registry that no other test uses."""
+    """A member and an admin of a registry that no other test uses."""
     running = Registry(tmp_path_factory.mktemp("openapi"), new_database(), RATE_LIMITS="off", SIGNUP="open").start()
     yield {"anna": running.make_person("anna"), "ada": running.make_person("ada", is_admin=True)}
     assert running.stop() == 0

@@ -1,4 +1,4 @@
-"""Settings: defaults, modes, and that a wrong one stops the start with its name and never with a secret."""
+"""Settings: defaults, modes, and error messages that name the wrong setting and never show a secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "hunter2-hunter2"
 
 
 def _variables() -> dict[str, list[str]]:
-    """The names of the variables of each setting."""
+    """Return the variable names of each setting."""
     found = {}
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
@@ -75,15 +75,15 @@ def test_nothing_needs_to_be_set() -> None:
         ({"ALLOW_TEAM_ACCESS": "off", "ALLOW_ANONYMOUS_ACCESS": "1"}, False, True, "local"),
     ],
 )
-def test_a_team_or_everybody_may_read(environment: dict[str, str], team: bool, anonymous: bool, title: str) -> None:
+def test_a_team_or_everyone_may_read(environment: dict[str, str], team: bool, anonymous: bool, title: str) -> None:
     given = load(**environment)
     assert (given.allow_team_access, given.allow_anonymous_access, given.team_title) == (team, anonymous, title)
 
 
-def test_somebody_must_be_let_in() -> None:
-    said = refusal(ALLOW_TEAM_ACCESS="false")
-    assert "ALLOW_TEAM_ACCESS" in said
-    assert "ALLOW_ANONYMOUS_ACCESS" in said
+def test_access_must_be_open_to_a_team_or_to_everyone() -> None:
+    message = refusal(ALLOW_TEAM_ACCESS="false")
+    assert "ALLOW_TEAM_ACCESS" in message
+    assert "ALLOW_ANONYMOUS_ACCESS" in message
 
 
 @pytest.mark.parametrize(("text", "value"), [*((t, True) for t in ("1", "true", "TRUE", "Yes", "on")),
@@ -92,7 +92,7 @@ def test_booleans_are_words(text: str, value: bool) -> None:
     assert load(ALLOW_ANONYMOUS_ACCESS=text).allow_anonymous_access is value
 
 
-def test_the_catalog_is_where_the_registry_is_unless_told() -> None:
+def test_the_catalog_url_defaults_to_that_of_the_registry() -> None:
     assert load(REGISTRY_URL="https://q.example.com/").catalog_url == "https://q.example.com"
     given = load(REGISTRY_URL="https://r.example.com", CATALOG_URL="https://c.example.com:8443")
     assert (given.registry_url, given.catalog_url) == ("https://r.example.com", "https://c.example.com:8443")
@@ -103,7 +103,7 @@ def test_empty_counts_as_absent() -> None:
     assert given == load()
 
 
-# ------------------------------------------------------------------------------------------------ wrong values
+# ------------------------------------------------------------------------------------------------ invalid values
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_wrong_value_is_refused_with_the_variables_name(name: str, value: str)
     assert refusal(**{name: value}).startswith(f"{name}: ")
 
 
-def test_all_wrong_values_are_said_at_once() -> None:
-    said = refusal(MAX_NODES="0", TEAM_ID="X", LOG_LEVEL="loud")
-    assert [line.partition(":")[0] for line in said.splitlines()] == ["TEAM_ID", "MAX_NODES", "LOG_LEVEL"]
+def test_all_wrong_values_are_reported_at_once() -> None:
+    message = refusal(MAX_NODES="0", TEAM_ID="X", LOG_LEVEL="loud")
+    assert [line.partition(":")[0] for line in message.splitlines()] == ["TEAM_ID", "MAX_NODES", "LOG_LEVEL"]
 
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": SECRET}
@@ -154,16 +154,16 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": SECRET}
 
 @pytest.mark.parametrize("lacking", KEYS)
 def test_a_bucket_needs_both_keys(lacking: str) -> None:
-    said = refusal(PACKAGE_BUCKET_NAME="b", **{name: value for name, value in KEYS.items() if name != lacking})
-    assert lacking in said
-    assert "PACKAGE_BUCKET_NAME" in said
+    message = refusal(PACKAGE_BUCKET_NAME="b", **{name: value for name, value in KEYS.items() if name != lacking})
+    assert lacking in message
+    assert "PACKAGE_BUCKET_NAME" in message
 
 
-def test_a_database_of_ones_own_without_a_bucket_needs_a_secret() -> None:
-    address = f"postgresql://quilt:{SECRET}@db/quilt"
-    assert "QUILT_SECRET_KEY" in refusal(DATABASE_URL=address)
-    assert load(DATABASE_URL=address, QUILT_SECRET_KEY="s").database_url is not None
-    assert load(DATABASE_URL=address, PACKAGE_BUCKET_NAME="b", **KEYS).database_url is not None
+def test_an_external_database_without_a_bucket_needs_a_secret() -> None:
+    url = f"postgresql://quilt:{SECRET}@db/quilt"
+    assert "QUILT_SECRET_KEY" in refusal(DATABASE_URL=url)
+    assert load(DATABASE_URL=url, QUILT_SECRET_KEY="s").database_url is not None
+    assert load(DATABASE_URL=url, PACKAGE_BUCKET_NAME="b", **KEYS).database_url is not None
 
 
 # ------------------------------------------------------------------------------------------------ secrets
@@ -188,9 +188,9 @@ def test_a_secret_may_be_in_a_file(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_file_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
-    said = refusal(**{name + "_FILE": str(tmp_path / "nowhere")})
-    assert said.startswith(f"{name}_FILE: cannot read")
-    assert "nowhere" in said
+    message = refusal(**{name + "_FILE": str(tmp_path / "nowhere")})
+    assert message.startswith(f"{name}_FILE: cannot read")
+    assert "nowhere" in message
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_older_names_of_the_secrets_are_known() -> None:
     assert _value("AWS_SECRET_KEY", load(AWS_SECRET_ACCESS_KEY="new")) == "new"
 
 
-def test_two_different_aws_secrets_are_doubted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_two_different_aws_secrets_cause_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("old " + SECRET)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "new " + SECRET)

@@ -1,4 +1,4 @@
-"""Package trees for tests, and a plain restatement of the top hash to hold the real one against."""
+"""Package trees for tests, and an independent implementation of the top hash to compare with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 Json = dict[str, Any]
-Files = dict[str, Any]  # name → bytes, or a dict of the same
+Files = dict[str, Any]  # name → bytes, or nested Files
 
 
 def sha(data: bytes) -> str:
@@ -31,13 +31,13 @@ def root(children: Json, **more: Any) -> Json:
 
 
 def tree(files: Files) -> Json:
-    """A ROOT with files and groups as in nested dicts of bytes."""
+    """Return a ROOT with files and groups as in nested dicts of bytes."""
     node = branch(files)
     return {**node, "type": "ROOT"}
 
 
 def branch(files: Files) -> Json:
-    """A GROUP likewise."""
+    """Return a GROUP with files and groups as in nested dicts of bytes."""
     return group(
         {
             name: branch(value)
@@ -49,7 +49,7 @@ def branch(files: Files) -> Json:
 
 
 def contents(files: Files) -> list[bytes]:
-    """All the bytes in nested dicts."""
+    """Return all contents in nested dicts."""
     found = []
     for value in files.values():
         found += contents(value) if isinstance(value, dict) else [value]
@@ -61,7 +61,7 @@ def sizes(data: list[bytes]) -> dict[str, int]:
 
 
 def top_hash(node: Json) -> str:
-    """Protocol §7, word by word."""
+    """Return the top hash, computed as protocol §7 specifies."""
     return hashlib.sha256(_walk(node)).hexdigest()
 
 
@@ -69,8 +69,8 @@ def _walk(node: Json) -> bytes:
     out = _text(node["type"])
     if "hashes" in node:
         out += struct.pack(">L", len(node["hashes"]))
-        for name in node["hashes"]:
-            out += _text(name)
+        for digest in node["hashes"]:
+            out += _text(digest)
     else:
         out += struct.pack(">L", len(node["children"]))
         for name in sorted(node["children"]):
@@ -84,7 +84,7 @@ def _text(value: str) -> bytes:
     return struct.pack(">L", len(value)) + value.encode()
 
 
-# A tree with each kind of node, and all of its objects.
+# A tree with each kind of node, and the contents of all its objects.
 EVERYTHING: Json = root(
     {
         "README": file(b"# Everything"),

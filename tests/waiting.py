@@ -1,4 +1,4 @@
-"""Waiting for what happens in another process, or a moment later."""
+"""Waiting for conditions that other processes fulfil, or that come true later."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def wait_until(happens: Callable[[], Found], seconds: float = 20, says: Callable[[], str] = str) -> Found:
-    """Wait for something to be so, or to be found, and give it. A wait in vain fails with what `says` tells."""
+def wait_until(condition: Callable[[], Found], seconds: float = 20, explain: Callable[[], str] = str) -> Found:
+    """Poll until the condition returns a true value, and return that. After `seconds`, fail with `explain()`."""
     end = time.monotonic() + seconds
-    while not (found := happens()):
-        assert time.monotonic() < end, says() or f"waited {seconds} s in vain"
+    while not (found := condition()):
+        assert time.monotonic() < end, explain() or f"condition not met within {seconds} s"
         time.sleep(0.02)
     return found

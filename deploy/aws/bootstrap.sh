@@ -1,6 +1,6 @@
 #!/bin/bash
-# Prepares and runs the registry on this host: bootstrap.sh install | configure | start | rollback
-# Each word may be repeated at any time; a failure leaves the running release alone and exits non-zero.
+# Installs and runs the registry on this host: bootstrap.sh install | configure | start | rollback
+# Each command is safe to repeat. If it fails, it exits non-zero and the running release stays.
 set -euo pipefail
 export LC_ALL=C.UTF-8
 umask 022
@@ -9,9 +9,9 @@ HOST_ENV=/etc/quilt-registry/host.env
 BASE=/opt/quilt-registry
 PYTHON=${PYTHON:-python3.12}
 REGISTRY_HOME=${REGISTRY_HOME:-/home/ec2-user}
-# Empty where the database has no certificate of Amazon's.
+# Empty if the database's certificate is not from Amazon.
 DB_CA_URL=${DB_CA_URL-https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem}
-# Seconds: S3 does not know a new key everywhere at once.
+# Seconds, because S3 takes a while to accept a new key everywhere.
 CHECK_WAIT=${CHECK_WAIT:-120}
 unfinished=
 
@@ -20,7 +20,7 @@ die() {
     exit 1
 }
 
-# A link is replaced in one step, so that it always points somewhere.
+# Replaces a link atomically, so that it always has a target.
 point() {
     ln -sfn "$2" "$BASE/$1.new"
     mv -T "$BASE/$1.new" "$BASE/$1"
@@ -62,12 +62,12 @@ make_release() {
     local release
     release=$BASE/releases/$(date -u +%Y%m%dT%H%M%SZ)
     mkdir -p "$BASE/releases"
-    mkdir "$release" || die "Another install began in this second. Try again."
+    mkdir "$release" || die "Another install started in this second. Try again."
     unfinished=$release
     trap '[ -z "$unfinished" ] || rm -rf "$unfinished"' EXIT
     "$PYTHON" -m venv "$release" ||
-        die "$PYTHON cannot make a virtual environment in $release. Free there: $(df -h --output=avail "$release" | tail -n 1)."
-    # Wheels, but for one that is plain Python and comes as source only.
+        die "$PYTHON cannot create a virtual environment in $release. Free space: $(df -h --output=avail "$release" | tail -n 1)."
+    # Wheels only, except for wordninja, which is plain Python and has no wheel.
     "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir \
         --only-binary=:all: --no-binary=wordninja \
         "$REGISTRY_PACKAGE" || die "pip cannot install $REGISTRY_PACKAGE. Check REGISTRY_PACKAGE in $HOST_ENV."
@@ -154,7 +154,7 @@ install_release() {
 
 get_secret() {
     aws --region "$AWS_REGION" secretsmanager get-secret-value --secret-id "$1" --query SecretString --output text ||
-        die "Cannot read the secret $1. The instance's role must allow it and port 443 must be open."
+        die "Cannot read the secret $1. The instance's role must allow it, and port 443 must be open."
 }
 
 write_settings() {
@@ -170,7 +170,7 @@ write_settings() {
         "$secrets/registry.json" "$secrets/signing"
 }
 
-# Each release brings its own units.
+# Each release has its own units.
 run_current() {
     local command=$BASE/current/bin/quilt-registry
     "$command" host install --home "$REGISTRY_HOME"
@@ -179,17 +179,17 @@ run_current() {
     systemctl enable quilt-registry.service
     if ! systemctl restart quilt-registry.service; then
         journalctl --unit quilt-registry.service --lines 20 --no-pager --output cat >&2 || true
-        die "The service does not start; its last lines are above."
+        die "The service does not start. The last lines of its log are above."
     fi
-    with_settings "$command" check --wait "$CHECK_WAIT" || die "The registry is not well; the lines above say what to do."
+    with_settings "$command" check --wait "$CHECK_WAIT" || die "The registry does not work. The lines above say what to do."
 }
 
 start_release() {
     local release
     release=$(prepared_release)
-    with_settings "$release/bin/quilt-registry" migrate || die "The database cannot be migrated; the running release stays."
+    with_settings "$release/bin/quilt-registry" migrate || die "The migration of the database failed. The running release stays."
     if [ -e "$BASE/next" ]; then
-        # The same release once more is no reason to forget the one before.
+        # If the same release is installed again, the previous one stays available.
         [ ! -e "$BASE/current" ] || [ "$(version_of current)" = "$(version_of next)" ] ||
             point previous "$(readlink "$BASE/current")"
         mv -T "$BASE/next" "$BASE/current"
@@ -197,7 +197,7 @@ start_release() {
     run_current
 }
 
-# The schema stays as it is: the release before runs on it too.
+# The schema stays, because the previous release runs on it too.
 roll_back() {
     [ -e "$BASE/previous" ] || die "There is no previous release."
     point current "$(readlink "$BASE/previous")"
@@ -207,7 +207,7 @@ roll_back() {
 [ -r "$HOST_ENV" ] || die "$HOST_ENV is missing."
 # shellcheck source=/dev/null
 . "$HOST_ENV"
-# One at a time: an install removes what no link names.
+# One command at a time, because an install deletes releases without a link.
 exec 9<"$HOST_ENV"
 flock 9
 
@@ -216,5 +216,5 @@ install) install_release ;;
 configure) write_settings ;;
 start) start_release ;;
 rollback) roll_back ;;
-*) die "say install, configure, start or rollback" ;;
+*) die "usage: bootstrap.sh install | configure | start | rollback" ;;
 esac

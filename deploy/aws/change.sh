@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Changes a running stack: change.sh STACK [--template FILE] KEY=VALUE... [--execute]
-# Shows what would happen to each resource; only --execute does it. KEY=- asks for the value without showing it.
-# Exits with 2, and changes nothing, if database, bucket, signing user or signing secret would be lost.
+# Shows the change to each resource, and makes it with --execute. KEY=- prompts for the value without showing it.
+# Exits with 2 and changes nothing if the database, bucket, signing user or signing secret would be lost.
 set -euo pipefail
 ((BASH_VERSINFO[0] >= 4)) || { echo "change.sh needs bash 4 or newer." >&2; exit 1; }
 
@@ -37,7 +37,7 @@ read_arguments() {
             shift
             ;;
         [A-Za-z]*=*) read_value "${1%%=*}" "${1#*=}" ;;
-        *) die "'$1' is not understood. $usage" ;;
+        *) die "Unknown argument '$1'. $usage" ;;
         esac
         shift
     done
@@ -52,14 +52,14 @@ read_value() {
     given[$1]=$value
 }
 
-# What the stack has now; passwords come as asterisks.
+# Reads the stack's parameters. Passwords are asterisks.
 read_stack() {
     local key value
     while IFS=$'\t' read -r key value; do
         [ -z "$key" ] || used[$key]=$value
     done < <(cloudformation describe-stacks --stack-name "$stack" \
         --query 'Stacks[0].Parameters[].[ParameterKey, ParameterValue]')
-    [ ${#used[@]} -gt 0 ] || die "The stack '$stack' cannot be read, or has no parameters."
+    [ ${#used[@]} -gt 0 ] || die "The stack '$stack' does not exist or has no parameters."
 }
 
 refuse_traps() {
@@ -72,7 +72,7 @@ refuse_traps() {
     fi
 }
 
-# A newer image would replace the instance, so the one in use is named unless the operator names one.
+# Pins the image in use unless the operator sets one, because a newer image would replace the instance.
 pin_image() {
     local instance image arch newest wanted path=AmiX86
     [ -n "${used[AmiOverride]+x}" ] && [ -z "${given[AmiOverride]+x}" ] || return 0
@@ -84,14 +84,14 @@ pin_image() {
         --output text --query 'InstanceTypes[0].ProcessorInfo.SupportedArchitectures')
     if [[ " ${wanted//$'\t'/ } " != *" $arch "* ]]; then
         [ -z "${used[AmiOverride]-}" ] ||
-            die "The image ${used[AmiOverride]} does not run on ${given[InstanceType]}. Give AmiOverride= as well."
+            die "The image ${used[AmiOverride]} does not run on ${given[InstanceType]}. Add AmiOverride= to the command."
         return 0
     fi
     [ -z "${used[AmiOverride]-}" ] || return 0
     [ "$arch" = x86_64 ] || path=AmiArm
     newest=$(aws ssm get-parameter --name "${given[$path]-${used[$path]}}" --query Parameter.Value --output text)
     if [ "$newest" != "$image" ]; then
-        echo "A newer image $newest is there; the instance keeps $image. AmiOverride= takes the newer one."
+        echo "There is a newer image, $newest. The instance keeps $image; AmiOverride= takes the newer one."
         given[AmiOverride]=$image
     fi
 }
@@ -101,7 +101,7 @@ json_text() {
     printf '"%s"' "${text//\"/\\\"}"
 }
 
-# In a file, not in arguments, which every user of this machine could read.
+# Writes a file, because all users of this machine can read command-line arguments.
 write_parameters() {
     local key names separator='[' source=(--stack-name "$stack")
     declare -A known=()
@@ -144,7 +144,7 @@ make_change_set() {
             echo "Nothing to change."
             exit 0
             ;;
-        *) die "CloudFormation refuses: $reason" ;;
+        *) die "CloudFormation rejects the change: $reason" ;;
         esac
     fi
 }
@@ -169,10 +169,10 @@ refuse_losses() {
 
 execute_change_set() {
     local id=$change_set
-    change_set=  # an executed change set is not deleted
+    change_set=  # because an executed change set is not deleted
     cloudformation execute-change-set --change-set-name "$id"
     cloudformation wait stack-update-complete --stack-name "$stack" ||
-        die "The update failed and is rolled back. See: aws cloudformation describe-stack-events --stack-name $stack"
+        die "The update failed and was rolled back. See: aws cloudformation describe-stack-events --stack-name $stack"
     echo "Done."
 }
 
@@ -188,5 +188,5 @@ refuse_losses
 if [ -n "$execute" ]; then
     execute_change_set
 else
-    echo "Nothing was changed. Add --execute to do it."
+    echo "Nothing was changed. Add --execute to make the change."
 fi

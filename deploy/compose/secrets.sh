@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the secrets of compose.yaml beside this script, once: what is there stays. Nobody but you can open the folder.
-# The files in it are readable to all, since the users of the containers, who are none of this host, read them.
+# Creates the secrets of compose.yaml beside this script. Existing ones stay. Only you can open the directory. The files
+# in it are world-readable, because the users of the containers, which do not exist on this host, must read them.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -25,4 +25,4 @@ keep store_keys <<EOF
 {"identities": [{"name": "registry", "actions": ["Admin", "Read", "Write", "List"],
   "credentials": [{"accessKey": "registry", "secretKey": "$(cat store_secret)"}]}]}
 EOF
-echo "The secrets are in $here/secrets. Keep a copy elsewhere, as secret."
+echo "The secrets are in $here/secrets. Keep a copy in a safe place."

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The release in use, with this host's settings: quilt-registry COMMAND
+# Runs the current release with this host's settings: quilt-registry COMMAND
 set -e
 settings=${REGISTRY_HOME:-/home/ec2-user}/env/registry
 if ! [ -r "$settings" ]; then
-    echo "quilt-registry: the settings in $settings are missing, or may not be read by $(id -un)." >&2
+    echo "quilt-registry: the settings in $settings are missing, or $(id -un) may not read them." >&2
     exit 1
 fi
 set -a

@@ -1,4 +1,4 @@
-"""Browsers of the people in the tests."""
+"""HTTP clients that stand for browsers, signed in or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.registry import Person, Registry
 
 @pytest.fixture
 def visitor(registry: Registry) -> Iterator[httpx.Client]:
-    """A browser in which nobody is signed in."""
+    """A browser without a session."""
     with browser(registry) as client:
         yield client
 

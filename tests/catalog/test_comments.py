@@ -1,4 +1,4 @@
-"""The page of comments, where the letter about a comment leads."""
+"""The comments page, to which emails about comments link."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def bens_browser(registry: Registry, ben: Person) -> Iterator[httpx.Client]:
 def test_a_comment_is_written_and_shown(bens_browser: httpx.Client, anna: Person, name: str) -> None:
     path = f"/package/anna/{name}/comments"
     assert "No comments yet" in bens_browser.get(path).text
-    answer = bens_browser.post(path, data={"contents": "<script>alert(1)</script>\r\nIn feet?"})
-    assert answer.status_code == 303
-    (said,) = anna.get(f"/api/comments/anna/{name}/").json()["comments"]
-    assert said["contents"] == "<script>alert(1)</script>\nIn feet?"
-    assert answer.headers["location"] == f"{path}#c-{said['id']}"
+    response = bens_browser.post(path, data={"contents": "<script>alert(1)</script>\r\nIn feet?"})
+    assert response.status_code == 303
+    (comment,) = anna.get(f"/api/comments/anna/{name}/").json()["comments"]
+    assert comment["contents"] == "<script>alert(1)</script>\nIn feet?"
+    assert response.headers["location"] == f"{path}#c-{comment['id']}"
     page = bens_browser.get(path).text
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>" not in page
-    assert f'id="c-{said["id"]}"' in page
+    assert f'id="c-{comment["id"]}"' in page
 
 
-@pytest.mark.parametrize(("contents", "says"), [(" \n ", "blank"), ("x" * 10_241, "at most 10,240")])
-def test_what_is_refused_stays_in_the_form(bens_browser: httpx.Client, name: str, contents: str, says: str) -> None:
-    answer = bens_browser.post(f"/package/anna/{name}/comments", data={"contents": contents})
-    assert answer.status_code == 422
-    assert says in answer.text
-    assert contents.strip() in answer.text
+@pytest.mark.parametrize(("contents", "expected"), [(" \n ", "blank"), ("x" * 10_241, "at most 10,240")])
+def test_what_is_refused_stays_in_the_form(bens_browser: httpx.Client, name: str, contents: str, expected: str) -> None:
+    response = bens_browser.post(f"/package/anna/{name}/comments", data={"contents": contents})
+    assert response.status_code == 422
+    assert expected in response.text
+    assert contents.strip() in response.text
 
 
-def test_who_may_not_read_the_package_finds_nothing(registry: Registry, carl: Person, name: str) -> None:
+def test_users_without_access_do_not_find_the_page(registry: Registry, carl: Person, name: str) -> None:
     with httpx.Client(base_url=registry.url) as browser:
         for method in ("GET", "POST"):
-            answer = browser.request(method, f"/package/anna/{name}/comments")
-            assert answer.status_code in (302, 401)
+            response = browser.request(method, f"/package/anna/{name}/comments")
+            assert response.status_code in (302, 401)
         browser.post("/signin", data={"username": "carl", "password": PASSWORD})
         assert browser.get(f"/package/anna/{name}/comments").status_code == 404
         assert browser.post(f"/package/anna/{name}/comments", data={"contents": "x"}).status_code == 404

@@ -1,4 +1,4 @@
-"""What holds for every page."""
+"""Rules for every page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_page_answers_head_like_get_without_a_body(annas_browser: httpx.Cl
 
 
 @pytest.mark.parametrize("path", ["/", "/code", "/signout", "/package/anna/missing", "/no/page"])
-def test_every_page_says_what_a_browser_may_do_with_it(annas_browser: httpx.Client, path: str) -> None:
+def test_every_page_has_security_headers(annas_browser: httpx.Client, path: str) -> None:
     headers = annas_browser.get(path).headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -53,11 +53,11 @@ def test_every_page_says_what_a_browser_may_do_with_it(annas_browser: httpx.Clie
         ("GET", "/static/..%2f..%2fapp.py", 404),
     ],
 )
-def test_a_page_says_no_in_html(annas_browser: httpx.Client, method: str, path: str, status: int) -> None:
-    answer = annas_browser.request(method, path)
-    assert answer.status_code == status
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "<h1>" in answer.text
+def test_page_errors_are_html(annas_browser: httpx.Client, method: str, path: str, status: int) -> None:
+    response = annas_browser.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"].startswith("text/html")
+    assert "<h1>" in response.text
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_a_page_says_no_in_html(annas_browser: httpx.Client, method: str, path: 
         ("GET", "/objects/nothing", 403),
     ],
 )
-def test_the_api_says_no_in_json(annas_browser: httpx.Client, method: str, path: str, status: int) -> None:
-    answer = annas_browser.request(method, path)
-    assert answer.status_code == status
-    assert answer.headers["content-type"].startswith("application/json")
-    assert answer.json()["message"]
+def test_api_errors_are_json(annas_browser: httpx.Client, method: str, path: str, status: int) -> None:
+    response = annas_browser.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"].startswith("application/json")
+    assert response.json()["message"]
 
 
 def test_pages_come_with_their_style_and_mark(visitor: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""The page of a package, and home."""
+"""The package page and the home page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_html_in_a_readme_and_in_names_is_shown_as_text(annas_browser: httpx.Cli
     assert "<b>" not in text
 
 
-def test_a_stranger_is_told_the_same_as_of_a_missing_package(carls_browser: httpx.Client, package: str) -> None:
+def test_a_hidden_package_looks_like_a_missing_one(carls_browser: httpx.Client, package: str) -> None:
     hidden = carls_browser.get(f"/package/anna/{package}")
     missing = carls_browser.get("/package/anna/missing")
     assert hidden.status_code == missing.status_code == 404
@@ -47,10 +47,10 @@ def test_a_stranger_is_told_the_same_as_of_a_missing_package(carls_browser: http
     assert hidden.headers["content-type"].startswith("text/html")
 
 
-def test_a_package_page_of_somebody_who_is_not_signed_in_asks_to_sign_in(visitor: httpx.Client, package: str) -> None:
-    answers = [visitor.get(f"/package/anna/{name}") for name in (package, "missing")]
-    assert [answer.status_code for answer in answers] == [302, 302]
-    assert answers[0].headers["location"] == f"/signin?next=/package/anna/{package}"
+def test_the_package_page_sends_anonymous_visitors_to_sign_in(visitor: httpx.Client, package: str) -> None:
+    responses = [visitor.get(f"/package/anna/{name}") for name in (package, "missing")]
+    assert [response.status_code for response in responses] == [302, 302]
+    assert responses[0].headers["location"] == f"/signin?next=/package/anna/{package}"
 
 
 def test_looking_at_a_package_is_recorded_once(
@@ -64,10 +64,10 @@ def test_looking_at_a_package_is_recorded_once(
     assert events(registry, name, "PREVIEW") == ["anna"]
 
 
-def test_home_lists_what_one_may_read(annas_browser: httpx.Client, carls_browser: httpx.Client, package: str) -> None:
-    address = f"/package/anna/{package}"
-    assert address in annas_browser.get("/").text
-    assert address not in carls_browser.get("/").text
+def test_home_lists_readable_packages(annas_browser: httpx.Client, carls_browser: httpx.Client, package: str) -> None:
+    path = f"/package/anna/{package}"
+    assert path in annas_browser.get("/").text
+    assert path not in carls_browser.get("/").text
 
 
 def test_a_package_without_latest_has_a_page(anna: Person, annas_browser: httpx.Client) -> None:

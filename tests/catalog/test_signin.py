@@ -1,4 +1,4 @@
-"""Signing in and out, and the code for a client."""
+"""Signing in and out, and the code page for clients."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ ELSEWHERE = [
 
 
 def test_signing_in_leads_home_and_shows_who_is_signed_in(visitor: httpx.Client, anna: Person) -> None:
-    answer = sign_in(visitor, " anna ")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    response = sign_in(visitor, " anna ")
+    assert (response.status_code, response.headers["location"]) == (303, "/")
     assert "anna" in visitor.get("/").text
 
 
-def test_the_foot_of_a_page_tells_the_release(visitor: httpx.Client) -> None:
+def test_the_footer_shows_the_release(visitor: httpx.Client) -> None:
     assert f"Quilt Registry {version('quilt-registry')}" in visitor.get("/signin").text
 
 
 def test_a_wrong_password_keeps_the_name_and_not_the_password(visitor: httpx.Client, anna: Person) -> None:
-    answer = sign_in(visitor, "anna", "wrong password", next="/code")
-    assert answer.status_code == 422
-    assert 'value="anna"' in answer.text
-    assert 'name="next" value="/code"' in answer.text
-    assert "Wrong username or password" in answer.text
-    assert "wrong password" not in answer.text
-    assert "set-cookie" not in answer.headers
+    response = sign_in(visitor, "anna", "wrong password", next="/code")
+    assert response.status_code == 422
+    assert 'value="anna"' in response.text
+    assert 'name="next" value="/code"' in response.text
+    assert "Wrong username or password" in response.text
+    assert "wrong password" not in response.text
+    assert "set-cookie" not in response.headers
 
 
-def test_unknown_inactive_and_mistyped_are_told_the_same(
+def test_unknown_inactive_and_mistyped_get_the_same_response(
     registry: Registry, visitor: httpx.Client, anna: Person
 ) -> None:
     registry.make_person("ina_pages", is_active=False)
@@ -63,13 +63,13 @@ def test_unknown_inactive_and_mistyped_are_told_the_same(
 
 @pytest.mark.parametrize("name", ['"><script>alert(1)</script>', "a\0b", "ü" * 200, "", "\ufffd"])
 def test_any_text_can_be_typed_as_a_name(visitor: httpx.Client, name: str) -> None:
-    answer = sign_in(visitor, name)
-    assert answer.status_code == 422
-    assert "<script" not in answer.text
+    response = sign_in(visitor, name)
+    assert response.status_code == 422
+    assert "<script" not in response.text
 
 
 @pytest.mark.parametrize("target", ["/code", "/package/anna/data", "/package/anna/data?a=1&b=%2F"])
-def test_after_signing_in_people_are_where_they_wanted_to_be(visitor: httpx.Client, anna: Person, target: str) -> None:
+def test_signing_in_leads_to_the_requested_page(visitor: httpx.Client, anna: Person, target: str) -> None:
     first = visitor.get(target)
     assert first.status_code == 302
     form = visitor.get(first.headers["location"])
@@ -102,8 +102,8 @@ def test_behind_https_the_cookie_is_secure_and_login_leads_to_the_catalog(
     registry.make_person("anna")
     with browser(registry) as page:
         assert "secure" in sign_in(page, "anna").headers["set-cookie"].lower().split("; ")
-        answer = page.get("/login", params={"next": "//evil.example"})
-    assert (answer.status_code, answer.headers["location"]) == (302, "https://quilt.example.com/code")
+        response = page.get("/login", params={"next": "//evil.example"})
+    assert (response.status_code, response.headers["location"]) == (302, "https://quilt.example.com/code")
 
 
 def test_the_cookie_is_no_key_to_the_api(annas_browser: httpx.Client) -> None:
@@ -134,9 +134,9 @@ def test_a_disabled_member_is_signed_out_in_the_browser_too(registry: Registry, 
 def test_a_strange_form_is_refused_with_a_page(
     visitor: httpx.Client, headers: dict[str, str], content: bytes, status: int
 ) -> None:
-    answer = visitor.post("/signin", content=content, headers=headers)
-    assert answer.status_code == status
-    assert answer.headers["content-type"].startswith("text/html")
+    response = visitor.post("/signin", content=content, headers=headers)
+    assert response.status_code == status
+    assert response.headers["content-type"].startswith("text/html")
 
 
 def test_the_code_shown_signs_a_client_in_once(registry: Registry, annas_browser: httpx.Client) -> None:
@@ -144,30 +144,30 @@ def test_the_code_shown_signs_a_client_in_once(registry: Registry, annas_browser
     shown = re.search(r'<output class="code">([^<\s]+)</output>', page.text)
     assert page.status_code == 200
     assert shown is not None
-    answer = httpx.post(registry.url + "/api/token", data={"refresh_token": shown[1]})
-    token = answer.raise_for_status().json()["access_token"]
+    response = httpx.post(registry.url + "/api/token", data={"refresh_token": shown[1]})
+    token = response.raise_for_status().json()["access_token"]
     me = httpx.get(registry.url + "/api/me", headers={"Authorization": f"Bearer {token}"})
     assert me.json()["current_user"] == "anna"
     assert httpx.post(registry.url + "/api/token", data={"refresh_token": shown[1]}).status_code == 401
 
 
 def test_a_code_is_for_those_who_are_signed_in(visitor: httpx.Client) -> None:
-    answer = visitor.get("/code")
-    assert answer.status_code == 302
-    address = urlsplit(answer.headers["location"])
-    assert (address.netloc, address.path, parse_qs(address.query)) == ("", "/signin", {"next": ["/code"]})
+    response = visitor.get("/code")
+    assert response.status_code == 302
+    location = urlsplit(response.headers["location"])
+    assert (location.netloc, location.path, parse_qs(location.query)) == ("", "/signin", {"next": ["/code"]})
 
 
-def test_asking_for_the_head_of_the_code_page_makes_no_code(registry: Registry, annas_browser: httpx.Client) -> None:
+def test_a_head_request_to_the_code_page_creates_no_code(registry: Registry, annas_browser: httpx.Client) -> None:
     before = registry.sql("SELECT count(*) FROM code")
-    answer = annas_browser.head("/code")
-    assert (answer.status_code, answer.content) == (200, b"")
+    response = annas_browser.head("/code")
+    assert (response.status_code, response.content) == (200, b"")
     assert registry.sql("SELECT count(*) FROM code") == before
 
 
 def test_the_client_is_sent_to_the_code_page(registry: Registry, visitor: httpx.Client) -> None:
-    answer = visitor.get("/login")
-    assert (answer.status_code, answer.headers["location"]) == (302, registry.url + "/code")
+    response = visitor.get("/login")
+    assert (response.status_code, response.headers["location"]) == (302, registry.url + "/code")
 
 
 def test_signing_out_takes_a_click(registry: Registry, visitor: httpx.Client, anna: Person) -> None:
@@ -177,8 +177,8 @@ def test_signing_out_takes_a_click(registry: Registry, visitor: httpx.Client, an
     assert '<form method="post" action="/signout">' in page.text
     assert visitor.get("/code").status_code == 200
 
-    answer = visitor.post("/signout")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/signin")
+    response = visitor.post("/signout")
+    assert (response.status_code, response.headers["location"]) == (303, "/signin")
     assert "quilt_session" not in visitor.cookies
     stolen = httpx.get(registry.url + "/code", cookies={"quilt_session": cookie})
     assert stolen.status_code == 302
@@ -193,13 +193,15 @@ def test_signing_out_twice_is_fine(visitor: httpx.Client) -> None:
 @pytest.mark.parametrize("path", ["/signin", "/signout"])
 def test_a_form_of_another_site_is_refused(visitor: httpx.Client, anna: Person, path: str, origin: str) -> None:
     sign_in(visitor, "anna")
-    answer = visitor.post(path, data={"username": "anna", "password": PASSWORD}, headers={"Origin": origin})
-    assert answer.status_code == 403
-    assert "another site" in answer.text
-    assert "set-cookie" not in answer.headers
+    response = visitor.post(path, data={"username": "anna", "password": PASSWORD}, headers={"Origin": origin})
+    assert response.status_code == 403
+    assert "another site" in response.text
+    assert "set-cookie" not in response.headers
     assert visitor.get("/code").status_code == 200
 
 
 def test_a_form_of_this_site_is_taken(registry: Registry, visitor: httpx.Client, anna: Person) -> None:
-    answer = visitor.post("/signin", data={"username": "anna", "password": PASSWORD}, headers={"Origin": registry.url})
-    assert answer.status_code == 303
+    response = visitor.post(
+        "/signin", data={"username": "anna", "password": PASSWORD}, headers={"Origin": registry.url}
+    )
+    assert response.status_code == 303

@@ -1,4 +1,4 @@
-"""The pages that letters lead to: signing up, activating, choosing a password; and the page of the API."""
+"""Pages for sign-up, activation and password reset, and the API reference page."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Person, Registry, new_name
 
-# As a browser sends it from a page that tells nobody its address.
+# Headers that a browser sends from a page with `Referrer-Policy: no-referrer`.
 OWN = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
 
 
 def sign_up(registry: Registry, name: str, **fields: str) -> httpx.Response:
-    given = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "again": PASSWORD, **fields}
-    return httpx.post(registry.url + "/signup", data=given, timeout=30)
+    form = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "again": PASSWORD, **fields}
+    return httpx.post(registry.url + "/signup", data=form, timeout=30)
 
 
 def test_from_sign_up_to_signing_in(open_registry: Registry, mailbox: Mailbox) -> None:
@@ -29,11 +29,11 @@ def test_from_sign_up_to_signing_in(open_registry: Registry, mailbox: Mailbox) -
         assert 'data-page="signin"' in browser.get(f"/activate/{link}").text
         browser.post("/signin", data={"username": name, "password": PASSWORD}).raise_for_status()
         assert name in browser.get("/").text
-        assert browser.get("/signup").url.path == "/", "nobody signs up who is signed in"
+        assert browser.get("/signup").url.path == "/", "signed-in users are redirected"
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "expected"),
     [
         ({"username": "Bo"}, "starts with a lower-case letter"),
         ({"username": "team"}, "starts with a lower-case letter"),
@@ -44,15 +44,15 @@ def test_from_sign_up_to_signing_in(open_registry: Registry, mailbox: Mailbox) -
         ({"username": ""}, "starts with"),
     ],
 )
-def test_what_is_wrong_is_said_and_what_was_right_is_kept(
-    open_registry: Registry, fields: dict[str, str], says: str
+def test_invalid_fields_are_reported_and_valid_ones_kept(
+    open_registry: Registry, fields: dict[str, str], expected: str
 ) -> None:
     if not open_registry.sql("SELECT FROM account WHERE name = 'ben_taken'"):
         open_registry.make_person("ben_taken")
     name = new_name("hal")
     page = sign_up(open_registry, name, **fields)
     assert page.status_code == (409 if "taken" in fields.get("username", "") else 422)
-    assert says in page.text
+    assert expected in page.text
     assert 'role="alert"' in page.text
     assert f'value="{fields.get("email", f"{name}@example.org")}"' in page.text
     assert PASSWORD not in page.text
@@ -85,41 +85,41 @@ def test_sign_up_by_invitation_says_so(registry: Registry) -> None:
 def test_choosing_a_password(registry: Registry, mailbox: Mailbox) -> None:
     name = new_name("hal")
     person = registry.make_person(name, email=f"{name}@example.org")
-    asked = httpx.post(registry.url + "/reset_password", data={"email": f"{name}@example.org"}, timeout=30)
+    known = httpx.post(registry.url + "/reset_password", data={"email": f"{name}@example.org"}, timeout=30)
     unknown = httpx.post(registry.url + "/reset_password", data={"email": "none@example.org"}, timeout=30)
-    assert asked.text.replace(name, "none") == unknown.text
+    assert known.text.replace(name, "none") == unknown.text
     link = mailbox.wait(f"{name}@example.org").link("reset_password")
-    address = f"{registry.url}/reset_password/{link}"
+    url = f"{registry.url}/reset_password/{link}"
     for _ in range(2):
-        page = httpx.get(address)
+        page = httpx.get(url)
         assert page.status_code == 200
         assert page.headers["referrer-policy"] == "no-referrer"
         assert "no-store" in page.headers["cache-control"]
         assert link not in page.text
-    different = httpx.post(address, data={"password": "brand new one", "again": "brand new two"}, headers=OWN)
-    short = httpx.post(address, data={"password": "short", "again": "short"}, headers=OWN)
+    different = httpx.post(url, data={"password": "brand new one", "again": "brand new two"}, headers=OWN)
+    short = httpx.post(url, data={"password": "short", "again": "short"}, headers=OWN)
     assert [different.status_code, short.status_code] == [422, 422]
-    done = httpx.post(address, data={"password": "brand new one", "again": "brand new one"}, headers=OWN)
+    done = httpx.post(url, data={"password": "brand new one", "again": "brand new one"}, headers=OWN)
     assert (done.status_code, done.headers["location"]) == (303, "/signin?changed=1")
     assert person.get("/api/me").status_code == 401
     signed_in = httpx.post(registry.url + "/signin", data={"username": name, "password": "brand new one"})
     assert signed_in.status_code == 303
-    for gone in (httpx.get(address), httpx.post(address, data={"password": PASSWORD, "again": PASSWORD}, headers=OWN)):
-        assert gone.status_code == 410
-        assert 'href="/reset_password"' in gone.text
+    for response in (httpx.get(url), httpx.post(url, data={"password": PASSWORD, "again": PASSWORD}, headers=OWN)):
+        assert response.status_code == 410
+        assert 'href="/reset_password"' in response.text
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_form_from_another_site_chooses_no_password(registry: Registry, site: str) -> None:
     headers = {"Origin": "null", "Sec-Fetch-Site": site}
-    answer = httpx.post(f"{registry.url}/reset_password/x", data={"password": PASSWORD}, headers=headers)
-    assert answer.status_code == 403
-    answer = httpx.post(f"{registry.url}/reset_password/x", data={"password": PASSWORD}, headers={"Origin": "null"})
-    assert answer.status_code == 403
+    response = httpx.post(f"{registry.url}/reset_password/x", data={"password": PASSWORD}, headers=headers)
+    assert response.status_code == 403
+    response = httpx.post(f"{registry.url}/reset_password/x", data={"password": PASSWORD}, headers={"Origin": "null"})
+    assert response.status_code == 403
 
 
 @pytest.mark.parametrize("link", ["x", "%00", "a" * 5000, "<script>", "%F0%9F%92%A5"])
-def test_a_link_that_is_none(registry: Registry, link: str) -> None:
+def test_an_invalid_link_gets_a_page(registry: Registry, link: str) -> None:
     page = httpx.get(f"{registry.url}/reset_password/{link}")
     assert page.status_code in (400, 410)
     assert "<script>" not in page.text

@@ -1,4 +1,4 @@
-"""The command `quilt-registry`, as operators run it."""
+"""The command `quilt-registry`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READY = re.compile(r"username  (\w+)\n\s+password  (\S+)")
 
 @pytest.fixture
 def embedded() -> Iterator[Registry]:
-    """A registry with nothing configured but where its data are."""
+    """A registry with only its data directory configured."""
     home = Path(tempfile.mkdtemp(prefix="quilt-test-"))
     registry = Registry(home)
     yield registry
@@ -40,7 +40,7 @@ def embedded() -> Iterator[Registry]:
 
 
 def first_admin(registry: Registry) -> Person:
-    """Sign in with what the first start shows."""
+    """Sign in with the credentials that the first start prints."""
     shown = wait_until(lambda: READY.search(registry.log.read_text()), 60, registry.log.read_text)
     assert shown
     login = {"username": shown[1], "password": shown[2]}
@@ -49,7 +49,7 @@ def first_admin(registry: Registry) -> Person:
 
 
 def processes_below(home: Path) -> list[str]:
-    """Command lines of the processes that use a data directory."""
+    """Return the command lines of the processes that use a data directory."""
     lines = [" ".join(words) for words in commands().values()]
     return [line for line in lines if f"{home}/postgres" in line]
 
@@ -63,7 +63,7 @@ def test_an_embedded_registry_keeps_its_data_and_stops_with_its_database(embedde
     assert embedded.stop(with_signal) == 0
     assert processes_below(embedded.home) == []
     embedded.start()
-    assert embedded.log.read_text().count("password") == 2, "the password is shown once, with its one sentence"
+    assert embedded.log.read_text().count("password") == 2, "the password is not shown exactly once"
     admin.install("admin", "kept", top_hash)
 
 
@@ -107,12 +107,12 @@ def test_the_workers_of_a_killed_registry_end(new_database: Callable[[], str], t
 
 
 def _with_port(port: int) -> list[str]:
-    """Command lines of the processes that were started with a port."""
+    """Return the command lines of the processes that were started with a port."""
     return [" ".join(words) for words in commands().values() if str(port) in words]
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "migrate"])
-def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path, command: str) -> None:
+def test_a_data_directory_that_cannot_be_written_is_reported(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("no directory")
     done = Registry(tmp_path / "file" / "home").command(command)
     assert done.returncode == 1
@@ -121,7 +121,7 @@ def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path, command
 
 
 def test_an_admin_is_made_before_the_first_start(embedded: Registry) -> None:
-    """The database is there only for the command then; the first start makes no second admin."""
+    """The command starts the database for itself only. The first start then creates no second admin."""
     new = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
     assert embedded.command("migrate").returncode == 0
     made = embedded.command(*new, input="long enough\n")
@@ -136,7 +136,7 @@ def test_an_admin_is_made_before_the_first_start(embedded: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("username", "email", "password", "says"),
+    ("username", "email", "password", "message"),
     [
         ("Ada", "a@example.com", "long enough", "Invalid username."),
         ("team", "a@example.com", "long enough", "Invalid username."),
@@ -147,13 +147,13 @@ def test_an_admin_is_made_before_the_first_start(embedded: Registry) -> None:
         ("not_taken", "Taken@example.com", "long enough", "Email already taken."),
     ],
 )
-def test_a_wrong_admin_is_refused(registry: Registry, username: str, email: str, password: str, says: str) -> None:
+def test_a_wrong_admin_is_refused(registry: Registry, username: str, email: str, password: str, message: str) -> None:
     if not registry.sql("SELECT FROM account WHERE name = 'taken'"):
         registry.make_person("taken")
     options = ("--username", username, "--email", email, "--password-stdin")
     done = registry.command("create-admin", *options, input=password + "\n")
     assert done.returncode == 1
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -172,10 +172,10 @@ def test_admins_are_made_while_the_registry_runs(embedded: Registry) -> None:
     assert checked.returncode == 0, checked.stdout
     assert [line.split()[1] for line in checked.stdout.splitlines()] == ["ok:"] * 7
     embedded.stop()
-    assert "failed" not in embedded.command("check").stdout, "nor does it have to run"
+    assert "failed" not in embedded.command("check").stdout, "a registry that is not running counts as a failure"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a registry as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a registry as another user")
 def test_a_normal_user_can_run_it(embedded: Registry) -> None:
     nobody = pwd.getpwnam("nobody")
     os.chown(embedded.home, nobody.pw_uid, nobody.pw_gid)
@@ -193,7 +193,7 @@ def test_a_normal_user_can_run_it(embedded: Registry) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a user for the database")
 def test_first_starts_at_the_same_moment_share_the_user_that_one_of_them_makes(tmp_path: Path) -> None:
-    """On a machine without that user: its own /etc, which nobody else sees. Making a user takes a while there."""
+    """Run in a mount namespace with its own /etc, where the user does not exist. Creating the user is slow there."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("nothing can be mounted here")
     slow = tmp_path / "useradd"
@@ -213,7 +213,7 @@ def test_first_starts_at_the_same_moment_share_the_user_that_one_of_them_makes(t
 
 
 def _python_for(identity: dict[str, Any]) -> str:
-    """A Python that somebody else can run too: this one, or the system's of the same version."""
+    """Return a Python that other users can run: this one, or the system's Python of the same version."""
     of_system = shutil.which("python{}.{}".format(*sys.version_info), path="/usr/local/bin:/usr/bin")
     for python in filter(None, (sys.executable, of_system)):
         with contextlib.suppress(PermissionError):
@@ -251,7 +251,7 @@ def test_serve_can_migrate(postgres: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "part", "says"),
+    ("setting", "part", "message"),
     [
         ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "database", "does not respond"),
         ({"QUILT_HOME": "/proc/nowhere"}, "store", "permissions"),
@@ -259,13 +259,13 @@ def test_serve_can_migrate(postgres: str, tmp_path: Path) -> None:
     ],
 )
 def test_check_names_the_part_that_fails(
-    new_database: Callable[[], str], tmp_path: Path, setting: dict[str, str], part: str, says: str
+    new_database: Callable[[], str], tmp_path: Path, setting: dict[str, str], part: str, message: str
 ) -> None:
     registry = Registry(tmp_path, new_database())
     registry.environment.update(setting)
     checked = registry.command("check")
     assert checked.returncode == 1
-    assert any(line.startswith(f"{part:9} failed:") and says in line for line in checked.stdout.splitlines())
+    assert any(line.startswith(f"{part:9} failed:") and message in line for line in checked.stdout.splitlines())
     assert "Traceback" not in checked.stderr
 
 
@@ -278,17 +278,17 @@ def test_a_wrong_setting_stops_the_start_with_its_name(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_two_aws_secrets_that_differ_are_warned_of(new_database: Callable[[], str], tmp_path: Path) -> None:
+def test_two_aws_secrets_that_differ_cause_a_warning(new_database: Callable[[], str], tmp_path: Path) -> None:
     secrets = {"AWS_SECRET_KEY": "old-hunter2", "AWS_SECRET_ACCESS_KEY": "new-hunter2"}
     registry = Registry(tmp_path, new_database(), **secrets).start()
     assert registry.stop() == 0
     shown = registry.log.read_text() + registry.command("check").stdout
-    assert shown.count("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ") == 2, "once at the start, once in the check"
+    assert shown.count("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ") == 2, "not once in each output"
     assert "hunter2" not in shown
 
 
-def test_who_does_not_migrate_does_without_alembic() -> None:
-    """It would take as long to load as all the rest, in each process and for each command."""
+def test_commands_that_do_not_migrate_do_not_load_alembic() -> None:
+    """Alembic takes as long to load as all the rest, in each process and for each command."""
     script = "import sys, quilt_registry.app, quilt_registry.cli; print({'alembic', 'sqlalchemy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

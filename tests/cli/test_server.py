@@ -1,4 +1,4 @@
-"""The server below the registry: uvicorn, whose internals `cli/server.py` uses."""
+"""The uvicorn version whose internals `cli/server.py` uses."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-TRIED = "0.54"  # the minor version of uvicorn that the subclasses were tried with
+TESTED = "0.54"  # the minor version of uvicorn that the subclasses were tested with
 
 
-def test_uvicorn_has_the_minor_version_that_its_subclasses_were_tried_with() -> None:
-    assert re.match(r"\d+\.\d+", version("uvicorn"))[0] == TRIED, (  # type: ignore[index]
-        f"cli/server.py uses internals of uvicorn and was tried with {TRIED}, but {version('uvicorn')} is installed. "
+def test_uvicorn_has_the_minor_version_that_its_subclasses_were_tested_with() -> None:
+    assert re.match(r"\d+\.\d+", version("uvicorn"))[0] == TESTED, (  # type: ignore[index]
+        f"cli/server.py uses internals of uvicorn and was tested with {TESTED}, but {version('uvicorn')} is installed. "
         "Compare uvicorn/server.py and supervisors/multiprocess.py of both versions, run tests/deploy/test_serving.py "
-        "and tests/cli/test_commands.py, and then change the pin in pyproject.toml and TRIED here."
+        "and tests/cli/test_commands.py, and then change the pin in pyproject.toml and TESTED here."
     )
 
 
 def test_only_that_minor_version_is_installed() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    major, minor = map(int, TRIED.split("."))
-    assert f"uvicorn>={TRIED},<{major}.{minor + 1}" in project["optional-dependencies"]["server"]
+    major, minor = map(int, TESTED.split("."))
+    assert f"uvicorn>={TESTED},<{major}.{minor + 1}" in project["optional-dependencies"]["server"]

@@ -1,4 +1,4 @@
-"""`quilt-registry verify-objects`: what operators learn of objects that were lost or changed behind the registry."""
+"""`quilt-registry verify-objects`: reports objects that were lost or changed behind the registry's back."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def verify(registry: Registry, *options: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def of(registry: Registry, owner: str, data: bytes) -> Path:
+def object_path(registry: Registry, owner: str, data: bytes) -> Path:
     return registry.objects / final_key(owner, trees.sha(data))
 
 
 @pytest.fixture
 def registry(local_registry: Make) -> Registry:
-    """Anna has two packages that share an object, Ben has one with the same bytes."""
+    """Anna has two packages that share an object. Ben has one with the same bytes."""
     made = local_registry()
     anna, ben = made.make_person("anna"), made.make_person("ben")
     anna.push("trees", {"x": b"shared", "y": b"oak"})
@@ -42,7 +42,7 @@ def registry(local_registry: Make) -> Registry:
     return made
 
 
-def test_a_whole_store_is_said_to_be(registry: Registry) -> None:
+def test_a_complete_store_is_reported_as_such(registry: Registry) -> None:
     status, found = verify(registry, "--deep")
     assert status == 0
     assert (found["named"], found["listed"], found["hashed"]) == (5, 5, 5)
@@ -52,7 +52,7 @@ def test_a_whole_store_is_said_to_be(registry: Registry) -> None:
 
 
 def test_exactly_the_object_that_was_removed_is_missing(registry: Registry) -> None:
-    of(registry, "anna", b"shared").unlink()
+    object_path(registry, "anna", b"shared").unlink()
     status, found = verify(registry)
     assert status == 5
     assert found["missing"] == {
@@ -73,36 +73,36 @@ def test_exactly_the_object_that_was_removed_is_missing(registry: Registry) -> N
 
 
 def test_changed_bytes_are_found_by_reading_them_and_another_size_without(registry: Registry) -> None:
-    of(registry, "anna", b"oak").write_bytes(b"elm")
+    object_path(registry, "anna", b"oak").write_bytes(b"elm")
     assert verify(registry)[0] == 0
     status, found = verify(registry, "--deep")
     assert (status, found["damaged"]["count"], found["missing"]["count"]) == (5, 1, 0)
     assert found["damaged"]["examples"][0]["object"] == final_key("anna", trees.sha(b"oak"))
-    of(registry, "anna", b"oak").write_bytes(b"o")
+    object_path(registry, "anna", b"oak").write_bytes(b"o")
     status, found = verify(registry)
     assert (status, found["damaged"]["packages"]) == (5, {"anna/trees": 1})
     assert found["damaged"]["examples"][0]["problem"] == "has 1 bytes instead of 3"
 
 
-def test_what_the_registry_knows_to_be_damaged_is_told_until_it_is_pushed_again(registry: Registry) -> None:
+def test_known_damage_is_reported_until_the_object_is_pushed_again(registry: Registry) -> None:
     registry.sql("UPDATE object SET state = 2 WHERE digest = $1", bytes.fromhex(trees.sha(b"owl")))
-    of(registry, "anna", b"owl").unlink()
+    object_path(registry, "anna", b"owl").unlink()
     status, found = verify(registry)
     assert (status, found["missing"]["count"], found["damaged"]["packages"]) == (5, 0, {"anna/birds": 1})
 
 
-def test_what_nobody_names_is_told_once_no_push_can_name_it(registry: Registry) -> None:
+def test_unreferenced_objects_are_reported_once_no_push_can_reference_them(registry: Registry) -> None:
     anna = registry.sign_in("anna")
     assert anna.delete("/api/package/anna/birds/").status_code == 200
     stray = registry.objects / "objs" / "gone" / "leftover"
     stray.parent.mkdir()
     stray.write_bytes(b"stray")
-    assert verify(registry)[1]["unexpected"]["count"] == 0, "all of it is young"
+    assert verify(registry)[1]["unexpected"]["count"] == 0, "recent objects were reported"
     old = time.time() - 2 * 86_400
-    for path in (of(registry, "anna", b"owl"), of(registry, "anna", b"shared"), stray):
+    for path in (object_path(registry, "anna", b"owl"), object_path(registry, "anna", b"shared"), stray):
         os.utime(path, (old, old))
     status, found = verify(registry)
-    assert (status, found["named"]) == (0, 3), "objects without a name are no damage"
+    assert (status, found["named"]) == (0, 3), "unreferenced objects count as damage"
     assert found["unexpected"] == {
         "count": 2,
         "bytes": 8,
@@ -111,7 +111,7 @@ def test_what_nobody_names_is_told_once_no_push_can_name_it(registry: Registry) 
 
 
 def test_one_owner_or_a_sample_can_be_looked_at(registry: Registry) -> None:
-    of(registry, "ben", b"shared").unlink()
+    object_path(registry, "ben", b"shared").unlink()
     assert verify(registry, "--owner", "anna")[0] == 0
     assert verify(registry, "--owner", "ben")[1]["missing"]["packages"] == {"ben/trees": 1}
     status, found = verify(registry, "--sample", "2")
@@ -125,7 +125,7 @@ def test_one_owner_or_a_sample_can_be_looked_at(registry: Registry) -> None:
 def test_of_many_only_ten_are_shown(registry: Registry) -> None:
     registry.sign_in("anna").push("many", {f"f{i}": b"many %d" % i for i in range(30)})
     for i in range(30):
-        of(registry, "anna", b"many %d" % i).unlink()
+        object_path(registry, "anna", b"many %d" % i).unlink()
     status, found = verify(registry)
     assert (status, found["missing"]["count"], len(found["missing"]["examples"])) == (5, 30, 10)
     assert found["missing"]["packages"] == {"anna/many": 30}

@@ -1,4 +1,4 @@
-"""The released client, quilt 2.9.15, in a Python that it still runs on, and people who use it at a terminal."""
+"""The released client, quilt 2.9.15, in a Python that it still supports, and a terminal that runs it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _interpreters() -> Iterator[str]:
 
 
 def _minor_version(interpreter: str) -> int | None:
-    """7 or 6; None for what is no such Python, or does not run (a shim for a version that is not chosen)."""
+    """Return 7 or 6, or None if it is another Python or does not run (a shim for a version that is not selected)."""
     try:
         done = subprocess.run([interpreter, "-c", _NEEDS], capture_output=True, text=True, timeout=60)
     except OSError:
@@ -42,11 +42,11 @@ def _minor_version(interpreter: str) -> int | None:
 
 
 def environment() -> Path:
-    """The environment with the client, made once. Where that cannot be, the test is skipped; on CI it fails."""
+    """Return the client's environment, created once. If that fails, skip the test; fail it on CI."""
     ENVIRONMENT.parent.mkdir(parents=True, exist_ok=True)
     with open(ENVIRONMENT.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (ENVIRONMENT / "bin" / "quilt").exists():  # pip puts it there last
+        if not (ENVIRONMENT / "bin" / "quilt").exists():  # pip installs it last
             _make()
     return ENVIRONMENT
 
@@ -56,25 +56,25 @@ def _make() -> None:
         if minor := _minor_version(interpreter):
             break
     else:
-        _without("there is no Python 3.7 or 3.6; QUILT2_PYTHON can name one")
+        _skip_or_fail("there is no Python 3.7 or 3.6; QUILT2_PYTHON can name one")
     pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     steps = [[interpreter, "-m", "venv", str(ENVIRONMENT)]]
     if minor == 6:
-        steps.append([*pip, "pip==21.3.1"])  # the one that comes along knows no present-day wheels
+        steps.append([*pip, "pip==21.3.1"])  # the bundled pip does not know current wheels
     for step in [*steps, [*pip, RELEASE]]:
         done = subprocess.run(step, capture_output=True, text=True, timeout=280)
         if done.returncode:
-            _without(f"{' '.join(step)} failed: {done.stderr.strip()[-500:]}")
+            _skip_or_fail(f"{' '.join(step)} failed: {done.stderr.strip()[-500:]}")
 
 
-def _without(reason: str) -> Any:
+def _skip_or_fail(reason: str) -> Any:
     if os.environ.get("CI") == "true":
         pytest.fail(f"The released client is needed on CI: {reason}.")
     pytest.skip(f"no released client: {reason}")
 
 
 class Terminal:
-    """A home of its own in which somebody runs `quilt`."""
+    """A home directory in which a user runs `quilt`."""
 
     def __init__(self, home: Path, registry: Registry, team: str = "local"):
         self.home, self.registry, self.team = home, registry, team
@@ -93,7 +93,7 @@ class Terminal:
         }
 
     def _catch_browser(self) -> None:
-        """Write down the address that the client opens in a browser, and open none."""
+        """Record the URL that the client opens in a browser, and open no browser."""
         self.programs.mkdir()
         for name in ("xdg-open", "open"):
             script = self.programs / name
@@ -114,22 +114,22 @@ class Terminal:
         return process.returncode, out, errors
 
     def __call__(self, *arguments: str, answer: str = "") -> str:
-        """Run a command that works, and answer what it asks; what it prints, progress and notes included."""
+        """Run a command that succeeds, answer its questions, and return its output, progress and notes included."""
         status, out, errors = self._run(*arguments, answer=answer)
         assert status == 0, out + errors
         return out + errors
 
     def refused(self, *arguments: str, answer: str = "") -> str:
-        """Run a command that does not work; the sentence that says why."""
+        """Run a command that fails, and return its error message."""
         status, _, errors = self._run(*arguments, answer=answer)
         sentence = errors.strip().splitlines()[-1]
         assert status == 1
         assert " " in sentence
-        assert "Unexpected failure" not in errors, errors  # said of answers without a message
+        assert "Unexpected failure" not in errors, errors  # the client's text for responses without a message
         return sentence
 
     def python(self, code: str) -> str:
-        """Run Python in which `quilt` can be imported."""
+        """Run Python code that can import `quilt`."""
         done = subprocess.run(
             [str(ENVIRONMENT / "bin" / "python"), "-c", code],
             env=self.environment, cwd=self.home, capture_output=True, text=True, timeout=60,
@@ -141,34 +141,34 @@ class Terminal:
         return f"{self.team}:{package}" if self.team else package
 
     def settings(self, name: str) -> dict[str, Any]:
-        """What the client keeps in `config.json` or `auth.json`."""
+        """Return the content of the client's `config.json` or `auth.json`."""
         found: dict[str, Any] = json.loads((self.data / f"{name}.json").read_text())
         return found
 
     def sign_in(self, person: Person) -> None:
-        """Configure and log in as people do: an address typed, a code pasted."""
+        """Configure and log in as users do: type a URL, paste a code."""
         self("config", *filter(None, [self.team]), answer=self.registry.url)
         code = person.get("/api/code").json()["code"]
         self("login", *filter(None, [self.team]), answer=code)
 
     def another(self, name: str) -> Terminal:
-        """The same person at another computer: signed in, with nothing installed."""
+        """Return a terminal of the same user on another computer: signed in, with nothing installed."""
         made = Terminal(self.home.with_name(name), self.registry, self.team)
         for file in ("config.json", "auth.json"):
             shutil.copy(self.data / file, made.data / file)
         return made
 
     def objects(self) -> dict[str, bytes]:
-        """All objects in the local store."""
+        """Return all objects in the local store."""
         return {path.name: path.read_bytes() for path in (self.store / "objs").iterdir()}
 
     def installed(self, package: str) -> str:
-        """The top hash of what is installed of a package."""
+        """Return the top hash of the installed package."""
         folder = self.store / "pkgs" / (self.team or "Quilt") / package
         return (folder / "tags" / "latest").read_text()
 
     def export(self, package: str) -> dict[str, bytes]:
-        """The files that `quilt export` makes, by path."""
+        """Return the files that `quilt export` writes, by path."""
         target = self.home / "exported"
         self("export", package, str(target))
         return files(target)

@@ -1,4 +1,4 @@
-"""The released client (quilt 2.9.15) against the registry, as people use it at a terminal."""
+"""The released client (quilt 2.9.15) at a terminal, against the registry."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def bens(new_terminal: NewTerminal, ben: Person) -> Terminal:
 
 @pytest.fixture
 def another(annas: Terminal) -> Terminal:
-    """Anna at a computer where nothing is installed yet."""
+    """A terminal of Anna's on a computer where nothing is installed yet."""
     return annas.another(new_name("home"))
 
 
 class Example(Struct):
-    """A package of Anna's that was pushed twice; the first push has the tag `old` and the version 1.0."""
+    """A package of Anna's with two pushes. The first has the tag `old` and the version 1.0."""
 
     name: str
     source: Path
@@ -120,7 +120,7 @@ def example(annas: Terminal) -> Example:
 
 
 @pytest.mark.parametrize("team", ["local", ""])
-def test_people_configure_and_log_in_with_a_code(
+def test_users_configure_and_log_in_with_a_code(
     new_terminal: NewTerminal, registry: Registry, anna: Person, team: str
 ) -> None:
     terminal = new_terminal(team)
@@ -136,7 +136,7 @@ def test_a_wrong_code_is_refused(another: Terminal) -> None:
     assert another.refused("login", "local", answer="no such code") == "Authentication error: 401"
 
 
-def test_who_is_not_logged_in_is_asked_to(another: Terminal, example: Example) -> None:
+def test_a_user_who_is_not_logged_in_is_asked_to(another: Terminal, example: Example) -> None:
     (another.data / "auth.json").unlink()
     sentence = "Authentication failed. Run `quilt login local` again."
     assert another.refused("install", example.handle) == sentence
@@ -146,7 +146,7 @@ def test_a_token_about_to_end_is_renewed(
     new_terminal: NewTerminal, registry: Registry, anna: Person, example: Example
 ) -> None:
     terminal = new_terminal()
-    terminal.sign_in(anna)  # with a token of its own: the old one ends soon after
+    terminal.sign_in(anna)  # with a token of its own, because the old token is about to expire
     kept = terminal.settings("auth")
     token = kept[registry.url]["access_token"]
     kept[registry.url]["expires_at"] = int(time.time()) + 30
@@ -160,7 +160,7 @@ def test_a_token_about_to_end_is_renewed(
 # ------------------------------------------------------------------------------------------------ push and install
 
 
-def test_a_push_tells_where_the_package_is_live(registry: Registry, example: Example) -> None:
+def test_a_push_prints_where_the_package_is_live(registry: Registry, example: Example) -> None:
     assert f"Push complete. {example.handle} is live:\n{registry.url}/package/anna/{example.name}" in (
         example.first_output
     )
@@ -181,13 +181,13 @@ def test_an_export_gives_the_files_back(annas: Terminal, another: Terminal, exam
     assert exported == annas.export(example.handle)
     source = old_client.files(example.source)
     assert exported.keys() == source.keys() - {"sub/part.parquet"} | {"sub/part_parquet.csv"}
-    same = source.keys() - {"table.csv", "sub/part.parquet"}  # tables are written anew, as CSV
+    same = source.keys() - {"table.csv", "sub/part.parquet"}  # the client writes tables anew, as CSV
     assert {name: exported[name] for name in same} == {name: source[name] for name in same}
 
 
 def test_the_second_push_uploads_what_changed(example: Example) -> None:
-    """The two notes were one object before; now all files, the Parquet one included, are objects of their own."""
-    # The empty file may be known from another package of Anna's.
+    """The two notes were one object before. Now all files, the Parquet file included, are separate objects."""
+    # The registry may know the empty file from another package of Anna's.
     assert example.first_output.count("already uploaded; skipping") <= 1
     assert example.second_output.count("already uploaded; skipping") == len(FILES)
 
@@ -220,7 +220,7 @@ def test_force_replaces_what_is_installed_with_the_latest(another: Terminal, exa
 
 @pytest.fixture(scope="module")
 def noted(annas: Terminal) -> str:
-    """A package of which one file has metadata; its handle."""
+    """The handle of a package in which one file has metadata."""
     source = write(
         annas.home / "noted",
         {
@@ -248,7 +248,7 @@ def test_an_upload_can_be_repeated(annas: Terminal, another: Terminal, registry:
     assert b"Some data.\n" in another.objects().values()
 
 
-def test_without_a_team_people_push_install_and_fetch_what_is_missing(new_terminal: NewTerminal, anna: Person) -> None:
+def test_without_a_team_users_push_install_and_fetch_what_is_missing(new_terminal: NewTerminal, anna: Person) -> None:
     terminal = new_terminal("")
     terminal.sign_in(anna)
     path = f"anna/{new_name()}"
@@ -280,7 +280,7 @@ def test_a_push_that_was_cut_off_goes_on_where_it_stopped(annas: Terminal, regis
     process.communicate(timeout=30)
     before = there()
     assert 20 <= before < count
-    assert anna.get(f"/api/log/anna/{name}/").status_code == 404  # nothing was stored of the package
+    assert anna.get(f"/api/log/anna/{name}/").status_code == 404  # nothing of the package was stored
 
     output = annas("push", handle)
     assert before <= output.count("already uploaded; skipping") < count
@@ -302,7 +302,7 @@ def test_a_part_is_pushed_into_the_package(annas: Terminal, another: Terminal, a
 # ------------------------------------------------------------------------------------------------ history
 
 
-def test_the_log_tells_hashes_authors_tags_and_versions(annas: Terminal, example: Example) -> None:
+def test_the_log_shows_hashes_authors_tags_and_versions(annas: Terminal, example: Example) -> None:
     title, newest, oldest = [re.split(r"  +", line.strip()) for line in annas("log", example.handle).splitlines()]
     assert title == ["Hash", "Pushed", "Author", "Tags", "Versions"]
     assert [newest[0], *newest[2:]] == [example.second, "anna", "['latest']", "None"]
@@ -318,10 +318,10 @@ def test_tags_and_versions_are_listed(annas: Terminal, example: Example) -> None
 
 def test_a_tag_is_added_and_removed(annas: Terminal, anna: Person, example: Example) -> None:
     annas("tag", "add", example.handle, "of the day", example.second)
-    address = f"/api/tag/anna/{example.name}/of the day"
-    assert anna.get(address).json()["hash"] == example.second
+    tag = f"/api/tag/anna/{example.name}/of the day"
+    assert anna.get(tag).json()["hash"] == example.second
     annas("tag", "remove", example.handle, "of the day")
-    assert anna.get(address).status_code == 404
+    assert anna.get(tag).status_code == 404
 
 
 def test_what_is_installed_is_listed_and_inspected(another: Terminal, example: Example) -> None:
@@ -344,7 +344,7 @@ def test_a_package_is_shared_and_taken_back(annas: Terminal, bens: Terminal, exa
     assert bens.refused("install", "-f", example.handle) == hidden
 
 
-def test_a_missing_package_and_a_hidden_one_are_told_alike(bens: Terminal, example: Example) -> None:
+def test_a_missing_package_and_a_hidden_one_give_the_same_message(bens: Terminal, example: Example) -> None:
     assert bens.refused("install", "local:anna/nothing") == "Package anna/nothing does not exist"
     assert bens.refused("log", example.handle) == f"Package {example.path} does not exist"
 
@@ -394,19 +394,19 @@ def refusals(annas: Terminal, example: Example) -> Callable[..., str]:
         ),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence(
+def test_what_cannot_be_done_is_explained_in_a_sentence(
     refusals: Callable[..., str], example: Example, arguments: str, sentence: str
 ) -> None:
     assert sentence.format(handle=example.handle) in refusals(arguments)
 
 
-def test_nobody_pushes_to_somebody_else(bens: Terminal, example: Example, tmp_path: Path) -> None:
+def test_users_cannot_push_to_packages_of_others(bens: Terminal, example: Example, tmp_path: Path) -> None:
     handle = f"local:anna/{new_name()}"
     bens("build", handle, str(write(tmp_path / "source", {"a.bin": b"a"})))
     assert bens.refused("push", handle) == "Only the package owner can create packages."
 
 
-def test_a_registry_that_is_away_is_said_in_a_sentence(another: Terminal, example: Example) -> None:
+def test_an_unreachable_registry_is_explained_in_a_sentence(another: Terminal, example: Example) -> None:
     kept = another.settings("config")
     (another.data / "config.json").write_text(json.dumps({**kept, "team_registry_url": "http://127.0.0.1:1"}))
     assert another.refused("install", example.handle).startswith("Failed to connect")

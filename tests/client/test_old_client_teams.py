@@ -1,4 +1,4 @@
-"""The released client (quilt 2.9.15) as a team and its admins use it: find, share, manage people, read the audit."""
+"""The released client (quilt 2.9.15) in a team: search, sharing, user management and audit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def client() -> Path:
 @pytest.fixture(scope="module")
 def new_terminal(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Terminal]:
     def make(person: Person, public: Registry | None = None) -> Terminal:
-        """`public`: what the client is told to take for the public registry."""
+        """Return a terminal. The client takes `public` for the public registry."""
         terminal = Terminal(tmp_path_factory.mktemp("people") / "home", registry, "local")
         if public:
             terminal("config", answer=public.url)
@@ -48,16 +48,16 @@ def adas(new_terminal: Callable[..., Terminal], ada: Person) -> Terminal:
 
 @pytest.fixture(scope="module")
 def name(anna: Person, ben: Person) -> str:
-    """A package of Anna's with something to find."""
+    """A package of Anna's with searchable content."""
     name = new_name("estuaries_")
     anna.push(name, {"README": b"Tides and sandbanks", "gauges": {"a": b"1"}})
     return name
 
 
-def test_search_finds_what_one_may_see(
+def test_search_finds_what_the_user_may_see(
     new_terminal: Callable[..., Terminal], open_registry: Registry, anna: Person, carl: Person, name: str
 ) -> None:
-    """Within the team, and then in what the client takes for the public registry."""
+    """Within the team, and then in the registry that the client takes for the public one."""
     olga = open_registry.make_person(new_name("olga"))
     olga.push("sandbanks", {"a": b"1"}, is_public=True)
     for person, found in ((anna, [f"local:anna/{name}"]), (carl, ["(No results)"])):
@@ -74,15 +74,15 @@ def test_search_in_an_open_registry(open_registry: Registry, tmp_path: Path) -> 
     assert terminal("search", "lighthouses").splitlines() == [f"{olga.name}/lighthouses"]
 
 
-def test_somebody_invited_by_mail_comes_to_the_package(
+def test_a_person_invited_by_email_gets_the_package(
     annas: Terminal, new_terminal: Callable[..., Terminal], registry: Registry, mailbox: Mailbox, name: str
 ) -> None:
-    """From the owner's command over the letter, signing up and signing the client in to the data."""
+    """From the owner's command through the email and sign-up to the installed data."""
     guest = new_name("guest")
     email = f"{guest}@elsewhere.example"
     annas("access", "add", f"local:anna/{name}", email)
-    letter = mailbox.wait(email, "anna")
-    (page,) = set(re.findall(r"^\S+/signup$", letter.text, re.MULTILINE))
+    invitation = mailbox.wait(email, "anna")
+    (page,) = set(re.findall(r"^\S+/signup$", invitation.text, re.MULTILINE))
     with httpx.Client(timeout=30) as browser:
         form = {"username": guest, "email": email, "password": PASSWORD, "again": PASSWORD}
         browser.post(page, data=form).raise_for_status()
@@ -100,7 +100,7 @@ def test_an_invitation_is_taken_back_by_the_client(annas: Terminal, anna: Person
     assert "late@elsewhere.example" not in emails
 
 
-def test_an_admin_manages_people(adas: Terminal, registry: Registry, mailbox: Mailbox) -> None:
+def test_an_admin_manages_users(adas: Terminal, registry: Registry, mailbox: Mailbox) -> None:
     user = new_name("fay")
     email = f"{user}@example.org"
     adas("user", "create", "local", user, email)
@@ -124,7 +124,7 @@ def test_an_admin_manages_people(adas: Terminal, registry: Registry, mailbox: Ma
     mailbox.wait(email, "password").link("reset_password")
 
 
-def test_what_an_admin_cannot_do_is_said(adas: Terminal, annas: Terminal) -> None:
+def test_what_an_admin_cannot_do_is_explained(adas: Terminal, annas: Terminal) -> None:
     assert adas.refused("user", "create", "local", "Bo", "x@example.org").startswith("Username is not valid.")
     assert adas.refused("user", "create", "local", "ben", "x@example.org") == "Username already taken."
     assert adas.refused("user", "disable", "local", "ada") == "Can't disable yourself"
@@ -146,7 +146,7 @@ def test_the_audit_of_a_package_and_of_a_user(adas: Terminal, annas: Terminal, b
 
 
 def test_admins_lists_from_python(adas: Terminal, anna: Person, name: str) -> None:
-    """Calls of the client's Python that no command prints."""
+    """Calls of the client's Python API that no command prints."""
     found = adas.python(
         "from quilt.tools import command\n"
         "print(sorted(command.list_users_detailed('local')['users']['anna']))\n"
@@ -159,7 +159,7 @@ def test_admins_lists_from_python(adas: Terminal, anna: Person, name: str) -> No
 
 
 def test_a_personal_token_in_the_clients_file(new_terminal: Callable[..., Terminal], anna: Person, name: str) -> None:
-    """As a machine keeps it that cannot paste codes."""
+    """For machines, which cannot paste codes."""
     terminal = new_terminal(anna)
     made = anna.post("/api/v1/tokens", json={"name": new_name("ci"), "read_only": True}).json()
     path = terminal.data / "auth.json"

@@ -1,4 +1,4 @@
-"""A throw-away authority: what its certificates are good for, only those who are given its own believe."""
+"""A throw-away certificate authority. Only clients that are given its certificate trust it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PEM = serialization.Encoding.PEM
 
 
 class Authority:
-    """Vouches for servers. `certificate` is the file of its own, for those who shall trust it."""
+    """A certificate authority. `certificate` is the file with its own certificate."""
 
     def __init__(self, home: Path, name: str = "An authority of the tests") -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -28,8 +28,8 @@ class Authority:
             self._sign(self._name, self._key, constraints, x509.KeyUsage(**usage), known)  # type: ignore[arg-type]
         )
 
-    def vouch(self, *hosts: str) -> Path:
-        """A file with the key and the certificate of a server with these names, readable to its owner only."""
+    def issue(self, *hosts: str) -> Path:
+        """Return a file with the key and certificate of a server with these names. Only its owner may read it."""
         key, at = ec.generate_private_key(ec.SECP256R1()), self.home / f"{hosts[0]}.pem"
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())

@@ -1,7 +1,7 @@
-"""A throw-away Debian under a real systemd, and around it what an instance of the stack finds on AWS.
+"""A throw-away Debian under a real systemd, surrounded by what an instance of the stack finds on AWS.
 
-It boots by systemd-nspawn in a network of its own that has nothing but a loopback, in which stand: an emulator of AWS
-that holds the stack, under the names of AWS; a PostgreSQL that speaks TLS only; and a mail server.
+systemd-nspawn boots it in a network namespace with only a loopback interface. There also run: an emulator of AWS that
+holds the stack, under the host names of AWS; a PostgreSQL that accepts TLS only; and a mail server.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from werkzeug.wrappers import Response
 
 from tests.deploy.authority import Authority
 from tests.deploy.cloud import BUCKET, REGION, Cloud
-from tests.deploy.debian import need, packed_root, unpack, without
+from tests.deploy.debian import packed_root, require, skip_or_fail, unpack
 from tests.deploy.templates import PASSWORDS, resolve, tool
 from tests.mailbox import Mailbox
 from tests.waiting import wait_until
@@ -39,7 +39,7 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("systemd", "dbus", "python3", "python3-venv", "ca-certificates", "curl", "iproute2", "procps"),
-    *("sudo", "postgresql-client"),  # Amazon's images have the first; the backup needs pg_dump
+    *("sudo", "postgresql-client"),  # Amazon's images contain sudo; the backup needs pg_dump
 )
 RELEASES = ("0.1.0+boot1", "0.1.0+boot2")
 REQUIREMENT = "quilt-registry[server]=={}"
@@ -47,11 +47,11 @@ HERE = "127.0.0.1"
 
 
 def _run(*command: object, timeout: float = 600) -> str:
-    """Run a program of this machine. Without it there is nothing to test."""
+    """Run a program of this machine, or skip the test if it is missing."""
     words = list(map(str, command))
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
     if done.returncode:
-        without(f"{' '.join(words[:4])} ended with {done.returncode}: {done.stdout[-800:]}")
+        skip_or_fail(f"{' '.join(words[:4])} ended with {done.returncode}: {done.stdout[-800:]}")
     return done.stdout
 
 
@@ -59,13 +59,13 @@ def _run(*command: object, timeout: float = 600) -> str:
 
 
 def _python(root: Path) -> list[str]:
-    """What makes pip choose for the root's Python, which need not be that of the tests."""
+    """Return the pip options that select wheels for the root's Python, which may differ from that of the tests."""
     version = _run("chroot", root, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
     return [f"--python-version={version}", "--only-binary=:all:"]
 
 
 def add_aws_command(root: Path) -> None:
-    """The command line of AWS, which is on Amazon's images."""
+    """Add the AWS command line, which Amazon's images contain."""
     _run(tool("pip"), "install", "--quiet", "--no-compile", *_python(root), "--target", root / "opt/awscli", "awscli")
     command = root / "usr/local/bin/aws"
     command.write_text('#!/bin/sh\nPYTHONPATH=/opt/awscli exec python3 -m awscli "$@"\n')
@@ -73,11 +73,11 @@ def add_aws_command(root: Path) -> None:
 
 
 def gather_releases(root: Path, to: Path, *versions: str) -> None:
-    """The checkout as wheels of these versions, and what pip would fetch for them on an instance."""
+    """Build the checkout as wheels of these versions, and collect the wheels that pip would fetch on an instance."""
     to.mkdir(parents=True)
     for version in versions:
         build_release(to, version)
-    # This one comes as source only.
+    # This package comes as source only.
     _run(tool("pip"), "wheel", "--quiet", "--no-deps", "--wheel-dir", to, "wordninja")
     needed = (REQUIREMENT.format(versions[0]), "setuptools", "wheel")
     _run(tool("pip"), "download", "--quiet", *_python(root), f"--find-links={to}", "--dest", to, *needed)
@@ -87,7 +87,7 @@ def gather_releases(root: Path, to: Path, *versions: str) -> None:
 
 
 def build_release(to: Path, version: str, **changed: str) -> None:
-    """A wheel of a copy of the checkout, in which files of the package may be others."""
+    """Build a wheel from a copy of the checkout in which some files of the package are replaced."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in ("src", "deploy/systemd"):
@@ -107,7 +107,7 @@ def build_release(to: Path, version: str, **changed: str) -> None:
 
 
 class Machine:
-    """A root that systemd-nspawn boots, with this thread's network."""
+    """A root directory that systemd-nspawn boots in this thread's network namespace."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.console = root, root.parent / "console"
@@ -115,7 +115,7 @@ class Machine:
         self.init = ""
 
     def start(self) -> None:
-        """Boot, until nothing is left to be started."""
+        """Boot, and wait until systemd has no jobs left."""
         command = ["systemd-nspawn", "--register=no", "--keep-unit", f"--directory={self.root}", "--boot"]
         with open(self.console, "ab") as console:
             self.process = subprocess.Popen(
@@ -126,7 +126,7 @@ class Machine:
         wait_until(self._is_up, 60, self.console.read_text)
 
     def _is_there(self) -> bool:
-        """Whether there is an init, whose number in its own world is 1; it is a child of systemd-nspawn."""
+        """Return whether init runs: a child of systemd-nspawn that has PID 1 in its own namespace."""
         assert self.process is not None
         assert self.process.poll() is None, self.console.read_text()
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -139,7 +139,7 @@ class Machine:
     def run(
         self, script: str, user: str = "root", input: str = "", check: bool = False, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a script inside, as root with PYTHON set as another host than Amazon's must, or as somebody signed in."""
+        """Run a script inside, as root or as another user, with PYTHON set as hosts other than Amazon's need it."""
         settings = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "HOME": "/root", "PYTHON": "python3"}
         words = ["bash", "-c", script] if user == "root" else ["runuser", "--login", user, "--command", script]
         done = subprocess.run(
@@ -149,19 +149,19 @@ class Machine:
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done
 
-    def says(self, script: str, user: str = "root") -> str:
-        """What a script prints, which must succeed."""
+    def output(self, script: str, user: str = "root") -> str:
+        """Return the output of a script, which must succeed."""
         return self.run(script, user, check=True).stdout.strip()
 
     def reboot(self) -> None:
-        """As `systemctl reboot` does; systemd-nspawn leaves the second half to whoever started it."""
+        """Reboot as `systemctl reboot` does. systemd-nspawn leaves the second half to its caller."""
         assert self.process is not None
         self.run("systemctl reboot")
         self.process.wait(120)
         self.start()
 
     def stop(self) -> None:
-        """The end of init is that of all within; that of systemd-nspawn would not be."""
+        """Kill init, which ends all processes inside. Killing systemd-nspawn would not."""
         if self.process and self.process.poll() is None:
             os.kill(int(self.init or self.process.pid), signal.SIGKILL)
             self.process.wait(30)
@@ -175,12 +175,12 @@ def _is_init(pid: str) -> bool:
 
 
 @contextlib.contextmanager
-def own_mounts(at: Path) -> Iterator[None]:
-    """Let this thread, and whatever it starts meanwhile, see mounts that nobody else does, with a disk in memory there.
+def private_mounts(at: Path) -> Iterator[None]:
+    """Give this thread, and all that it starts meanwhile, a private mount namespace with a tmpfs at this path.
 
-    They are gone when nobody is left who sees them, even if the tests are killed.
+    The mounts disappear with the last process that sees them, even if the tests are killed.
     """
-    with _own("mnt", 0x20000):  # CLONE_NEWNS
+    with _unshare("mnt", 0x20000):  # CLONE_NEWNS
         _run("mount", "--make-rprivate", "/")
         _run("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")
         _run("mount", "-t", "tmpfs", "-o", "mode=755", "none", at)
@@ -188,28 +188,28 @@ def own_mounts(at: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def own_network() -> Iterator[None]:
-    """Let this thread, and whatever it starts meanwhile, have a loopback of its own and no other way out."""
-    with _own("net", 0x40000000):  # CLONE_NEWNET
+def private_network() -> Iterator[None]:
+    """Give this thread, and all that it starts meanwhile, a network namespace with only a loopback interface."""
+    with _unshare("net", 0x40000000):  # CLONE_NEWNET
         _run("ip", "link", "set", "lo", "up")
         yield
 
 
 @contextlib.contextmanager
-def _own(kind: str, flag: int) -> Iterator[None]:
+def _unshare(kind: str, flag: int) -> Iterator[None]:
     libc = ctypes.CDLL(None, use_errno=True)
     before = os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY)
     try:
         if libc.unshare(flag):
-            without(f"this machine allows no namespaces: {os.strerror(ctypes.get_errno())}")
+            skip_or_fail(f"namespaces are not permitted here: {os.strerror(ctypes.get_errno())}")
         yield
     finally:
-        libc.unshare(0x200)  # CLONE_FS: threads that were started meanwhile hold the same directories
+        libc.unshare(0x200)  # CLONE_FS: threads started meanwhile share the same directories
         assert libc.setns(before, flag) == 0
         os.close(before)
 
 
-# ------------------------------------------------------------------------------------------------ what is around it
+# ------------------------------------------------------------------------------------------------ surroundings
 
 
 def _tls(certificate: Path) -> ssl.SSLContext:
@@ -219,9 +219,9 @@ def _tls(certificate: Path) -> ssl.SSLContext:
 
 
 class Aws:
-    """The emulator under the names of AWS, and the address of the certificates of its databases.
+    """The emulator under the host names of AWS, and the URL of the certificates of its databases.
 
-    It remembers the key that the bucket's last visitor signed with.
+    It remembers the key that signed the latest request to the bucket.
     """
 
     bundle = "truststore.pki.rds.amazonaws.com"
@@ -240,7 +240,7 @@ class Aws:
             if environ["HTTP_HOST"].startswith(BUCKET):
                 signature = environ.get("HTTP_AUTHORIZATION", "")
                 self.signed_with = "".join(re.findall(r"Credential=(\w+)/", signature)) or self.signed_with
-                environ.pop("CONTENT_TYPE", None)  # or the emulator takes an upload for a form
+                environ.pop("CONTENT_TYPE", None)  # otherwise the emulator takes an upload for a form
             return self.emulator(environ, start_response)
         known = environ["PATH_INFO"] == "/global/global-bundle.pem"
         return Response(self.database_authority, 200 if known else 404)(environ, start_response)
@@ -250,12 +250,12 @@ class Aws:
 
 
 class Postgres:
-    """A database of the stack: only TLS, only with the password."""
+    """The stack's database: accepts TLS connections only, with the password only."""
 
     def __init__(self, home: Path, certificate: Path, password: str) -> None:
         programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
         if not programs:
-            without("there is no PostgreSQL of Debian")
+            skip_or_fail("there is no PostgreSQL of Debian")
         self.programs, self.data, self.certificate = Path(programs[-1]), home / "postgres", certificate
         self.data.mkdir()
         for path in (self.data, self.certificate):
@@ -306,7 +306,7 @@ class Postgres:
 
 
 class MailServer(Mailbox):
-    """Takes letters from the user of the stack only, and only encrypted."""
+    """Accepts emails from the stack's user only, over encrypted connections only."""
 
     def __init__(self, certificate: Path, user: str, password: str) -> None:
         super().__init__(
@@ -322,7 +322,7 @@ class MailServer(Mailbox):
 # ------------------------------------------------------------------------------------------------ the instance
 
 CFN_INIT = '''#!/usr/bin/python3
-"""Stands for cfn-init: does what this stack asks of it, and fails at whatever else."""
+"""A stand-in for cfn-init: does what this stack needs, and fails on anything else."""
 import json, os, pathlib, shutil, subprocess, sys
 
 init = json.loads(pathlib.Path("/opt/aws/init.json").read_text())
@@ -351,7 +351,7 @@ echo "$2" >/opt/aws/signal
 
 
 class Instance(Machine):
-    """The instance of the stack as it comes from Amazon, with all that it needs around it."""
+    """An instance of the stack on Amazon's image, with all services that it needs."""
 
     def __init__(self, **parameters: str) -> None:
         self.home, self.parameters = Path(tempfile.mkdtemp(prefix="instance-")), parameters
@@ -360,46 +360,46 @@ class Instance(Machine):
         self.ends.callback(self.home.rmdir)
 
     def launch(self) -> None:
-        """Make the root and the stack, start what is around it, and boot."""
-        need("systemd-nspawn", "nsenter", "unshare", "setpriv", "ip", "chroot")
+        """Create the root and the stack, start the surrounding services, and boot."""
+        require("systemd-nspawn", "nsenter", "unshare", "setpriv", "ip", "chroot")
         packed = packed_root(PACKAGES)
-        self.ends.enter_context(own_mounts(self.home))
+        self.ends.enter_context(private_mounts(self.home))
         unpack(packed, self.root)
         add_aws_command(self.root)
         gather_releases(self.root, self.root / "srv/wheels", *RELEASES)
-        self.ends.enter_context(own_network())
+        self.ends.enter_context(private_network())
         self.ends.enter_context(mock_aws())
         self.stack = Cloud().create(**self.parameters)
-        self._surround()
-        self._furnish()
+        self._start_services()
+        self._prepare_root()
         self.ends.callback(super().stop)
         try:
             self.start()
         except AssertionError as error:
-            without(f"systemd does not boot here: {str(error)[-800:]}")
+            skip_or_fail(f"systemd does not boot here: {str(error)[-800:]}")
         self.run("update-ca-certificates && useradd --create-home --shell /bin/bash ec2-user", check=True)
 
-    def _surround(self) -> None:
+    def _start_services(self) -> None:
         given, database = self.stack.environment, self.stack.out["DatabaseEndpoint"]
-        of_web = Authority(self.home / "web", "everybody's authority")
+        of_web = Authority(self.home / "web", "a public authority")
         of_databases = Authority(self.home / "databases", "Amazon's authority for databases")
         trusted = self.root / "usr/local/share/ca-certificates/test.crt"
         trusted.write_bytes(of_web.certificate.read_bytes())
         mail_host = given["SMTP_HOST"]
-        certificate = of_web.vouch(mail_host, *Aws.hosts)
+        certificate = of_web.issue(mail_host, *Aws.hosts)
         self.aws = Aws(certificate, of_databases.certificate.read_bytes())
         self.ends.callback(self.aws.stop)
         self.mail = MailServer(certificate, given["SMTP_USERNAME"], given["SMTP_PASSWORD"])
         self.ends.callback(self.mail.stop)
         self.mail.start()
-        certificate = of_databases.vouch(database)
+        certificate = of_databases.issue(database)
         self.database = Postgres(self.home, certificate, PASSWORDS["DBPassword"])
         self.ends.callback(self.database.stop)
-        name = socket.gethostname()  # which sudo looks up
+        name = socket.gethostname()  # sudo looks it up
         (self.root / "etc/hosts").write_text(f"{HERE} localhost {name} {mail_host} {database} {' '.join(Aws.hosts)}\n")
 
-    def _furnish(self) -> None:
-        """What Amazon's image and the instance's role bring, and where pip finds wheels without the Internet."""
+    def _prepare_root(self) -> None:
+        """Add what Amazon's image and the instance's role provide, and wheels for pip, as there is no Internet."""
         files = {
             "etc/pip.conf": "[global]\nno-index = true\nfind-links = /srv/wheels\n",
             "etc/sudoers.d/ec2-user": "ec2-user ALL=(ALL) NOPASSWD: ALL\n",
@@ -407,8 +407,8 @@ class Instance(Machine):
             "root/.aws/config": "[default]\nca_bundle = /etc/ssl/certs/ca-certificates.crt\n",
             "opt/aws/bin/cfn-init": CFN_INIT,
             "opt/aws/bin/cfn-signal": CFN_SIGNAL,
-            "opt/aws/init.json": json.dumps(self._of_the_template("Metadata", "AWS::CloudFormation::Init")),
-            "opt/aws/user-data": self._of_the_template("Properties", "UserData")["Fn::Base64"],
+            "opt/aws/init.json": json.dumps(self._from_template("Metadata", "AWS::CloudFormation::Init")),
+            "opt/aws/user-data": self._from_template("Properties", "UserData")["Fn::Base64"],
         }
         for name, text in files.items():
             path = self.root / name
@@ -416,18 +416,18 @@ class Instance(Machine):
             path.write_text(text)
             path.chmod(0o755 if "bin" in name else 0o600)
 
-    def _of_the_template(self, *keys: str) -> Any:
-        """A part of the instance as CloudFormation hands it over."""
+    def _from_template(self, *keys: str) -> Any:
+        """Return a part of the instance's template as CloudFormation resolves it."""
         node = resolve(self.stack.template, self.stack.given)["Resources"]["RegistryInstance"]
         for key in keys:
             node = node[key]
-        return self._filled(node)
+        return self._substituted(node)
 
-    def _filled(self, node: Any) -> Any:
+    def _substituted(self, node: Any) -> Any:
         if isinstance(node, dict):
             if "Fn::Sub" in node:
                 return re.sub(r"\$\{([\w:]+)\}", lambda found: self._value(found[1]), node["Fn::Sub"])
-            return {key: self._filled(value) for key, value in node.items()}
+            return {key: self._substituted(value) for key, value in node.items()}
         return node
 
     def _value(self, name: str) -> str:
@@ -436,7 +436,7 @@ class Instance(Machine):
         return (known | defaults | self.stack.given).get(name) or self.stack.physical(name)
 
     def boot(self, within: str = "", **environment: str) -> tuple[int, str]:
-        """The first boot, as cloud-init does it: the status that is signalled, and the log of its commands."""
+        """Run the first boot as cloud-init does. Return the signalled status and the log of its commands."""
         (self.root / "opt/aws/signal").unlink(missing_ok=True)
         log = self.root / "var/log/cfn-init-cmd.log"
         log.unlink(missing_ok=True)

@@ -12,10 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.deploy import moto_types  # noqa: F401  # adds the types that moto lacks  # noqa: F401  # adds the types that moto lacks
+from tests.deploy import moto_types  # noqa: F401  # adds the types that moto lacks
 from tests.deploy.templates import example, load, resolve
 
-REGION = "us-east-1"  # where moto thinks that all zones are
+REGION = "us-east-1"  # the region in which moto places all zones
 
 
 SESSION = boto3.Session()
@@ -28,7 +28,7 @@ BUCKET = example()["PackageBucket"]
 
 
 class Cloud:
-    """An account of the emulator with a certificate and a key pair."""
+    """An account in the emulator, with a certificate and a key pair."""
 
     def __init__(self) -> None:
         self.ec2.create_key_pair(KeyName="operators")
@@ -42,7 +42,7 @@ class Cloud:
 
 
 class Stack:
-    """A stack with its outputs; parameters are the example's but for the changes."""
+    """A stack and its outputs. Parameters are those of the example, with changes."""
 
     def __init__(self, cloud: Cloud, name: str, template: dict[str, Any], changes: dict[str, str]) -> None:
         self.cloud, self.name, self.template = cloud, name, template
@@ -52,13 +52,13 @@ class Stack:
         self._read()
 
     def change(self, **changes: str) -> None:
-        """Update the stack; all other parameters stay."""
+        """Update the stack. All other parameters stay."""
         self.given |= changes
         self.cloud.cloudformation.update_stack(**self._request())
         self._read()
 
     def physical(self, resource: str) -> str:
-        """The id that AWS gave to a resource of the template."""
+        """Return the ID that AWS assigned to a resource of the template."""
         detail = self.cloud.cloudformation.describe_stack_resource(StackName=self.name, LogicalResourceId=resource)
         return detail["StackResourceDetail"]["PhysicalResourceId"]
 
@@ -78,13 +78,13 @@ class Stack:
         return found["DBInstances"][0]
 
     def subnets(self) -> dict[str, str]:
-        """Zone by address range."""
+        """Return the zone of each CIDR block."""
         mine = [{"Name": "vpc-id", "Values": [self.out["VpcId"]]}]
         found = self.cloud.ec2.describe_subnets(Filters=mine)["Subnets"]
         return {subnet["CidrBlock"]: subnet["AvailabilityZone"] for subnet in found}
 
     def ingress(self, resource: str) -> set[tuple[int, str]]:
-        """Port and source of each rule of a security group."""
+        """Return port and source of each rule of a security group."""
         group = self.cloud.ec2.describe_security_groups(GroupIds=[self.physical(resource)])["SecurityGroups"][0]
         return {
             (rule["FromPort"], source.get("CidrIp") or source["GroupId"])
@@ -93,11 +93,11 @@ class Stack:
         }
 
     def signing_client(self, service: str) -> Any:
-        """A client with the key that the registry signs with."""
+        """Return a client that uses the registry's signing key."""
         return _client(service, self.environment["AWS_ACCESS_KEY_ID"], self.environment["AWS_SECRET_KEY"])
 
     def keys(self) -> dict[str, str]:
-        """Status of each of the user's keys."""
+        """Return the status of each of the user's keys."""
         found = self.cloud.iam.list_access_keys(UserName=self.out["RegistryUserName"])["AccessKeyMetadata"]
         return {key["AccessKeyId"]: key["Status"] for key in found}
 
@@ -113,7 +113,7 @@ class Stack:
 
 @functools.cache
 def _client(service: str, key: str = "testing", secret: str = "testing") -> Any:
-    """Made once: to read the description of a service takes longer than to call it."""
+    """Return a client. Clients are cached because parsing a service description takes longer than a call."""
     return SESSION.client(service, REGION, aws_access_key_id=key, aws_secret_access_key=secret)
 
 

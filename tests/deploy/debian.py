@@ -1,4 +1,4 @@
-"""A root of Debian's packages, made once and kept as a tar: what stands in for a base image and for a bare host."""
+"""A Debian root directory, built once and kept as a tar. It stands in for a base image and for a bare host."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ import pytest
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quilt-registry"
 
 
-def without(reason: str) -> NoReturn:
-    """The means of a test are missing: it is skipped, but on CI it fails."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the test because its means are missing; fail it on CI."""
     if os.environ.get("CI"):
         pytest.fail(f"Needed on CI: {reason}.")
     pytest.skip(reason)
 
 
-def need(*programs: str) -> None:
-    """Root, and these programs."""
+def require(*programs: str) -> None:
+    """Require root and these programs."""
     if os.geteuid() != 0:
-        without("only root can prepare and enter another root")
+        skip_or_fail("only root can prepare and enter another root")
     if missing := [program for program in programs if not shutil.which(program)]:
-        without(f"there is no {' and no '.join(missing)}")
+        skip_or_fail(f"there is no {' and no '.join(missing)}")
 
 
 def packed_root(packages: Sequence[str]) -> Path:
-    """The tar of a minimal Debian with these packages, of the release and from the mirror that apt here is set to."""
-    need("debootstrap", "tar")
+    """Return the tar of a minimal Debian with these packages, from the release and mirror of this machine's apt."""
+    require("debootstrap", "tar")
     mirror, release = _source()
     wanted = hashlib.sha256(" ".join([release, *sorted(packages)]).encode()).hexdigest()[:12]
     packed = CACHE / f"debian-{release}-{wanted}.tar"
@@ -52,14 +52,14 @@ def unpack(packed: Path, root: Path) -> Path:
 
 
 def _source() -> tuple[str, str]:
-    """Address and release of the first source that apt takes packages from."""
+    """Return URL and release of the first package source of apt."""
     form = ["--format", "$(REPO_URI) $(RELEASE) $(ORIGIN)", "Created-By: Packages"]
     done = subprocess.run(["apt-get", "indextargets", *form], capture_output=True, text=True)
     for line in done.stdout.splitlines():
         mirror, release, *origin = line.split()
         if origin == ["Debian"]:
             return mirror, release
-    without("apt-get knows no source of Debian")
+    skip_or_fail("apt-get has no Debian source")
 
 
 def _make(packed: Path, packages: Sequence[str], release: str, mirror: str) -> None:
@@ -68,7 +68,7 @@ def _make(packed: Path, packages: Sequence[str], release: str, mirror: str) -> N
     make = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", release, str(root), mirror]
     done = subprocess.run(make, capture_output=True, text=True)
     if done.returncode:
-        without(f"debootstrap fails: {done.stdout[-500:]}")
+        skip_or_fail(f"debootstrap fails: {done.stdout[-500:]}")
     shutil.rmtree(root / "var/cache/apt")
     new = packed.with_suffix(".tar.new")
     subprocess.run(["tar", "-C", root, "--numeric-owner", "-cf", new, "."], check=True)

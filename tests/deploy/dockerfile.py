@@ -1,6 +1,6 @@
-"""A Dockerfile carried out without an engine: its steps run by chroot, on a root directory as the base image.
+"""Executes a Dockerfile without a container engine: steps run by chroot, in a root directory as the base image.
 
-Of its language only what ours uses is known; anything else is an error.
+It supports only the instructions that ours uses; anything else is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# $2 is laid over $1 at $2.whole, with the folder $3 at its /mnt. Gone with the end of the script.
+# Mounts an overlay of $2 on $1 at $2.whole, with the folder $3 at its /mnt. The mounts end with the script.
 OVERLAY = """
     mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$2.work" "$2.whole"
     mount --bind "$3" "$2.whole/mnt"
@@ -24,7 +24,7 @@ OVERLAY = """
 
 @dataclass
 class Image:
-    """A stage: files in `added` that lie over those of `base`, and how it is run. `health` is a command that asks."""
+    """A stage: files in `added` that overlay `base`, and its run configuration. `health` is the check command."""
 
     base: Path
     added: Path
@@ -38,7 +38,7 @@ class Image:
             self.added.with_suffix(suffix).mkdir()
 
     def within(self, script: str, *arguments: object, wheels: Path = Path("/mnt")) -> subprocess.CompletedProcess[str]:
-        """Run a script of this machine that finds the whole root at $root."""
+        """Run a script of this machine that sees the merged root at $root."""
         outside = [
             "unshare",
             "--mount",
@@ -54,7 +54,7 @@ class Image:
         return subprocess.run([*map(str, outside), *map(str, arguments)], capture_output=True, text=True)
 
     def put(self, source: Path, names: list[str], target: str) -> None:
-        """As COPY does: files into a folder, or what is in a folder."""
+        """Execute COPY: copy files, or the contents of a folder, into a folder."""
         place = self.added / (Path(self.directory) / target).as_posix()[1:]
         place.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -62,7 +62,7 @@ class Image:
             subprocess.run(["cp", "--archive", f"{given}/." if given.is_dir() else given, place], check=True)
 
     def run(self, command: str, wheels: Path) -> None:
-        """As RUN does, but without any network: pip finds what it needs in a folder."""
+        """Execute RUN, but without any network: pip finds its wheels in a folder."""
         variables = {**self.environment, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/mnt"}
         given = [f"{name}={value}" for name, value in variables.items()]
         inside = ["sh", "-c", f"cd {shlex.quote(self.directory)} && {command}"]
@@ -71,7 +71,7 @@ class Image:
 
 
 def steps(file: Path) -> Iterator[tuple[str, str]]:
-    """The instructions with their arguments, without comments and line breaks."""
+    """Yield instructions with their arguments, without comments and line breaks."""
     text = re.sub(r"^\s*#.*\n", "", file.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     for line in filter(str.strip, text.splitlines()):
         word, _, rest = line.strip().partition(" ")
@@ -79,7 +79,7 @@ def steps(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def build(context: Path, base: Path, into: Path, wheels: Path) -> Image:
-    """Carry out the Dockerfile of `context` on the root `base`, which is not changed; returns the last stage."""
+    """Execute the Dockerfile of `context` on the root `base`, which is not changed. Return the last stage."""
     stages: dict[str, Image] = {}
     image = None
     for word, rest in steps(context / "Dockerfile"):

@@ -1,6 +1,6 @@
-"""What moto's CloudFormation lacks of the types that the templates use.
+"""CloudFormation resource types that the templates use and moto lacks.
 
-A module of a package, with direct subclasses: moto finds its types by `CloudFormationModel.__subclasses__()`.
+This is a module of a package, with direct subclasses, as moto finds types by `CloudFormationModel.__subclasses__()`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _secret_string(properties: dict[str, Any]) -> str:
 
 
 class BucketPolicy(CloudFormationModel):
-    """AWS::S3::BucketPolicy; not applied, because moto ignores its conditions and would deny everything."""
+    """AWS::S3::BucketPolicy. Not applied, because moto ignores its conditions and would deny everything."""
 
     @staticmethod
     def cloudformation_name_type() -> str:
@@ -126,6 +126,6 @@ def _cors_rule(rule: dict[str, Any]) -> dict[str, Any]:
 
 
 FakeBucket.create_from_cloudformation_json = staticmethod(_create_whole_bucket)  # type: ignore[method-assign]
-# Without these, Ref of a parameter group is an object, and each change of a key replaces it.
+# Without these, Ref of a parameter group is an object, and each change of a key replaces the group.
 DBParameterGroup.physical_resource_id = DBParameterGroup.resource_id  # type: ignore[attr-defined]
 AccessKey.is_replacement_update = staticmethod(lambda properties: "Serial" in properties)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Debian's nginx with the documented file."""
+"""Debian's nginx with the documented configuration."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.s3server import PATH, NotToBeHadError
 from tests.waiting import wait_until
 
 DOCUMENTED = Path(__file__).parents[2] / "deploy" / "proxy" / "nginx.conf"
-# What Debian's nginx.conf has around the files of sites, with paths of its own; its OpenSSL may speak any TLS.
-AROUND = """
+# What surrounds site files in Debian's nginx.conf, with the test's paths. Its OpenSSL accepts any TLS version.
+MAIN_CONFIG = """
 {user}
 daemon off;
 worker_processes 2;
@@ -40,7 +40,7 @@ http {{
 
 
 def replaced(text: str, *changes: tuple[str, str]) -> str:
-    """A documented text with ports, paths and names of a test; each must be there to be replaced."""
+    """Replace ports, paths and names in a documented text. Fail if one of them is not there."""
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
@@ -48,9 +48,9 @@ def replaced(text: str, *changes: tuple[str, str]) -> str:
 
 
 def site(plain: int, tls: int, certificate: Path, *registries: int) -> str:
-    """The documented file with these ports: for HTTP, for HTTPS, of a registry, of a second one if there is one.
+    """Return the documented site file with ports for HTTP, for HTTPS, and for one or two registries.
 
-    The certificate's file has the key, too.
+    The certificate's file must also contain the key.
     """
     servers = ("server 127.0.0.1:5000 ", "# server 127.0.0.1:5001 ")
     return replaced(
@@ -64,19 +64,19 @@ def site(plain: int, tls: int, certificate: Path, *registries: int) -> str:
 
 
 class Nginx:
-    """nginx with a file as it lies in /etc/nginx/sites-enabled. All that it writes is in `home`."""
+    """nginx with a file as in /etc/nginx/sites-enabled. It writes only below `home`."""
 
     def __init__(self, home: Path, configuration: str):
         home.mkdir(parents=True, exist_ok=True)
         self.home, self.process = home, None
-        user = "user root;" if os.geteuid() == 0 else ""  # the homes of tests are closed to all others
-        (home / "nginx.conf").write_text(AROUND.format(user=user, home=home))
+        user = "user root;" if os.geteuid() == 0 else ""  # other users cannot read the directories of tests
+        (home / "nginx.conf").write_text(MAIN_CONFIG.format(user=user, home=home))
         self._write(configuration)
 
     process: subprocess.Popen[bytes] | None
 
     def start(self) -> Nginx:
-        """Start it and wait until it serves; it ends with this process. Raises NotToBeHadError if there is no nginx."""
+        """Start it and wait until it serves. It ends with this process. Raise NotToBeHadError if nginx is missing."""
         if not shutil.which("nginx", path=PATH):
             raise NotToBeHadError("There is no nginx. Install the Debian package nginx-light.")
         self._run("-t")
@@ -84,16 +84,16 @@ class Nginx:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", *self._command()], stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
-        wait_until(lambda: len(self._workers()) == 2, says=self.errors)
+        wait_until(lambda: len(self._workers()) == 2, explain=self.errors)
         return self
 
     def reload(self, configuration: str) -> None:
-        """Serve by another configuration from now on, as `systemctl reload nginx` does; what runs comes to its end."""
+        """Switch to another configuration as `systemctl reload nginx` does. Requests under way are completed."""
         self._write(configuration)
         self._run("-t")
         before = self._workers()
         self._run("-s", "reload")
-        wait_until(lambda: len(self._workers()) == 2 and not self._workers() & before, says=self.errors)
+        wait_until(lambda: len(self._workers()) == 2 and not self._workers() & before, explain=self.errors)
 
     def stop(self) -> None:
         if self.process:
@@ -102,7 +102,7 @@ class Nginx:
             self.process = None
 
     def errors(self) -> str:
-        """The log of errors."""
+        """Return the error log."""
         return (self.home / "error.log").read_text()
 
     def _write(self, configuration: str) -> None:
@@ -117,7 +117,7 @@ class Nginx:
         assert done.returncode == 0, done.stderr
 
     def _workers(self) -> set[str]:
-        """The ids of the processes that take connections, not of those that only end what they have begun."""
+        """Return the PIDs of the workers that accept connections, without those that are shutting down."""
         assert self.process is not None
         assert self.process.poll() is None, self.errors()
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -127,5 +127,5 @@ class Nginx:
 def _title(process: str) -> str:
     try:
         return Path(f"/proc/{process}/cmdline").read_text()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return "shutting down"

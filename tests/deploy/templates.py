@@ -1,4 +1,4 @@
-"""The templates of deploy/aws: read, asked, and resolved for given parameters."""
+"""The templates of deploy/aws: loading, queries, and resolution for given parameters."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ PASSWORDS = {"DBPassword": "a.Long_pass~word-1", "SmtpPassword": "smtp$`pass#;"}
 
 
 def tool(name: str) -> str:
-    """A program that was installed with the tests."""
+    """Return the path of a program that was installed with the tests."""
     return str(Path(sys.executable).parent / name)
 
 
 @functools.cache
 def load(name: str = "template.yaml") -> dict[str, Any]:
-    """The template as plain JSON; cfn-lint's reader writes out every short form of a function. Not to be changed."""
+    """Return the template as plain JSON; cfn-lint expands short forms of functions. Callers must not change it."""
     return json.loads(json.dumps(cfn_yaml.load(str(AWS / name))))
 
 
 def example() -> dict[str, str]:
-    """The example's parameters, with passwords."""
+    """Return the example's parameters, with passwords."""
     given = json.loads((AWS / "parameters.example.json").read_text())
     return {entry["ParameterKey"]: entry["ParameterValue"] for entry in given} | PASSWORDS
 
 
 def accepts(parameter: dict[str, Any], value: str) -> bool:
-    """Whether CloudFormation takes the value: the pattern must match all of it, as in Java, where \\d is ASCII."""
+    """Return whether CloudFormation accepts the value: the pattern must match all of it; as in Java, \\d is ASCII."""
     if parameter["Type"] == "Number":
         low, high = parameter.get("MinValue", float("-inf")), parameter.get("MaxValue", float("inf"))
         if not (value.isdecimal() and low <= int(value) <= high):
@@ -50,7 +50,7 @@ def accepts(parameter: dict[str, Any], value: str) -> bool:
 
 
 def references(node: Any) -> Iterator[str]:
-    """Names that the node refers to by Ref, GetAtt (as `Name.Attribute`) or within Sub."""
+    """Yield names that the node refers to by Ref, GetAtt (as `Name.Attribute`) or within Sub."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "Ref":
@@ -70,7 +70,7 @@ def references(node: Any) -> Iterator[str]:
 
 
 def resolve(template: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
-    """The template without conditions, as it is for these parameters; what is not created is left out."""
+    """Return the template as resolved for these parameters: without conditions and without resources not created."""
     template = copy.deepcopy(template)
     values = {name: str(p["Default"]) for name, p in template["Parameters"].items() if "Default" in p} | given
     conditions = template.pop("Conditions", {})

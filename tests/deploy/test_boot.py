@@ -1,6 +1,6 @@
-"""The boot of an instance and the life after it: the template's own user data, boot script and units under systemd.
+"""An instance from its first boot on: the template's user data, boot script and units under systemd.
 
-One instance, to which all of this happens in order. Where a test fails, what the journal says of it is shown.
+The tests use one instance and run in order. When a test fails, the journal of that test is shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TEAM_NAME = """it's $HOME `id` $(id) # ; é 🌳 %h ${X} & <b>"""
 URL = f"http://{HERE}:5000"
 SCRIPT = "/opt/quilt-registry/bootstrap.sh"
 UNITS = "quilt-registry.service quilt-registry.socket quilt-registry-backup.service quilt-registry-backup.timer"
-IN_A_HURRY = {"PIP_NO_COMPILE": "1", "CHECK_WAIT": "0"}
+FAST = {"PIP_NO_COMPILE": "1", "CHECK_WAIT": "0"}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def instance() -> Iterator[Instance]:
 
 @pytest.fixture(autouse=True)
 def journal(instance: Instance) -> Iterator[None]:
-    """Printed, so that pytest shows it where a test fails."""
-    cursor = instance.says("journalctl --lines 0 --show-cursor").rpartition("-- cursor: ")[2]
+    """Print the journal, so that pytest shows it when a test fails."""
+    cursor = instance.output("journalctl --lines 0 --show-cursor").rpartition("-- cursor: ")[2]
     yield
     print(instance.run(f"journalctl --no-pager --output short --after-cursor '{cursor}'").stdout[-10_000:])  # noqa: T201
 
@@ -66,7 +66,7 @@ def secrets_of(instance: Instance) -> list[str]:
 
 @contextlib.contextmanager
 def commands_seen() -> Iterator[set[bytes]]:
-    """The command lines of all processes meanwhile, as anybody on the host may see them."""
+    """Collect the command lines of all processes, which every user of the host can see."""
     seen: set[bytes] = set()
     over = threading.Event()
 
@@ -86,7 +86,7 @@ def commands_seen() -> Iterator[set[bytes]]:
 
 
 def links(instance: Instance) -> dict[str, str]:
-    """Which releases the links name."""
+    """Return the release that each link points to."""
     found = {
         name: instance.run(f"readlink /opt/quilt-registry/{name}").stdout for name in ("current", "previous", "next")
     }
@@ -94,15 +94,15 @@ def links(instance: Instance) -> dict[str, str]:
 
 
 def releases(instance: Instance) -> set[str]:
-    return set(instance.says("ls /opt/quilt-registry/releases").split())
+    return set(instance.output("ls /opt/quilt-registry/releases").split())
 
 
 def main_process(instance: Instance) -> str:
-    return instance.says("systemctl show --property MainPID --value quilt-registry.service")
+    return instance.output("systemctl show --property MainPID --value quilt-registry.service")
 
 
 def version(instance: Instance) -> str:
-    return instance.says("quilt-registry --version", user="ec2-user").rpartition(" ")[2]
+    return instance.output("quilt-registry --version", user="ec2-user").rpartition(" ")[2]
 
 
 def is_ready() -> bool:
@@ -110,22 +110,22 @@ def is_ready() -> bool:
 
 
 def signing_key(instance: Instance) -> str:
-    """The key that the service signs with when it looks after the bucket."""
+    """Return the key that the service signs its own requests to the bucket with."""
     instance.aws.signed_with = ""
 
     wait_until(lambda: is_ready() and instance.aws.signed_with != "")
     return instance.aws.signed_with
 
 
-def ask_for(instance: Instance, package: str) -> None:
-    """What an operator writes into host.env before an upgrade."""
-    instance.says(f"""sed -i "s|^REGISTRY_PACKAGE=.*|REGISTRY_PACKAGE='{package}'|" /etc/quilt-registry/host.env""")
+def write_package_setting(instance: Instance, package: str) -> None:
+    """Write the setting into host.env that an operator writes before an upgrade."""
+    instance.output(f"""sed -i "s|^REGISTRY_PACKAGE=.*|REGISTRY_PACKAGE='{package}'|" /etc/quilt-registry/host.env""")
 
 
 # ------------------------------------------------------------------------------------------------ boots that fail
 
 Trouble = Callable[[Instance], AbstractContextManager[dict[str, str]]]
-# Nothing but the new release is on the small disk, and nobody else sees it.
+# Only the new release is on the small disk, and other processes do not see that disk.
 SMALL_DISK = """unshare --mount sh -c 'mkdir -p /opt/quilt-registry/releases
     mount -t tmpfs -o size=20m none /opt/quilt-registry/releases; exec "$@"' sh"""
 
@@ -176,9 +176,9 @@ def no_bucket(instance: Instance) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "says"),
+    ("trouble", "message"),
     [
-        (full_disk, "cannot make a virtual environment"),
+        (full_disk, "cannot create a virtual environment"),
         (no_certificates, f"Cannot fetch the database's certificates from https://{Aws.bundle}/absent.pem."),
         (secret_out_of_reach, "Cannot read the secret arn:"),
         (wrong_database_password, "password authentication failed"),
@@ -186,18 +186,18 @@ def no_bucket(instance: Instance) -> Iterator[dict[str, str]]:
         (no_bucket, "The specified bucket does not exist"),
     ],
 )
-def test_a_boot_that_fails_says_why(instance: Instance, trouble: Trouble, says: str) -> None:
+def test_a_boot_that_fails_says_why(instance: Instance, trouble: Trouble, message: str) -> None:
     began = time.monotonic()
     with trouble(instance) as given, commands_seen() as commands:
-        status, log = instance.boot(**given, **IN_A_HURRY)
+        status, log = instance.boot(**given, **FAST)
     assert status != 0
-    assert says in log
-    assert says in instance.console.read_text()[-8000:]  # where `aws ec2 get-console-output` finds it
+    assert message in log
+    assert message in instance.console.read_text()[-8000:]  # where `aws ec2 get-console-output` finds it
     assert time.monotonic() - began < 100
     assert not [secret for secret in secrets_of(instance) if secret in log or secret.encode() in b"".join(commands)]
 
 
-# ------------------------------------------------------------------------------------------------ the first boot
+# ------------------------------------------------------------------------------------------------ first boot
 
 
 class Booted(NamedTuple):
@@ -207,7 +207,7 @@ class Booted(NamedTuple):
 
 @pytest.fixture(scope="module")
 def booted(instance: Instance) -> Booted:
-    """The first boot that ends well. Without it there is no use in the rest."""
+    """The first boot that succeeds. The later tests depend on it."""
     with commands_seen() as commands:
         status, log = instance.boot()
     assert status == 0, log
@@ -221,7 +221,7 @@ def host(instance: Instance, booted: Booted) -> Instance:
 
 
 def test_the_first_boot_ends_well(host: Instance, booted: Booted) -> None:
-    assert host.says("systemctl is-active quilt-registry.socket quilt-registry.service") == "active\nactive"
+    assert host.output("systemctl is-active quilt-registry.socket quilt-registry.service") == "active\nactive"
     assert httpx.get(URL + "/healthcheck").text == "ok"
     assert is_ready()
     assert "TLSv1.3" in booted.log
@@ -229,7 +229,7 @@ def test_the_first_boot_ends_well(host: Instance, booted: Booted) -> None:
     assert not [secret for secret in secrets_of(host) if secret.encode() in booted.commands]
 
 
-def test_a_database_that_another_authority_vouches_for_is_refused(host: Instance) -> None:
+def test_a_database_certificate_of_another_authority_is_refused(host: Instance) -> None:
     assert host.run("quilt-registry migrate --check", user="ec2-user").returncode == 0
     with_others = "mount --bind /etc/ssl/certs/ca-certificates.crt /etc/quilt-registry/rds-ca.pem"
     refused = host.run(f"unshare --mount sh -c '{with_others} && quilt-registry migrate --check'")
@@ -239,20 +239,20 @@ def test_a_database_that_another_authority_vouches_for_is_refused(host: Instance
 
 def test_the_service_can_do_little(host: Instance) -> None:
     process = f"/proc/{main_process(host)}"
-    user = host.says("id --user quilt-registry")
-    status = dict(re.findall(r"(\w+):\s*(.*)", host.says(f"cat {process}/status")))
+    user = host.output("id --user quilt-registry")
+    status = dict(re.findall(r"(\w+):\s*(.*)", host.output(f"cat {process}/status")))
     assert status["Uid"].split() == [user] * 4 != ["0"] * 4
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-    owners = [line.split() for line in host.says(f"cat {process}/uid_map").splitlines()]
-    assert owners == [["0", "0", "1"], [user, user, "1"]]  # all others are nobody
-    assert host.says(f"ls {process}/root/home {process}/root/root 2>&1 || true").count("ec2-user") == 0
+    owners = [line.split() for line in host.output(f"cat {process}/uid_map").splitlines()]
+    assert owners == [["0", "0", "1"], [user, user, "1"]]  # all other users are mapped to nobody
+    assert host.output(f"ls {process}/root/home {process}/root/root 2>&1 || true").count("ec2-user") == 0
     with_its_eyes = f"nsenter --target {main_process(host)} --mount --setuid {user} --setgid {user}"
     assert host.run(f"{with_its_eyes} touch /opt/quilt-registry/mine").returncode == 1
 
 
 def test_only_the_operator_reads_the_settings(host: Instance) -> None:
-    assert host.says("stat --format '%U %a' /home/ec2-user/env/registry /home/ec2-user/env").split("\n") == [
+    assert host.output("stat --format '%U %a' /home/ec2-user/env/registry /home/ec2-user/env").split("\n") == [
         "ec2-user 600",
         "ec2-user 700",
     ]
@@ -260,15 +260,15 @@ def test_only_the_operator_reads_the_settings(host: Instance) -> None:
     assert (read.returncode, read.stdout) == (1, "")
 
 
-def test_systemd_has_nothing_to_say_against_the_units(host: Instance) -> None:
-    assert host.says(f"systemd-analyze verify {UNITS} 2>&1") == ""
+def test_systemd_accepts_the_units_without_complaints(host: Instance) -> None:
+    assert host.output(f"systemd-analyze verify {UNITS} 2>&1") == ""
     for name in ("quilt-registry", "quilt-registry-backup"):
-        host.says(f"systemd-analyze security --threshold=20 --no-pager {name}.service")
+        host.output(f"systemd-analyze security --threshold=20 --no-pager {name}.service")
 
 
 def test_a_name_of_odd_characters_is_the_same_everywhere(host: Instance) -> None:
-    assert host.says(""". env/registry; printf %s "$TEAM_NAME" """, user="ec2-user") == TEAM_NAME
-    environment = host.says(f"cat /proc/{main_process(host)}/environ").split("\0")
+    assert host.output(""". env/registry; printf %s "$TEAM_NAME" """, user="ec2-user") == TEAM_NAME
+    environment = host.output(f"cat /proc/{main_process(host)}/environ").split("\0")
     assert f"TEAM_NAME={TEAM_NAME}" in environment
 
 
@@ -283,12 +283,12 @@ def test_the_two_lines_of_the_old_guide_make_an_admin(host: Instance) -> None:
 
 
 def test_the_operator_has_the_registry_checked(host: Instance) -> None:
-    found = json.loads(host.says("quilt-registry check --json", user="ec2-user"))
+    found = json.loads(host.output("quilt-registry check --json", user="ec2-user"))
     assert {each["state"] for each in found} == {"ok"}, found
 
 
-def test_somebody_pushes_and_installs(host: Instance) -> None:
-    """On Debian's PostgreSQL, which is older than the embedded one. The bucket is reached from inside only."""
+def test_a_user_pushes_and_installs(host: Instance) -> None:
+    """Debian's PostgreSQL is older than the embedded one. The bucket can be reached from inside only."""
     ada, data = registry_of(host).sign_in("ada"), b"1,2,3"
     node = trees.tree({"rows": data})
     answer = ada.send_push("ada", "trees", node, dry_run=True)
@@ -298,16 +298,16 @@ def test_somebody_pushes_and_installs(host: Instance) -> None:
     answer = ada.send_push("ada", "trees", node, sizes=trees.sizes([data]))
     assert answer.status_code == 200, answer.text
     [url] = ada.get(f"/api/package/ada/trees/{trees.top_hash(node)}").json()["urls"].values()
-    assert host.says(f"curl --fail --silent '{url}'") == data.decode()
+    assert host.output(f"curl --fail --silent '{url}'") == data.decode()
 
 
-# ------------------------------------------------------------------------------------------------ the life after
+# ------------------------------------------------------------------------------------------------ after the first boot
 
 
 @contextlib.contextmanager
-def people_asking() -> Iterator[list[tuple[float, str]]]:
-    """Two who never stop: one on a connection that stays, one on a new connection each time. Waits and answers."""
-    answers: list[tuple[float, str]] = []
+def requests_without_pause() -> Iterator[list[tuple[float, str]]]:
+    """Send requests without pause: one client keeps its connection, the other reconnects. Yield waits and results."""
+    results: list[tuple[float, str]] = []
     over = threading.Event()
 
     def ask(**headers: str) -> None:
@@ -318,22 +318,22 @@ def people_asking() -> Iterator[list[tuple[float, str]]]:
                     answer = client.get(URL + "/healthcheck").text
                 except httpx.HTTPError as error:
                     answer = repr(error)
-                answers.append((time.monotonic() - began, answer))
+                results.append((time.monotonic() - began, answer))
 
-    asking = [threading.Thread(target=ask), threading.Thread(target=ask, kwargs={"Connection": "close"})]
-    for each in asking:
+    clients = [threading.Thread(target=ask), threading.Thread(target=ask, kwargs={"Connection": "close"})]
+    for each in clients:
         each.start()
     try:
-        yield answers
+        yield results
     finally:
         over.set()
-        for each in asking:
+        for each in clients:
             each.join()
 
 
-def test_nobody_is_refused_during_restarts(host: Instance) -> None:
-    """And nobody waits for longer than a restart takes, which runs into no time limit."""
-    since = host.says("date '+%F %T'")
+def test_no_request_is_refused_during_restarts(host: Instance) -> None:
+    """No request waits longer than a restart takes, and a restart runs into no timeout."""
+    since = host.output("date '+%F %T'")
     took = []
 
     def timed(script: str, user: str = "root") -> CompletedProcess[str]:
@@ -342,16 +342,16 @@ def test_nobody_is_refused_during_restarts(host: Instance) -> None:
         took.append(time.monotonic() - began)
         return done
 
-    with people_asking() as answers:
+    with requests_without_pause() as results:
         restarted = timed("systemctl restart quilt-registry")
         started = timed("./start.sh", "ec2-user")
         again = timed("systemctl restart quilt-registry.service")
     assert (restarted.returncode, again.returncode) == (0, 0)
     assert started.returncode == 0, started.stderr
     assert "active (running)" in started.stdout
-    assert {answer for _, answer in answers} == {"ok"}
-    assert max(wait for wait, _ in answers) < max(took) + 1
-    journal = host.says(f"journalctl --no-pager --unit quilt-registry.service --since '{since}'")
+    assert {answer for _, answer in results} == {"ok"}
+    assert max(wait for wait, _ in results) < max(took) + 1
+    journal = host.output(f"journalctl --no-pager --unit quilt-registry.service --since '{since}'")
     assert "Stopped" in journal
     assert "timed out" not in journal
 
@@ -360,13 +360,13 @@ def test_a_key_changed_by_hand_counts_until_the_next_configure(host: Instance) -
     of_the_stack = host.stack.environment["AWS_ACCESS_KEY_ID"]
     assert signing_key(host) == of_the_stack
     edit = "s/^AWS_ACCESS_KEY_ID=.*/AWS_ACCESS_KEY_ID=BYHAND/; s/^AWS_SECRET_KEY=.*/AWS_SECRET_KEY=made-by-hand/"
-    began = host.says("date '+%F %T'")
+    began = host.output("date '+%F %T'")
     host.run("sed -i -f - env/registry && ./start.sh", user="ec2-user", input=edit, check=True)
     assert signing_key(host) == "BYHAND"
-    lines = host.says(f"journalctl --unit quilt-registry --output cat --since '{began}'")
+    lines = host.output(f"journalctl --unit quilt-registry --output cat --since '{began}'")
     assert lines.count("AWS_SECRET_KEY and AWS_SECRET_ACCESS_KEY differ") == 1
     assert "made-by-hand" not in lines
-    host.says(f"{SCRIPT} configure && /home/ec2-user/start.sh")
+    host.output(f"{SCRIPT} configure && /home/ec2-user/start.sh")
     assert signing_key(host) == of_the_stack
 
 
@@ -375,13 +375,13 @@ def test_a_key_changed_by_the_stack_counts_from_the_next_configure(host: Instanc
     host.stack.change(SigningKeySlot="B", RetiredKeyStatus="Active")
     after = host.stack.environment["AWS_ACCESS_KEY_ID"]
     assert signing_key(host) == before != after
-    host.says(f"sudo {SCRIPT} configure && ./start.sh", user="ec2-user")
+    host.output(f"sudo {SCRIPT} configure && ./start.sh", user="ec2-user")
     assert signing_key(host) == after
 
 
 @contextlib.contextmanager
 def nothing_changes(instance: Instance) -> Iterator[None]:
-    """The same process goes on with the same release, and nothing is left over."""
+    """Check that the same process continues with the same release, and that nothing is left over."""
     before = links(instance), releases(instance), main_process(instance)
     yield
     assert (links(instance), releases(instance), main_process(instance)) == before
@@ -389,23 +389,23 @@ def nothing_changes(instance: Instance) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("release", "says"),
+    ("release", "message"),
     [
         ("9.9.9", "pip cannot install quilt-registry[server]==9.9.9. Check REGISTRY_PACKAGE in /etc/quilt-registry/"),
         ("0.1.0+broken", "quilt-registry[server]==0.1.0+broken does not run."),
     ],
 )
-def test_a_release_that_is_none_changes_nothing(host: Instance, release: str, says: str) -> None:
+def test_an_invalid_release_changes_nothing(host: Instance, release: str, message: str) -> None:
     build_release(host.root / "srv/wheels", "0.1.0+broken", __init__="import what_is_not_there\n")
-    ask_for(host, REQUIREMENT.format(release))
+    write_package_setting(host, REQUIREMENT.format(release))
     with nothing_changes(host):
-        done = host.run(f"{SCRIPT} install", **IN_A_HURRY)
+        done = host.run(f"{SCRIPT} install", **FAST)
         assert done.returncode == 1
-        assert says in done.stderr
+        assert message in done.stderr
 
 
 def test_a_full_disk_changes_nothing(host: Instance) -> None:
-    ask_for(host, REQUIREMENT.format(SECOND))
+    write_package_setting(host, REQUIREMENT.format(SECOND))
     with nothing_changes(host):
         done = host.run(f"{SMALL_DISK} {SCRIPT} install")
         assert done.returncode == 1
@@ -423,50 +423,50 @@ def test_an_install_that_is_killed_changes_nothing(host: Instance) -> None:
     assert (links(host), main_process(host)) == before
 
 
-def test_an_upgrade_and_the_way_back(host: Instance) -> None:
-    """Each word twice; and an operator who does the whole upgrade again can still go back."""
+def test_an_upgrade_and_a_rollback(host: Instance) -> None:
+    """Each command runs twice. An operator who repeats the whole upgrade can still roll back."""
     first = links(host)["current"]
-    host.says(f"{SCRIPT} install")
-    assert host.run(f"{SCRIPT} install", **IN_A_HURRY).returncode == 0
+    host.output(f"{SCRIPT} install")
+    assert host.run(f"{SCRIPT} install", **FAST).returncode == 0
     assert version(host) == FIRST
-    assert releases(host) == {first, links(host)["next"]}  # also what the killed install left is gone
-    with people_asking() as answers:
+    assert releases(host) == {first, links(host)["next"]}  # this also removed what the killed install had left
+    with requests_without_pause() as results:
         for _ in range(2):
-            host.says(f"{SCRIPT} start")
+            host.output(f"{SCRIPT} start")
             assert version(host) == SECOND
-    assert {answer for _, answer in answers} == {"ok"}
-    assert host.run(f"{SCRIPT} install && {SCRIPT} start", **IN_A_HURRY).returncode == 0
+    assert {answer for _, answer in results} == {"ok"}
+    assert host.run(f"{SCRIPT} install && {SCRIPT} start", **FAST).returncode == 0
     assert links(host)["previous"] == first
     for _ in range(2):
-        host.says(f"{SCRIPT} rollback")
+        host.output(f"{SCRIPT} rollback")
         assert version(host) == FIRST
 
 
 def test_after_a_reboot_it_runs_with_the_settings_as_they_are(host: Instance) -> None:
-    """Also if the database comes later than the host."""
-    host.says("echo 'TEAM_NAME=\"By hand\"' >>env/registry", user="ec2-user")
+    """It also does if the database starts later than the host."""
+    host.output("echo 'TEAM_NAME=\"By hand\"' >>env/registry", user="ec2-user")
     host.database.stop()
     host.reboot()
     show = "systemctl show quilt-registry.service --value --property"
-    wait_until(lambda: int(host.says(f"{show} NRestarts")) >= 2, 60)
-    assert host.says(f"{show} StartLimitIntervalUSec") == "0"  # so that any number of attempts may follow
+    wait_until(lambda: int(host.output(f"{show} NRestarts")) >= 2, 60)
+    assert host.output(f"{show} StartLimitIntervalUSec") == "0"  # so that any number of attempts may follow
     host.database.start()
-    wait_until(lambda: host.says(f"{show} ActiveState") == "active", 60)
+    wait_until(lambda: host.output(f"{show} ActiveState") == "active", 60)
     assert is_ready()
-    assert "TEAM_NAME=By hand" in host.says(f"cat /proc/{main_process(host)}/environ").split("\0")
+    assert "TEAM_NAME=By hand" in host.output(f"cat /proc/{main_process(host)}/environ").split("\0")
 
 
 def test_the_nightly_backup(host: Instance) -> None:
-    host.says("systemctl enable --now quilt-registry-backup.timer")
-    assert "quilt-registry-backup.service" in host.says("systemctl list-timers --no-pager")
-    host.says("systemctl start quilt-registry-backup.service")
-    backups = host.says("stat --format '%U %a %n' /var/lib/quilt-registry/backups/*").split("\n")
+    host.output("systemctl enable --now quilt-registry-backup.timer")
+    assert "quilt-registry-backup.service" in host.output("systemctl list-timers --no-pager")
+    host.output("systemctl start quilt-registry-backup.service")
+    backups = host.output("stat --format '%U %a %n' /var/lib/quilt-registry/backups/*").split("\n")
     assert len(backups) == 2
     assert all(line.startswith("quilt-registry 600 ") for line in backups)
 
 
 def test_no_log_holds_a_secret(host: Instance) -> None:
-    kept = host.says(
+    kept = host.output(
         """journalctl --no-pager --output json --all
            cat /var/log/cfn-init*.log /etc/quilt-registry/host.env
            find /tmp /var/tmp -type f -exec cat {} +"""
@@ -487,15 +487,15 @@ echo 'rosa ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/rosa"""
 
 
 def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
-    """Typed as it stands there, with names filled in. There is no bucket."""
+    """Runs the guide's commands as printed, with names filled in. There is no bucket."""
     section = (ROOT / "deploy/README.md").read_text().partition("## A Linux host\n")[2].partition("\n## ")[0]
     install, settings, start, *_ = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-    host.says(BARE)
+    host.output(BARE)
     host.database.sql("DROP DATABASE registry WITH (FORCE)")
     host.database.sql("CREATE DATABASE registry OWNER registry")
     checkout = host.root / "home/rosa/quilt"
     shutil.copytree(ROOT / "deploy", checkout / "deploy")
-    host.says("cd quilt\n" + install.replace("1.4.0", FIRST).replace("OPERATOR", "rosa"), user="rosa")
+    host.output("cd quilt\n" + install.replace("1.4.0", FIRST).replace("OPERATOR", "rosa"), user="rosa")
     mail = {"SMTP_HOST": host.stack.environment["SMTP_HOST"], "SMTP_USERNAME": host.mail.user.decode()}
     mail["SMTP_PASSWORD"] = host.mail.password.decode()
     given = {**mail, "QUILT_HOME": "/var/lib/quilt-registry", "REGISTRY_URL": URL}
@@ -503,22 +503,22 @@ def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
     kept = kept.replace("PASSWORD", quote(PASSWORDS["DBPassword"], safe=""))
     kept += "".join(f'{name}="{escaped(value)}"\n' for name, value in given.items())
     host.run("umask 077; cat >env/registry", user="rosa", input=kept, check=True)
-    answers = f"ada\nada@example.com\n{PASSWORD}\n{PASSWORD}\n"
-    started = host.run(f"cd quilt\n{start}", user="rosa", input=answers)
+    results = f"ada\nada@example.com\n{PASSWORD}\n{PASSWORD}\n"
+    started = host.run(f"cd quilt\n{start}", user="rosa", input=results)
     assert started.returncode == 0, started.stdout + started.stderr
     assert "failed" not in started.stdout
-    assert "quilt-registry-backup.service" in host.says("systemctl list-timers --no-pager")
+    assert "quilt-registry-backup.service" in host.output("systemctl list-timers --no-pager")
     ada = registry_of(host).sign_in("ada")
     ada.install("ada", "trees", ada.push("trees", {"rows": b"1,2,3"}))
 
 
 def escaped(value: str) -> str:
-    """As the guide says that values are written."""
+    """Return a value escaped as the guide says."""
     return re.sub(r'([\\"$`])', r"\\\1", value)
 
 
 def registry_of(host: Instance) -> Registry:
-    """The registry as people see it who use it."""
+    """Return the registry as users reach it."""
     registry = Registry(host.home)
     registry.url = URL
     return registry

@@ -1,6 +1,6 @@
-"""compose.yaml: what stands in it, and all of it at work, as processes in a network of their own instead of containers.
+"""compose.yaml: its contents, and all services at work, as processes in a network namespace instead of containers.
 
-What needs an engine is left out: images are not pulled. The store is the program of its image, the proxy is Debian's.
+Image pulls are not tested, because they need an engine. The store is the program of its image; the proxy is Debian's.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pytest
 import yaml
 
 from quilt_registry import __version__, settings
-from tests.deploy.boot import own_network
-from tests.deploy.debian import need
+from tests.deploy.boot import private_network
+from tests.deploy.debian import require
 from tests.deploy.tools import RELEASES, program, run
 from tests.mailbox import Mailbox
 from tests.registry import PASSWORD, Person, Registry
@@ -32,14 +32,14 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.drill, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
-BESIDE = ROOT / "deploy" / "compose"
+COMPOSE_FOLDER = ROOT / "deploy" / "compose"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"bucket", "migrate"}
 OURS = {"migrate", "registry"}
 
 
-# ------------------------------------------------------------------------------------------------ what stands in it
+# ------------------------------------------------------------------------------------------------ contents
 
 
 def test_it_is_a_compose_file() -> None:
@@ -62,7 +62,7 @@ def test_what_ends_is_waited_for_and_the_rest_is_kept_running() -> None:
     assert set(SERVICES["registry"]["depends_on"]) == ONE_SHOT
 
 
-def test_nobody_can_do_more_than_they_must() -> None:
+def test_no_service_has_more_rights_than_it_needs() -> None:
     for name, service in SERVICES.items():
         assert "privileged" not in service
         assert "cap_add" not in service
@@ -115,14 +115,14 @@ def test_the_registry_knows_its_variables_and_gets_secrets_as_files(name: str) -
     assert not re.search(r"(?i)password[=:] *\w|secret[=:] *\w", (ROOT / "compose.yaml").read_text())
 
 
-def test_secrets_are_made_once_for_one_person_alone(tmp_path: Path) -> None:
+def test_secrets_are_created_once_and_only_their_owner_reads_them(tmp_path: Path) -> None:
     made = make_secrets(tmp_path)
     assert made.stat().st_mode & 0o777 == 0o700
     before = {file.name: file.read_text() for file in made.iterdir()}
     assert {f"deploy/compose/secrets/{name}" for name in before} == {
         secret["file"] for secret in COMPOSE["secrets"].values()
     }
-    assert all(file.stat().st_mode & 0o777 == 0o644 for file in made.iterdir()), "users of containers read them"
+    assert all(file.stat().st_mode & 0o777 == 0o644 for file in made.iterdir()), "users in containers cannot read them"
     assert len({*before.values()}) == len(before)
     assert f":{before['database_password']}@db:5432/" in before["database_url"]
     [identity] = json.loads(before["store_keys"])["identities"]
@@ -130,36 +130,38 @@ def test_secrets_are_made_once_for_one_person_alone(tmp_path: Path) -> None:
     (made / "mail_password").write_text("typed by hand")
     make_secrets(tmp_path)
     assert {file.name: file.read_text() for file in made.iterdir()} == {**before, "mail_password": "typed by hand"}
-    assert "secrets/" in (BESIDE / ".gitignore").read_text()
+    assert "secrets/" in (COMPOSE_FOLDER / ".gitignore").read_text()
 
 
 def lines_of_example() -> list[str]:
-    return [line for line in (BESIDE / "example.env").read_text().splitlines() if line and line[0] != "#"]
+    return [line for line in (COMPOSE_FOLDER / "example.env").read_text().splitlines() if line and line[0] != "#"]
 
 
 def resolved() -> dict[str, dict[str, Any]]:
-    """The services with the example's values in them, as podman-compose understands them."""
-    done = run("podman-compose", "--file", ROOT / "compose.yaml", "--env-file", BESIDE / "example.env", "config")
+    """Return the services with the example's values, as podman-compose resolves them."""
+    done = run(
+        "podman-compose", "--file", ROOT / "compose.yaml", "--env-file", COMPOSE_FOLDER / "example.env", "config"
+    )
     assert done.returncode == 0, done.stderr
     services: dict[str, dict[str, Any]] = yaml.safe_load(done.stdout)["services"]
     return services
 
 
 def make_secrets(folder: Path) -> Path:
-    """Run the script of the secrets beside a copy of itself; where they are."""
-    shutil.copy(BESIDE / "secrets.sh", folder)
+    """Run a copy of the secrets script beside its new folder, and return that folder."""
+    shutil.copy(COMPOSE_FOLDER / "secrets.sh", folder)
     subprocess.run([folder / "secrets.sh"], check=True, capture_output=True)
     return folder / "secrets"
 
 
 # ------------------------------------------------------------------------------------------------ at work
 
-# Addresses of containers, as the registry expects the proxy's; the mail server of the tests is on the loopback.
+# IPs of containers, as the registry expects the proxy's. The tests' mail server is on the loopback.
 HOSTS = {"localhost": "127.0.0.1", "registry": "10.89.0.3", "store": "10.89.0.4", "mail": "127.0.0.1"}
 
 
 class Composed(Registry):
-    """The services as processes. People reach them by the addresses of the example."""
+    """The services as processes. Users reach them at the URLs of the example."""
 
     def __init__(self, home: Path, database_url: str):
         super().__init__(home, database_url)
@@ -167,22 +169,22 @@ class Composed(Registry):
         self.url, self.services = "http://localhost", resolved()
         self.secrets = make_secrets(home)
         (self.secrets / "database_url").write_text(database_url)
-        (home / "hosts").write_text("".join(f"{address} {name}\n" for name, address in HOSTS.items()))
+        (home / "hosts").write_text("".join(f"{ip} {name}\n" for name, ip in HOSTS.items()))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = self.settings_of("registry")
 
     def settings_of(self, name: str) -> dict[str, str]:
-        given = {key: self.here(str(value)) for key, value in self.services[name]["environment"].items()}
+        given = {key: self.host_path(str(value)) for key, value in self.services[name]["environment"].items()}
         return {"PATH": f"{Path(program('weed')).parent}:{os.environ['PATH']}", "HOME": str(self.home), **given}
 
-    def here(self, text: str) -> str:
-        """Paths of a container, as they are on this machine."""
+    def host_path(self, text: str) -> str:
+        """Translate paths of a container into paths on this machine."""
         (self.home / "data").mkdir(exist_ok=True)
         text = re.sub(r"(?<==)/data$", str(self.home / "data"), text)
         return re.sub(r"(?<![^=])/run/secrets(?=/)", str(self.secrets), text)
 
     def within(self, *words: str) -> list[str]:
-        """A command that knows the other services by their names."""
+        """Return a command that can resolve the names of the other services."""
         hosts = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
         return [
             "setpriv",
@@ -210,9 +212,9 @@ class Composed(Registry):
             )
 
     def start_store(self) -> None:
-        self.run_service("store", program("weed"), *map(self.here, self.services["store"]["command"]))
-        address = self.services["store"]["healthcheck"]["test"][-1]
-        wait_until(lambda: answers(address), 60, (self.home / "store.log").read_text)
+        self.run_service("store", program("weed"), *map(self.host_path, self.services["store"]["command"]))
+        url = self.services["store"]["healthcheck"]["test"][-1]
+        wait_until(lambda: responds(url), 60, (self.home / "store.log").read_text)
 
     def make_bucket(self) -> None:
         [(script, _)] = [volume.split(":")[:2] for volume in self.services["bucket"]["volumes"]]
@@ -222,16 +224,18 @@ class Composed(Registry):
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self) -> Composed:
-        for address in set(HOSTS.values()) - {"127.0.0.1"}:
-            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+        for ip in set(HOSTS.values()) - {"127.0.0.1"}:
+            subprocess.run(["ip", "address", "add", f"{ip}/32", "dev", "lo"], check=True)
         self.mailbox.start()
         self.start_store()
         self.make_bucket()
         self.run_service("registry", sys.executable, "-m", "quilt_registry", *self.services["registry"]["command"])
         self.environment |= {name: str(value) for name, value in self.services["proxy"]["environment"].items()}
-        self.run_service("proxy", "caddy", "run", "--adapter", "caddyfile", "--config", str(BESIDE / "Caddyfile"))
-        says = (self.home / "registry.log").read_text
-        wait_until(lambda: answers(self.services["proxy"]["healthcheck"]["test"][-1]) and self.answers(), 60, says)
+        self.run_service(
+            "proxy", "caddy", "run", "--adapter", "caddyfile", "--config", str(COMPOSE_FOLDER / "Caddyfile")
+        )
+        log = (self.home / "registry.log").read_text
+        wait_until(lambda: responds(self.services["proxy"]["healthcheck"]["test"][-1]) and self.answers(), 60, log)
         return self
 
     def command(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -245,16 +249,16 @@ class Composed(Registry):
         return max(process.wait(60) for process in self.processes.values())
 
 
-def answers(address: str) -> bool:
+def responds(url: str) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(address, timeout=5).status_code == 200
+        return httpx.get(url, timeout=5).status_code == 200
     return False
 
 
 @pytest.fixture(scope="module")
 def composed(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
-    need("caddy", "unshare", "ip", "setpriv")
-    with own_network():
+    require("caddy", "unshare", "ip", "setpriv")
+    with private_network():
         made = Composed(tmp_path_factory.mktemp("compose"), new_database())
         try:
             yield made.start()
@@ -274,7 +278,7 @@ def test_everything_is_in_order(composed: Composed) -> None:
     assert done.returncode == 0
 
 
-def test_the_first_admin_brings_in_others_by_mail(composed: Composed) -> None:
+def test_the_first_admin_creates_accounts_by_email(composed: Composed) -> None:
     new = ["create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin"]
     assert composed.command(*new, input=PASSWORD).returncode == 0
     ada = composed.sign_in("ada")
@@ -296,7 +300,7 @@ def test_pages_of_others_may_not_use_the_bucket(composed: Composed) -> None:
         assert answer.headers.get("access-control-allow-origin") == allowed
 
 
-def test_the_proxy_says_who_is_asking_and_nobody_else_does(composed: Composed) -> None:
+def test_clients_cannot_forge_their_ip_to_the_proxy(composed: Composed) -> None:
     httpx.get(composed.url + "/", headers={"X-Forwarded-For": "203.0.113.7", "X-Request-ID": "claims-to-be-another"})
     log = composed.home / "registry.log"
     wait_until(lambda: "claims-to-be-another" in log.read_text(), 10, log.read_text)
@@ -311,7 +315,7 @@ def test_the_bucket_is_made_once_and_what_is_in_it_survives_a_crash(composed: Co
     composed.processes["store"].wait()
     composed.start_store()
     [url] = anna.get(f"/api/package/anna/kept/{top_hash}").json()["urls"].values()
-    # Its S3 answers before its volumes are back: 500, try again.
+    # The store's S3 interface answers before its volumes are back, with 500: retry.
     wait_until(lambda: anna.transfers.get(url).status_code == 200, 30, (composed.home / "store.log").read_text)
     anna.install("anna", "kept", top_hash)
 
@@ -324,14 +328,14 @@ def test_objects_are_written_through_to_the_disk(composed: Composed) -> None:
 
 
 def test_the_store_passes_the_tests_of_objects(composed: Composed, tmp_path: Path) -> None:
-    """Those of the store alone. All of test_s3.py and test_verify_objects.py pass, too, but take two minutes."""
+    """Only the tests of the store. All of test_s3.py and test_verify_objects.py pass too, but take two minutes."""
     given = {
         "TEST_S3_ENDPOINT": "http://127.0.0.1:8333",
         "TEST_S3_ACCESS_KEY": "registry",
         "TEST_S3_SECRET_KEY": (composed.secrets / "store_secret").read_text(),
     }
     chosen = "(sizes and one) or prefixes or beginning or staged or signed_urls or empty"
-    # Or else pytest bars the folder of all tests, in which a PostgreSQL of another user runs.
+    # Otherwise pytest closes the folder of all tests, in which a PostgreSQL of another user runs.
     apart = f"--basetemp={tmp_path / 'inner'}"
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", apart, "tests/test_s3.py", "-k", chosen]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The image: what the Dockerfile makes on a Debian of the tests, and a registry that runs in it as in compose.yaml."""
+"""The image: what the Dockerfile builds on the tests' Debian, and a registry in it, confined as in compose.yaml."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import yaml
 
 from quilt_registry import settings
 from tests.deploy import dockerfile
-from tests.deploy.debian import need, packed_root, unpack, without
+from tests.deploy.debian import packed_root, require, skip_or_fail, unpack
 from tests.deploy.dockerfile import Image
 from tests.deploy.templates import tool
 from tests.deploy.tools import run
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SERVICE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["registry"]
-# Without CAP_SYS_RESOURCE and a cgroup of its own, podman can only start a container that asks for less.
+# Without CAP_SYS_RESOURCE and a cgroup of its own, podman can only start a container with lower limits.
 ENGINE = """
     mount -t cgroup2 none /sys/fs/cgroup
     exec podman run --rm --cgroups=disabled --ulimit=nofile=4096:4096 --ulimit=nproc=4096:4096 --timeout=250 "$@"
@@ -39,7 +39,7 @@ ENGINE = """
 
 
 def gather_wheels(base: Path, to: Path) -> None:
-    """What pip fetches when the image is built, for the Python of the base."""
+    """Collect the wheels that pip fetches during an image build, for the Python of the base."""
     version = "import sys; print('%d.%d' % sys.version_info[:2])"
     python = subprocess.run(
         ["chroot", base, "python3", "-c", version], capture_output=True, text=True, check=True
@@ -50,18 +50,18 @@ def gather_wheels(base: Path, to: Path) -> None:
     pip = [tool("pip"), "--quiet"]
     only = ["--only-binary=:all:", f"--python-version={python.strip()}", f"--find-links={to}", f"--dest={to}"]
     for step in (
-        [*pip, "wheel", "--no-deps", f"--wheel-dir={to}", "wordninja"],  # this one comes as source only
+        [*pip, "wheel", "--no-deps", f"--wheel-dir={to}", "wordninja"],  # comes as source only
         [*pip, "download", *only, *wanted, *extras["embedded"]],
     ):
         done = subprocess.run(step, capture_output=True, text=True)
         if done.returncode:
-            without(f"pip cannot fetch what the image needs: {done.stderr[-500:]}")
+            skip_or_fail(f"pip cannot fetch what the image needs: {done.stderr[-500:]}")
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """What the Dockerfile makes."""
-    need("chroot", "unshare")
+    """The image that the Dockerfile builds."""
+    require("chroot", "unshare")
     home = tmp_path_factory.mktemp("image")
     base = unpack(packed_root(["python3", "python3-venv", "ca-certificates"]), home / "base")
     gather_wheels(base, home / "wheels")
@@ -70,8 +70,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture(scope="module")
 def imported(image: Image) -> Iterator[str]:
-    """Its name in podman."""
-    need("podman")
+    """The image's name in podman."""
+    require("podman")
     name = f"localhost/quilt-registry-test:{secrets.token_hex(4)}"
     changes = [f"--change={instruction}" for instruction in image.instructions]
     done = image.within('tar -C "$root" -c . | podman import --quiet "$@"', *changes, "-", name)
@@ -81,17 +81,17 @@ def imported(image: Image) -> Iterator[str]:
 
 
 class Container(Registry):
-    """A registry in a container, confined as compose.yaml says, with its secrets in files."""
+    """A registry in a container, confined as in compose.yaml, with its secrets in files."""
 
     def __init__(self, image: str, home: Path, database_url: str, user: str = SERVICE["user"], **environment: str):
         super().__init__(home, database_url, **environment)
         self.image, self.user, self.name = image, user, f"quilt-test-{secrets.token_hex(4)}"
         home.mkdir()
-        self.options = [*self._secrets_and_settings(), *self._way_to_database()]
+        self.options = [*self._secrets_and_settings(), *self._database_socket()]
 
     def _secrets_and_settings(self) -> Iterator[str]:
         given = {name: value for name, value in self.environment.items() if name in settings.variables()}
-        given.pop("QUILT_HOME")  # the image says where
+        given.pop("QUILT_HOME")  # set by the image
         for name in given.keys() & set(settings.SECRETS):
             file = self.home / name
             file.write_text(given.pop(name))
@@ -99,14 +99,14 @@ class Container(Registry):
             yield f"--env={name}_FILE=/run/secrets/{name}"
         yield from (f"--env={name}={value}" for name, value in given.items())
 
-    def _way_to_database(self) -> Iterator[str]:
-        """The socket of a database on this machine, at the same place."""
+    def _database_socket(self) -> Iterator[str]:
+        """Mount the socket of a database on this machine at the same path."""
         assert self.database_url is not None
         for folder in parse_qs(urlsplit(self.database_url).query).get("host", ()):
             yield f"--volume={folder}/.s.PGSQL.5432:{folder}/.s.PGSQL.5432"
 
     def engine(self, *command: str, options: tuple[str, ...] = ()) -> list[str]:
-        """How a command of the image is started."""
+        """Return the command line that runs a command in the image."""
         confined = [
             *("--network=host", f"--user={self.user}", "--read-only", "--read-only-tmpfs=false"),
             *(f"--tmpfs={path}" for path in SERVICE["tmpfs"]),
@@ -130,7 +130,7 @@ class Container(Registry):
         return self
 
     def inside(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run something beside the registry."""
+        """Run a command in the container of the registry."""
         return subprocess.run(["podman", "exec", self.name, *words], capture_output=True, text=True, timeout=60)
 
 
@@ -185,12 +185,12 @@ def test_the_image_holds_no_secret(image: Image) -> None:
     assert not [name for name in files if re.search(r"\.env$|^\.git|\.key$|^id_|^pip\.conf$|^\.netrc$", name)]
 
 
-def test_it_serves_unless_told_otherwise(image: Image) -> None:
+def test_it_serves_by_default(image: Image) -> None:
     assert 'ENTRYPOINT ["quilt-registry"]' in image.instructions
     assert 'CMD ["serve", "--host", "0.0.0.0"]' in image.instructions
 
 
-def test_an_engine_asks_whether_it_is_well_as_compose_does(image: Image) -> None:
+def test_the_health_checks_of_the_image_and_of_compose_are_the_same(image: Image) -> None:
     assert SERVICE["healthcheck"]["test"] == ["CMD", *image.health]
 
 
@@ -210,16 +210,16 @@ def test_without_the_schema_it_does_not_start_and_migrating_helps(
     assert empty.command("migrate", "--check").returncode == 0
 
 
-def test_people_push_and_install(container: Container) -> None:
+def test_users_push_and_install(container: Container) -> None:
     anna = container.make_person("anna")
     top_hash = anna.push("birds", {"a": b"wren", "b": {"c": b"", "d": b"x" * 100_000}})
     anna.install("anna", "birds", top_hash)
     assert not list(container.home.glob("objects/**"))
 
 
-def test_it_says_that_it_is_well(container: Container, image: Image) -> None:
-    asked = [word.replace("5000", str(container.port)) for word in image.health]
-    assert container.inside(*asked).returncode == 0
+def test_it_reports_that_it_is_healthy(container: Container, image: Image) -> None:
+    here = [word.replace("5000", str(container.port)) for word in image.health]
+    assert container.inside(*here).returncode == 0
     elsewhere = [word.replace("5000", "1") for word in image.health]
     assert container.inside(*elsewhere).returncode != 0
     checked = container.command("check", "--json")
@@ -252,7 +252,7 @@ def test_a_backup_is_written_to_the_operators_folder(container: Container, tmp_p
 
 
 def test_sigterm_lets_a_running_request_end(container: Container) -> None:
-    """As `docker stop` sends it to the first process, which is the registry."""
+    """`docker stop` sends it to the first process, which is the registry."""
     assert container.process is not None
     body = json.dumps({"username": "anna", "password": PASSWORD}).encode()
     head = f"POST /api/login HTTP/1.1\r\nHost: registry\r\nContent-Length: {len(body)}\r\n"

@@ -1,4 +1,4 @@
-"""The template's CORS rule in a real store: what a browser asks before a page may use a signed URL, and reads then."""
+"""The template's CORS rule in a real store: preflight requests, and the responses that a page may read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA = b"read by a page"
 
 @pytest.fixture
 def rule(s3: S3Server) -> Iterator[None]:
-    """The bucket of the tests has the rule."""
+    """Apply the rule to the tests' bucket."""
     client = boto3.client(
         "s3", endpoint_url=s3.endpoint, region_name="us-east-1",
         aws_access_key_id=s3.access_key, aws_secret_access_key=s3.secret_key,
@@ -45,9 +45,9 @@ def words(answer: httpx.Response, header: str) -> set[str]:
 
 
 def preflight(url: str, method: str, *headers: str) -> httpx.Response:
-    """What a browser asks first."""
-    asks = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": ", ".join(headers)}
-    return httpx.options(url, headers={"Origin": ORIGIN, **{name: value for name, value in asks.items() if value}})
+    """Send a preflight request."""
+    requested = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": ", ".join(headers)}
+    return httpx.options(url, headers={"Origin": ORIGIN, **{name: value for name, value in requested.items() if value}})
 
 
 @pytest.mark.usefixtures("rule")
@@ -56,12 +56,12 @@ def test_a_page_may_push_and_read(s3: S3Server, own_registry: Callable[..., Regi
     iris, node = registry.make_person("iris"), trees.tree({"x": DATA})
     upload = iris.upload("iris", "seen", node, [])[trees.sha(DATA)]
     assert preflight(upload["head"], "HEAD").status_code == 200
-    asked = preflight(upload["put"], "PUT", "content-type", "x-amz-checksum-sha256")
-    assert asked.status_code == 200
-    assert words(asked, "allow-origin") <= {"*", ORIGIN}
-    assert "put" in words(asked, "allow-methods")
-    assert words(asked, "allow-headers") >= {"content-type", "x-amz-checksum-sha256"}
-    assert asked.headers["access-control-max-age"] == str(RULE["MaxAge"])
+    allowed = preflight(upload["put"], "PUT", "content-type", "x-amz-checksum-sha256")
+    assert allowed.status_code == 200
+    assert words(allowed, "allow-origin") <= {"*", ORIGIN}
+    assert "put" in words(allowed, "allow-methods")
+    assert words(allowed, "allow-headers") >= {"content-type", "x-amz-checksum-sha256"}
+    assert allowed.headers["access-control-max-age"] == str(RULE["MaxAge"])
     assert httpx.put(upload["put"], content=DATA, headers={"Origin": ORIGIN}).status_code == 200
 
     [url] = iris.install("iris", "seen", iris.push("seen", {"x": DATA}))["urls"].values()

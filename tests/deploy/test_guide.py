@@ -1,4 +1,4 @@
-"""What the operator's guide says to type exists: calls of AWS with their options, parameters, outputs, words, files."""
+"""Everything that the operator's guide types exists: AWS calls and options, parameters, outputs, commands, files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.deploy.templates import AWS, load
 
 ROOT = AWS.parents[1]
 GUIDE = (AWS.parent / "README.md").read_text()
-OF_THE_COMMAND_LINE = {"query", "output", "region", "profile"}  # options that every call has
+GLOBAL_OPTIONS = {"query", "output", "region", "profile"}  # options of every call
 NOT_AN_API = {("s3", "sync"), ("s3", "ls")}
 SESSION = botocore.session.get_session()
 
 
 def lines() -> Iterator[str]:
-    """What is set as code, continued lines joined."""
+    """Yield all lines that are marked as code, with continued lines joined."""
     for block in re.findall(r"^ *```\n(.*?)^ *```", GUIDE, re.DOTALL | re.MULTILINE):
         yield from block.replace("\\\n", " ").splitlines()
     for code in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", GUIDE, flags=re.DOTALL)):
@@ -27,7 +27,7 @@ def lines() -> Iterator[str]:
 
 
 def calls() -> list[tuple[str, str, str]]:
-    """Each call of AWS: service, operation, options as they are written."""
+    """Return each AWS call: service, operation, options as written."""
     found = []
     for line in lines():
         for call in re.split(r"(?=\baws [a-z0-9]+ [a-z-]+)", line):
@@ -57,7 +57,7 @@ def test_aws_knows_the_call_and_its_options(call: tuple[str, str, str]) -> None:
     operations = {xform_name(name, "-"): name for name in model.operation_names}
     assert operation in operations
     shape = model.operation_model(operations[operation]).input_shape
-    assert options - OF_THE_COMMAND_LINE <= {xform_name(member, "-") for member in shape.members}
+    assert options - GLOBAL_OPTIONS <= {xform_name(member, "-") for member in shape.members}
     if rest.strip() and "…" not in rest:
         assert {xform_name(member, "-") for member in shape.required_members} <= options | {"aws"}
 
@@ -86,7 +86,7 @@ def test_a_further_stack_is_launched_with_all_it_needs(name: str) -> None:
     assert {key for key, parameter in parameters.items() if "Default" not in parameter} <= given
 
 
-def test_every_file_and_word_exists() -> None:
+def test_every_file_and_command_exists() -> None:
     for file in set(re.findall(r"\bdeploy/[\w./-]+\w", GUIDE)):
         assert (ROOT / file).exists(), file
     words = set(re.findall(r"bootstrap\.sh ([a-z]+)", GUIDE))

@@ -1,4 +1,4 @@
-"""What a release puts on a host with systemd: units, scripts, the file of settings; and what `check` says there."""
+"""What a release installs on a host with systemd (units, scripts, settings file), and the output of `check` there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hypothesis import example, given, strategies as st
 
 from quilt_registry import settings as settings_module
 from quilt_registry.cli import cli
-from tests.deploy.debian import without
+from tests.deploy.debian import skip_or_fail
 from tests.registry import Registry, free_port, new_name, run_sql
 from tests.s3server import S3Server
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @as_root
 def test_the_operator_owns_what_is_in_their_home(tmp_path: Path) -> None:
-    """On the running host, whose folders are covered by others for the length of the command."""
+    """On the running host, with a private mount namespace that hides its folders during the command."""
     if not Path("/etc/systemd").is_dir():
         pytest.skip("there is no /etc/systemd")
     nobody = pwd.getpwnam("nobody")
@@ -140,7 +140,7 @@ def test_the_operator_owns_what_is_in_their_home(tmp_path: Path) -> None:
         exec {sys.executable} -m quilt_registry host install --home {tmp_path}/home"""
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True)
     if done.returncode == 77 or "unshare failed" in done.stderr:
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("mounting is not permitted here")
     assert done.returncode == 0, done.stderr
     assert {path.stat().st_uid for path in (tmp_path / "home").rglob("*")} == {nobody.pw_uid}
     assert (tmp_path / "home/start.sh").stat().st_gid == nobody.pw_gid
@@ -171,7 +171,7 @@ def test_the_wheel_brings_these_files(tmp_path: Path) -> None:
 @with_systemd
 @pytest.mark.parametrize("unit", sorted(SYSTEMD.glob("quilt-registry*.[st][eoi][rcm]*")), ids=lambda path: path.name)
 def test_systemd_has_no_complaints(tmp_path: Path, unit: Path) -> None:
-    """A line is a complaint, whatever the exit status. The program is another, as there is no release here."""
+    """Any line is a complaint, whatever the exit status. The program is replaced, as no release is installed here."""
     for each in SYSTEMD.glob("quilt-registry*"):
         text = each.read_text().replace("/opt/quilt-registry/current/bin/quilt-registry", "/bin/true")
         (tmp_path / each.name).write_text(text)
@@ -193,7 +193,7 @@ def test_the_services_can_do_little(name: str) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """An operator's home, on a host whose other paths are moved below a directory."""
+    """An operator's home on a host whose other paths are moved below a directory."""
     assert run("host", "install", "--root", tmp_path).returncode == 0
     release = tmp_path / "opt/quilt-registry/current/bin/quilt-registry"
     release.parent.mkdir(parents=True)
@@ -229,7 +229,7 @@ def test_without_settings_nothing_is_run(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("systemctl", "curl", "status", "says"),
+    ("systemctl", "curl", "status", "message"),
     [
         ("exit 0", "echo ok", 0, ""),
         ("test $1 != restart", "echo ok", 1, "the registry does not start"),
@@ -237,7 +237,7 @@ def test_without_settings_nothing_is_run(home: Path) -> None:
         ("exit 0", "echo Not found", 1, "does not respond"),
     ],
 )
-def test_a_restart_says_how_it_went(tmp_path: Path, systemctl: str, curl: str, status: int, says: str) -> None:
+def test_a_restart_says_how_it_went(tmp_path: Path, systemctl: str, curl: str, status: int, message: str) -> None:
     stand_ins = {
         "systemctl": f'echo "$*" >>{tmp_path}/calls\n{systemctl}',
         "curl": curl,
@@ -250,7 +250,7 @@ def test_a_restart_says_how_it_went(tmp_path: Path, systemctl: str, curl: str, s
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = subprocess.run([SYSTEMD / "start.sh"], capture_output=True, text=True, env={"PATH": path})
     assert done.returncode == status
-    assert says in done.stderr
+    assert message in done.stderr
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls[:2] == ["start quilt-registry.socket", "restart quilt-registry.service"]
     assert len(calls) == (3 if status == 0 else 2)
@@ -259,10 +259,10 @@ def test_a_restart_says_how_it_went(tmp_path: Path, systemctl: str, curl: str, s
 def test_the_nightly_backup_replaces_that_of_a_week_ago(tmp_path: Path, new_database: Callable[[], str]) -> None:
     unit = (SYSTEMD / "quilt-registry-backup.service").read_text()
     [line] = re.findall(r"^ExecStart=(.*)", unit, re.MULTILINE)
-    line = line.replace("$$", "$").replace("%%", "%")  # as systemd does
+    line = line.replace("$$", "$").replace("%%", "%")  # systemd does this
     program = "/opt/quilt-registry/current/bin/quilt-registry"
     words = shlex.split(line.replace(program, f"{sys.executable} -m quilt_registry"))
-    (tmp_path / "backups").mkdir()  # as StateDirectory= does
+    (tmp_path / "backups").mkdir()  # StateDirectory= does this
     registry = Registry(tmp_path, new_database())
     for _ in range(2):
         subprocess.run(words, cwd=tmp_path, env={**registry.environment, "LC_ALL": "C.UTF-8"}, check=True)
@@ -288,7 +288,7 @@ def read_by_sh(file: Path) -> dict[str, str]:
 
 
 def read_by_the_rule_of_systemd(file: Path) -> dict[str, str]:
-    """systemd.exec(5): within double quotes, a backslash before one of these four stands for that."""
+    """systemd.exec(5): in double quotes, a backslash before one of these four characters escapes it."""
     found = {}
     for line in file.read_text().split("\n")[:-1]:
         match = re.fullmatch(r'([A-Z_]+)="((?:[^"\\]|\\["\\`$])*)"', line)
@@ -298,20 +298,20 @@ def read_by_the_rule_of_systemd(file: Path) -> dict[str, str]:
 
 
 def read_by_systemd(file: Path) -> dict[str, str]:
-    """The function that reads EnvironmentFile=, out of systemd itself."""
+    """Parse the file with systemd's own function for EnvironmentFile=."""
     lines = ctypes.POINTER(ctypes.c_char_p)()
-    assert ctypes.CDLL(str(OF_SYSTEMD[0])).load_env_file(None, str(file).encode(), ctypes.byref(lines)) == 0
+    assert ctypes.CDLL(str(SYSTEMD_LIBRARIES[0])).load_env_file(None, str(file).encode(), ctypes.byref(lines)) == 0
     found: list[str] = []
     while lines and (line := lines[len(found)]) is not None:
         found.append(line.decode())
     return dict(line.split("=", 1) for line in found)
 
 
-OF_SYSTEMD = [
+SYSTEMD_LIBRARIES = [
     *Path("/usr/lib").glob("systemd/libsystemd-shared-*.so"),
     *Path("/usr/lib").glob("*/systemd/libsystemd-shared-*.so"),
 ]
-READERS = [read_by_sh, read_by_the_rule_of_systemd, *([read_by_systemd] if OF_SYSTEMD else [])]
+READERS = [read_by_sh, read_by_the_rule_of_systemd, *([read_by_systemd] if SYSTEMD_LIBRARIES else [])]
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -355,16 +355,16 @@ def test_the_file_is_the_owners(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (json.dumps({"TEAM_ID": "acme", "TEAM_IDD": SECRET, "FOO": SECRET}), "Unknown variables: FOO, TEAM_IDD."),
         (json.dumps({"evil\nNAME": SECRET}), "Unknown variables: 'evil\\nNAME'."),
-        (json.dumps({"SMTP_PASSWORD": SECRET + "\n"}), "SMTP_PASSWORD holds"),
-        (json.dumps({"SMTP_PASSWORD": SECRET + "\x7f"}), "SMTP_PASSWORD holds"),
-        (json.dumps({"SMTP_PASSWORD": SECRET + "\x85"}), "SMTP_PASSWORD holds"),
-        (json.dumps({"SMTP_PASSWORD": SECRET + "\0"}), "SMTP_PASSWORD holds"),
-        (json.dumps({"SMTP_PASSWORD": SECRET + "\ud800"}), "SMTP_PASSWORD holds"),
-        (json.dumps({"SMTP_PASSWORD": SECRET + "\uffff"}), "SMTP_PASSWORD holds"),
+        (json.dumps({"SMTP_PASSWORD": SECRET + "\n"}), "SMTP_PASSWORD contains"),
+        (json.dumps({"SMTP_PASSWORD": SECRET + "\x7f"}), "SMTP_PASSWORD contains"),
+        (json.dumps({"SMTP_PASSWORD": SECRET + "\x85"}), "SMTP_PASSWORD contains"),
+        (json.dumps({"SMTP_PASSWORD": SECRET + "\0"}), "SMTP_PASSWORD contains"),
+        (json.dumps({"SMTP_PASSWORD": SECRET + "\ud800"}), "SMTP_PASSWORD contains"),
+        (json.dumps({"SMTP_PASSWORD": SECRET + "\uffff"}), "SMTP_PASSWORD contains"),
         (json.dumps({"SMTP_PASSWORD": [SECRET]}), "SMTP_PASSWORD in given must be a string in quotes"),
         (json.dumps({"SMTP_PORT": 587}), "SMTP_PORT in given must be a string in quotes"),
         (f'{{"SMTP_PASSWORD": "x", "SMTP_PASSWORD": "{SECRET}"}}', "SMTP_PASSWORD is set twice"),
@@ -373,18 +373,18 @@ def test_the_file_is_the_owners(tmp_path: Path) -> None:
         (f"{SECRET} {SECRET}", "neither a JSON object nor the signing key"),
         (f'["{SECRET}", 1]', "neither a JSON object nor the signing key"),
         ("\n", "neither a JSON object nor the signing key"),
-        (f"{SECRET}\x01", "QUILT_SECRET_KEY holds"),
+        (f"{SECRET}\x01", "QUILT_SECRET_KEY contains"),
         (b"\xff\xfe" + SECRET.encode(), "given is not UTF-8 text"),
         (None, "Cannot read given"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path: Path, content: str | bytes | None, says: str) -> None:
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, content: str | bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "given").write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "out").write_text("old")
     done = run("host", "env", "--out", "out", "given", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert says in done.stderr
+    assert message in done.stderr
     assert "hunter2" not in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "out").read_text() == "old"
@@ -395,7 +395,10 @@ def test_a_variable_in_two_files_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(SECRET + name)
     done = run("host", "env", "--out", "out", "a", "b", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (1, "quilt-registry: QUILT_SECRET_KEY is set twice, the second time in b.\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "quilt-registry: QUILT_SECRET_KEY is set twice, the second time in b.\n",
+    )
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -428,9 +431,9 @@ def findings(registry: Registry, *options: str) -> dict[str, tuple[str, str]]:
 
 def test_a_registry_that_does_not_run_is_a_warning(new_database: Callable[[], str], tmp_path: Path) -> None:
     found = findings(Registry(tmp_path, new_database(), DEPLOYMENT_ID="blue"))
-    state, says = found.pop("registry")
+    state, message = found.pop("registry")
     assert state == "warning"
-    assert "does not respond" in says
+    assert "does not respond" in message
     assert list(found) == ["settings", "database", "contents", "store", "mail", "outbox"]
     assert {state for state, _ in found.values()} == {"ok"}
     assert "deployment blue" in found["settings"][1]
@@ -451,15 +454,15 @@ def test_check_waits_for_what_is_still_to_come(postgres: str, tmp_path: Path) ->
     assert registry.stop() == 0
 
 
-def test_what_answers_instead_of_the_registry_is_told(
+def test_another_server_in_place_of_the_registry_is_reported(
     new_database: Callable[[], str], tmp_path: Path, mailbox: object, s3: S3Server
 ) -> None:
-    state, says = findings(Registry(tmp_path, new_database(), REGISTRY_URL=s3.endpoint))["registry"]
+    state, message = findings(Registry(tmp_path, new_database(), REGISTRY_URL=s3.endpoint))["registry"]
     assert state == "warning"
-    assert s3.endpoint in says
+    assert s3.endpoint in message
 
 
-def test_what_the_database_holds_and_how_it_is_reached_is_told(new_database: Callable[[], str], tmp_path: Path) -> None:
+def test_contents_and_connection_of_the_database_are_reported(new_database: Callable[[], str], tmp_path: Path) -> None:
     registry = Registry(tmp_path, new_database())
     registry.sql("INSERT INTO account (name, email) VALUES ('anna', 'anna@example.com')")
     found = findings(registry)
@@ -467,8 +470,8 @@ def test_what_the_database_holds_and_how_it_is_reached_is_told(new_database: Cal
     assert found["database"][1].endswith(", not encrypted")
 
 
-def test_a_database_with_few_connections_left_is_told(new_database: Callable[[], str], tmp_path: Path) -> None:
-    """The server says that it takes fewer than it does."""
+def test_a_database_with_few_connections_left_is_reported(new_database: Callable[[], str], tmp_path: Path) -> None:
+    """The server reports a lower limit than it has."""
     url = new_database()
     name = run_sql(url, "SELECT current_database() AS name")[0]["name"]
     run_sql(url, "CREATE SCHEMA few")
@@ -478,29 +481,31 @@ def test_a_database_with_few_connections_left_is_told(new_database: Callable[[],
            AS $$ SELECT CASE name WHEN 'max_connections' THEN '1' ELSE pg_catalog.current_setting(name) END $$""",
     )
     run_sql(url, f"ALTER DATABASE {name} SET search_path = few, public, pg_catalog")
-    state, says = findings(Registry(tmp_path, url))["database"]
+    state, message = findings(Registry(tmp_path, url))["database"]
     assert state == "warning"
-    assert re.match(r"\d+ of the database's 1 connections are in use\. Lower DATABASE_POOL", says)
+    assert re.match(r"\d+ of the database's 1 connections are in use\. Lower DATABASE_POOL", message)
 
 
 @pytest.mark.parametrize(
     ("apart", "database", "store"),
     [(75, "warning", "warning"), (-75, "warning", "warning"), (20, "ok", "ok"), (3600, "warning", "failed")],
 )
-def test_a_clock_that_is_wrong_is_told(
+def test_a_clock_that_is_wrong_is_reported(
     s3: S3Server, new_database: Callable[[], str], tmp_path: Path, apart: int, database: str, store: str
 ) -> None:
-    """The database and the store have the right time; a store refuses what is signed an hour too late."""
+    """Database and store have the right time. A store refuses requests signed an hour too late."""
     found = findings(Registry(tmp_path, new_database(), **s3.settings, **clock(apart)))
     assert (found["database"][0], found["store"][0]) == (database, store)
     if apart != 20:
         wrong = rf"This host's clock is {str(abs(apart))[:-1]}\d seconds {'ahead of' if apart > 0 else 'behind'} the"
-        assert re.search(rf"{wrong} database's\. Signed URLs", found["database"][1])
-        assert re.search(rf"{wrong} store's\. Signed URLs", found["store"][1])
+        assert re.search(rf"{wrong} database's\. Presigned URLs", found["database"][1])
+        assert re.search(rf"{wrong} store's\. Presigned URLs", found["store"][1])
 
 
 @pytest.mark.parametrize("date", ["", "yesterday"])
-def test_a_store_that_tells_no_time_is_no_traceback(new_database: Callable[[], str], tmp_path: Path, date: str) -> None:
+def test_a_store_that_sends_no_time_causes_no_traceback(
+    new_database: Callable[[], str], tmp_path: Path, date: str
+) -> None:
     class Odd(BaseHTTPRequestHandler):
         def date_time_string(self, timestamp: int | None = None) -> str:
             return date
@@ -515,16 +520,16 @@ def test_a_store_that_tells_no_time_is_no_traceback(new_database: Callable[[], s
         threading.Thread(target=store.serve_forever, daemon=True).start()
         given = {"PACKAGE_BUCKET_NAME": "packages", "S3_ENDPOINT": f"http://127.0.0.1:{store.server_port}"}
         keys = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": SECRET}
-        state, says = findings(Registry(tmp_path, new_database(), **given, **keys))["store"]
+        state, message = findings(Registry(tmp_path, new_database(), **given, **keys))["store"]
         store.shutdown()
     assert state == "failed"
-    assert "Check PACKAGE_BUCKET_NAME" in says
+    assert "Check PACKAGE_BUCKET_NAME" in message
 
 
 def clock(apart: int) -> dict[str, str]:
-    """What gives a program a clock that is so many seconds ahead."""
+    """Return the variables that set a program's clock forward by so many seconds."""
     if not shutil.which("faketime"):
-        without("there is no faketime")
+        skip_or_fail("there is no faketime")
     words = ["faketime", "-f", f"{apart:+}s", "printenv", "LD_PRELOAD"]
     library = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     return {"LD_PRELOAD": library, "FAKETIME": f"{apart:+}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
@@ -543,9 +548,9 @@ def test_what_pages_may_do_with_the_bucket(s3: S3Server, new_database: Callable[
         bucket.put_bucket_cors(Bucket="packages", CORSConfiguration={"CORSRules": [rule]})
         return findings(registry)["cors"]
 
-    state, says = findings(registry)["cors"]
+    state, message = findings(registry)["cors"]
     assert state == "warning"
-    assert f"does not allow GET and PUT to pages of {catalog}" in says
+    assert f"does not allow GET and PUT to pages of {catalog}" in message
     try:
         assert with_rule("*", "GET", "HEAD", "PUT")[0] == "ok"
         assert with_rule(catalog, "GET", "HEAD", "PUT")[0] == "ok"
@@ -555,19 +560,19 @@ def test_what_pages_may_do_with_the_bucket(s3: S3Server, new_database: Callable[
         bucket.delete_bucket_cors(Bucket="packages")
 
 
-def test_signed_urls_are_tried_as_clients_use_them(
+def test_presigned_urls_are_checked_as_clients_use_them(
     s3: S3Server, registry: Registry, new_database: Callable[[], str], tmp_path: Path
 ) -> None:
     given = {**s3.settings, "S3_INTERNAL_ENDPOINT": s3.endpoint}
     url = new_database()
-    for endpoint, state, says in (
+    for endpoint, state, message in (
         (s3.endpoint, "ok", "bucket packages"),
         (f"http://127.0.0.1:{free_port()}", "warning", "cannot be reached at the URL that clients use"),
         (registry.url, "failed", "rejects a presigned URL with status 404"),
     ):
         found = findings(Registry(tmp_path, url, **{**given, "S3_ENDPOINT": endpoint}))["store"]
         assert found[0] == state, found
-        assert says in found[1]
+        assert message in found[1]
         assert "Signature" not in found[1]
     assert not [each for page in obstore.list(s3.bucket, "check") for each in page]
 

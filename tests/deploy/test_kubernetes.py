@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: valid, confined, and with settings that the registry knows."""
+"""The Kubernetes manifests: valid, confined, and with settings that the registry knows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_kubernetes_knows_every_field(version: str) -> None:
     ("right", "wrong"),
     [("replicas: 2", "replicas: two"), ("maxUnavailable: 0", "maxUnavailabel: 0"), ("port: 80", "port: [80]")],
 )
-def test_a_slip_would_be_found(tmp_path: Path, right: str, wrong: str) -> None:
+def test_a_mistake_would_be_found(tmp_path: Path, right: str, wrong: str) -> None:
     text = (KUBERNETES / "registry.yaml").read_text()
     assert right in text
     (tmp_path / "slip.yaml").write_text(text.replace(right, wrong, 1))
@@ -143,4 +143,4 @@ def test_the_settings_start_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.load().package_bucket_name == given["PACKAGE_BUCKET_NAME"]
     assert settings.warnings() == []
     secrets = {name: value for name, value in given.items() if re.search("SECRET|PASSWORD|KEY", name)}
-    assert all(value.isupper() for value in secrets.values()), "an example holds no real secret"
+    assert all(value.isupper() for value in secrets.values()), "the example holds a real secret"

@@ -1,4 +1,4 @@
-"""The documented proxies in front of a registry: two names, TLS, limits, and who is believed to be where."""
+"""The documented proxies in front of a registry: two host names, TLS, limits, and trusted client IPs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LIMIT = 1_000_000  # bytes of a body
 
 
 class Caddy:
-    """Debian's Caddy with a Caddyfile. All that it writes is in `home`."""
+    """Debian's Caddy with a Caddyfile. It writes only below `home`."""
 
     def __init__(self, home: Path, configuration: str):
         home.mkdir()
@@ -55,7 +55,7 @@ class Caddy:
                 ["setpriv", "--pdeathsig", "TERM", "caddy", "run", "--config", str(self.home / "Caddyfile")],
                 env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             )  # fmt: skip
-        wait_until(self._serves, says=(self.home / "out").read_text)
+        wait_until(self._serves, explain=(self.home / "out").read_text)
         return self
 
     def _serves(self) -> bool:
@@ -68,7 +68,7 @@ class Caddy:
 
 
 def caddyfile(plain: int, tls: int, certificate: Path, registry: int) -> str:
-    """The documented file with these ports."""
+    """Return the documented file with these ports."""
     return replaced(
         CADDYFILE.read_text(),
         ("{\n\tauto_https off", f"{{\n\tauto_https off\n\thttp_port {plain}\n\thttps_port {tls}"),
@@ -78,14 +78,14 @@ def caddyfile(plain: int, tls: int, certificate: Path, registry: int) -> str:
     )
 
 
-class Leading(httpx.HTTPTransport):
-    """Leads every name to this machine, as somebody who has the loopback address `source`."""
+class LoopbackTransport(httpx.HTTPTransport):
+    """Resolve every host name to this machine, and connect from the loopback IP `source`."""
 
     def __init__(self, context: ssl.SSLContext, source: str):
         super().__init__(verify=context, local_address=source)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The name is still asked for in TLS and in the header Host."""
+        """TLS and the Host header still carry the original name."""
         here, names = request.url.copy_with(host="127.0.0.1"), {"sni_hostname": request.url.host}
         extensions = {**request.extensions, **names}
         led = httpx.Request(request.method, here, headers=request.headers, stream=request.stream, extensions=extensions)
@@ -99,32 +99,34 @@ class Site:
         self.plain, self.tls = free_port(), free_port()
         authority = Authority(home / "authority")
         self.authority = authority.certificate
-        certificate = authority.vouch(CATALOG, REGISTRY, OTHER)
-        self.address = f"https://{REGISTRY}:{self.tls}"
+        certificate = authority.issue(CATALOG, REGISTRY, OTHER)
+        self.url = f"https://{REGISTRY}:{self.tls}"
         self.registry = Registry(
             home / "registry", database_url,
-            REGISTRY_URL=self.address, CATALOG_URL=f"https://{CATALOG}:{self.tls}",
+            REGISTRY_URL=self.url, CATALOG_URL=f"https://{CATALOG}:{self.tls}",
             MAX_BODY_BYTES=str(LIMIT), SMTP_HOST="127.0.0.1", SMTP_PORT=str(mailbox.port),
         )  # fmt: skip
         documented = nginx.site if kind == "nginx" else caddyfile
         text = documented(self.plain, self.tls, certificate, self.registry.port)
-        text = text.replace("quilt-registry.example.com", REGISTRY)  # which the released client can look up
+        text = text.replace("quilt-registry.example.com", REGISTRY)  # the released client can resolve this name
         self.proxy = (Nginx if kind == "nginx" else Caddy)(home / "proxy", text)
 
     @property
     def entrance(self) -> Registry:
-        """The registry as people reach it."""
+        """Return the registry as users reach it."""
         outside = copy.copy(self.registry)
-        outside.url = self.address
+        outside.url = self.url
         return outside
 
     def client(self, host: str = CATALOG, source: str = "127.0.0.1") -> httpx.Client:
-        """A browser or a program, elsewhere."""
+        """Return an HTTP client that resolves all names to the proxy."""
         context = ssl.create_default_context(cafile=self.authority)
-        return httpx.Client(base_url=f"https://{host}:{self.tls}", transport=Leading(context, source), timeout=60)
+        return httpx.Client(
+            base_url=f"https://{host}:{self.tls}", transport=LoopbackTransport(context, source), timeout=60
+        )
 
     def line(self, request_id: str) -> Json:
-        """What the registry logs of a request."""
+        """Return the registry's log line of a request."""
         found: list[Json] = []
 
         def logged() -> bool:
@@ -140,7 +142,7 @@ class Site:
 def sites(
     new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox
 ) -> Iterator[Callable[[str], Site]]:
-    """Those with nginx and with Caddy, each started when it is first asked for."""
+    """Return the site behind nginx or Caddy; each starts at its first use."""
     started: list[Site] = []
 
     @functools.cache
@@ -173,7 +175,7 @@ def site(request: pytest.FixtureRequest, sites: Callable[[str], Site], monkeypat
 
 @pytest.fixture
 def paula(site: Site) -> Person:
-    """An admin who comes through the proxy."""
+    """An admin who connects through the proxy."""
     return site.entrance.sign_in("paula")
 
 
@@ -205,16 +207,16 @@ def test_http_leads_to_https(site: Site, host: str) -> None:
 def test_tls_before_1_2_is_refused(site: Site, version: ssl.TLSVersion, fine: bool) -> None:
     context = ssl.create_default_context(cafile=site.authority)
     context.minimum_version = context.maximum_version = version
-    context.set_ciphers("ALL:@SECLEVEL=0")  # what else this side would not even ask for
+    context.set_ciphers("ALL:@SECLEVEL=0")  # otherwise the client would not offer old versions
     refused = contextlib.nullcontext() if fine else pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION")
     for host in (CATALOG, OTHER):
         with socket.create_connection(("127.0.0.1", site.tls)) as connection, refused:
             context.wrap_socket(connection, server_hostname=host).close()
 
 
-# ------------------------------------------------------------------------------------------------ who is where
+# ------------------------------------------------------------------------------------------------ client IPs
 
-LIES = [
+FORGED_HEADERS = [
     {"X-Forwarded-For": "203.0.113.7"},
     {"X-Forwarded-For": "203.0.113.7, 127.0.0.1"},
     {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Real-IP": "203.0.113.7"},
@@ -222,30 +224,30 @@ LIES = [
 ]
 
 
-@pytest.mark.parametrize("lie", LIES, ids=str)
-def test_the_log_tells_where_people_are_whatever_they_say(site: Site, lie: dict[str, str]) -> None:
+@pytest.mark.parametrize("forged", FORGED_HEADERS, ids=str)
+def test_the_log_has_the_real_client_ip_whatever_headers_say(site: Site, forged: dict[str, str]) -> None:
     for host, source in ((CATALOG, "127.0.0.5"), (REGISTRY, "127.0.0.6"), (REGISTRY, "127.0.0.1")):
-        asked = new_name("asked")
-        answer = site.client(host, source).get("/signin", headers={**lie, "X-Request-ID": asked})
-        assert answer.headers["x-request-id"] == asked
-        assert site.line(asked)["client"] == source
+        request_id = new_name("request")
+        answer = site.client(host, source).get("/signin", headers={**forged, "X-Request-ID": request_id})
+        assert answer.headers["x-request-id"] == request_id
+        assert site.line(request_id)["client"] == source
 
 
-@pytest.mark.parametrize("lie", LIES, ids=str)
-def test_past_the_proxy_nobody_else_is_believed(site: Site, lie: dict[str, str]) -> None:
-    asked = new_name("past")
+@pytest.mark.parametrize("forged", FORGED_HEADERS, ids=str)
+def test_headers_are_not_trusted_without_the_proxy(site: Site, forged: dict[str, str]) -> None:
+    request_id = new_name("past")
     with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.9")) as client:
-        client.get(site.registry.url + "/signin", headers={**lie, "X-Request-ID": asked}).raise_for_status()
-    assert site.line(asked)["client"] == "127.0.0.9"
+        client.get(site.registry.url + "/signin", headers={**forged, "X-Request-ID": request_id}).raise_for_status()
+    assert site.line(request_id)["client"] == "127.0.0.9"
 
 
-def test_a_guesser_is_counted_where_he_is(site: Site) -> None:
+def test_password_guesses_are_counted_by_client_ip(site: Site) -> None:
     site.registry.make_person("gus")
 
     def guess(source: str, number: int) -> int:
-        lie = {"X-Forwarded-For": f"203.0.113.{number}"}
+        forged = {"X-Forwarded-For": f"203.0.113.{number}"}
         given = {"username": "gus", "password": f"wrong {number}"}
-        return site.client(REGISTRY, source).post("/api/login", json=given, headers=lie).status_code
+        return site.client(REGISTRY, source).post("/api/login", json=given, headers=forged).status_code
 
     assert {guess("127.0.0.7", number) for number in range(10)} == {401}
     assert guess("127.0.0.7", 10) == 429
@@ -254,10 +256,10 @@ def test_a_guesser_is_counted_where_he_is(site: Site) -> None:
     assert [json.loads(row["extra"])["address"] for row in rows][-2:] == ["127.0.0.7", "127.0.0.8"]
 
 
-# ------------------------------------------------------------------------------------------------ pages and mail
+# ------------------------------------------------------------------------------------------------ pages and emails
 
 
-def test_people_sign_in_by_a_form(site: Site, paula: Person) -> None:
+def test_users_sign_in_by_a_form(site: Site, paula: Person) -> None:
     page, given = site.client(), {"username": "paula", "password": PASSWORD}
     origin = f"https://{CATALOG}:{site.tls}"
     assert page.post("/signin", data=given, headers={"Origin": f"https://{OTHER}:{site.tls}"}).status_code == 403
@@ -271,24 +273,24 @@ def test_links_are_https(site: Site, paula: Person, mailbox: Mailbox) -> None:
     name = new_name("liam")
     given = {"username": name, "email": f"{name}@example.com"}
     assert paula.post("/api/users/create", json=given).status_code == 200
-    letter = mailbox.wait(f"{name}@example.com")
-    assert f"https://{CATALOG}:{site.tls}/" in letter.text
-    assert "http://" not in letter.text
+    email = mailbox.wait(f"{name}@example.com")
+    assert f"https://{CATALOG}:{site.tls}/" in email.text
+    assert "http://" not in email.text
     urls = paula.upload("paula", new_name("empty"), trees.tree({"x": b"to be sent"}), [])
-    assert all(url.startswith(f"{site.address}/") for pair in urls.values() for url in pair.values())
+    assert all(url.startswith(f"{site.url}/") for pair in urls.values() for url in pair.values())
 
 
-# ------------------------------------------------------------------------------------------------ what passes through
+# ------------------------------------------------------------------------------------------------ bodies
 
 
 def body(size: int) -> bytes:
-    """A push of so many bytes."""
+    """Return a push body of this size."""
     text = json.dumps({"contents": trees.tree({"x": b""}), "description": "", "sizes": {}, "dry_run": True})
     return text.encode().ljust(size)
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
-    """To be sent without saying how much it is."""
+    """Yield the data in chunks, so that no Content-Length is sent."""
     for start in range(0, len(data), 65_536):
         yield data[start : start + 65_536]
 
@@ -311,8 +313,8 @@ def test_objects_of_any_size_pass(paula: Person) -> None:
     paula.install("paula", name, top_hash)
 
 
-def test_a_long_answer_comes_whole_to_a_slow_reader(site: Site, paula: Person) -> None:
-    """Neither it nor what was sent lay on the proxy's disk: it would be full one day."""
+def test_a_long_response_arrives_complete_at_a_slow_reader(site: Site, paula: Person) -> None:
+    """The proxy buffers neither request nor response on its disk, which would fill up one day."""
     name, data = new_name("long"), b"the same in all files"
     group = trees.group({f"{number:03}": trees.file(data) for number in range(200)})
     top_hash = paula.push_tree(name, trees.root({f"{number:03}": group for number in range(200)}), [data])

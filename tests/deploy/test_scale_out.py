@@ -1,4 +1,4 @@
-"""Two registries behind the documented nginx, on one database and one bucket: either may die while people work."""
+"""Two registries behind the documented nginx, with one database and one bucket: either may die during work."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.s3, pytest.mark.slow]
 
 HOST = "quilt-registry.example.com"
 PEOPLE = ("abe", "bea", "cam", "dot", "eli")
-# How nginx says that a registry broke off what it had been asked, not that it could not be reached.
+# nginx's messages for a registry that broke off a request, as opposed to one that could not be reached.
 BROKEN_OFF = re.compile(
     r"\[error\] .* (?:prematurely closed connection|recv\(\) failed|send\(\) failed|writev\(\) failed)"
     r'.* request: "(\w+ \S+) HTTP/1.1", upstream: "http://127.0.0.1:(\d+)/'
@@ -37,17 +37,17 @@ BROKEN_OFF = re.compile(
 
 
 class Request(Struct):
-    """One that failed: when it ended, "PUT /path", and how."""
+    """A failed request: when it ended, "PUT /path", and how."""
 
     at: float
     what: str
     how: str
 
 
-class Day(Struct):
-    """What people did, and what they met."""
+class WorkLog(Struct):
+    """What users did, and the failures that they met."""
 
-    pushed: list[tuple[str, str, str]] = field(default_factory=list)  # owner, package, top hash: as acknowledged
+    pushed: list[tuple[str, str, str]] = field(default_factory=list)  # acknowledged: owner, package, top hash
     shared: list[tuple[str, str, str]] = field(default_factory=list)
     installed: list[tuple[str, str, str]] = field(default_factory=list)
     signed_in: list[str] = field(default_factory=list)
@@ -57,18 +57,18 @@ class Day(Struct):
     killed_at: float = 0.0
 
 
-class Farm:
-    """Two registries, and nginx."""
+class Cluster:
+    """Two registries behind nginx."""
 
     def __init__(self, home: Path, database_url: str, s3: S3Server, mailbox: Mailbox):
         tls, authority = free_port(), Authority(home / "authority")
         self.url, self.authority = f"https://localhost:{tls}", authority.certificate
         given = {**s3.settings, "REGISTRY_URL": self.url, "SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port)}
         self.one, self.other = (Registry(home / name, database_url, **given) for name in ("one", "other"))
-        text = site(free_port(), tls, authority.vouch("localhost"), self.one.port, self.other.port)
+        text = site(free_port(), tls, authority.issue("localhost"), self.one.port, self.other.port)
         self.nginx = Nginx(home / "nginx", text.replace(HOST, "localhost"))
 
-    def start(self) -> Farm:
+    def start(self) -> Cluster:
         self.nginx.start()
         for each in (self.one, self.other):
             each.start()
@@ -81,58 +81,58 @@ class Farm:
 
     @property
     def entrance(self) -> Registry:
-        """The registry as people reach it."""
+        """Return the registry as users reach it."""
         outside = copy.copy(self.one)
         outside.url = self.url
         return outside
 
     def broken_off(self, registry: Registry) -> Counter[str]:
-        """The requests that were under way on a registry when it broke off, by nginx's word."""
+        """Count the requests that a registry broke off, according to nginx's log."""
         found = BROKEN_OFF.findall(self.nginx.errors())
         return Counter(what for what, port in found if int(port) == registry.port)
 
 
 class Worker(threading.Thread):
-    """Somebody who works until the day is over."""
+    """A user who works until the run is over."""
 
-    def __init__(self, farm: Farm, name: str, day: Day, over: threading.Event):
+    def __init__(self, cluster: Cluster, name: str, work_log: WorkLog, over: threading.Event):
         super().__init__(name=name)
-        self.farm, self.day, self.over = farm, day, over
-        self.person = farm.entrance.sign_in(name)
+        self.cluster, self.work_log, self.over = cluster, work_log, over
+        self.person = cluster.entrance.sign_in(name)
         self.random, self.number = random.Random(name), 0
         self._watch(self.person.http)
 
     def run(self) -> None:
         while not self.over.is_set():
-            failed = len(self.day.failed)
+            failed = len(self.work_log.failed)
             try:
                 self.work()
             except (httpx.HTTPError, AssertionError):
-                if len(self.day.failed) == failed:
-                    self.day.surprises.append(traceback.format_exc())
+                if len(self.work_log.failed) == failed:
+                    self.work_log.surprises.append(traceback.format_exc())
 
     def work(self) -> None:
-        """Push and share, install what somebody else did, look around, sign in and out."""
+        """Push and share, install another user's package, read pages, sign in and out."""
         self.number += 1
-        person, day, name = self.person, self.day, f"p{self.number}"
+        person, work_log, name = self.person, self.work_log, f"p{self.number}"
         files = {f"f{number}": self.random.randbytes(20_000) for number in range(4)}
         pushed = person.name, name, person.push(name, files)
-        day.pushed.append(pushed)
+        work_log.pushed.append(pushed)
         person.grant(name, "team")
-        day.shared.append(pushed)
-        found = self.random.choice(day.shared)
+        work_log.shared.append(pushed)
+        found = self.random.choice(work_log.shared)
         person.install(*found)
-        day.installed.append(found)
+        work_log.installed.append(found)
         for path in (f"/api/package/{person.name}/", "/api/search/?q=p1", "/api/recent_packages/", "/api/profile"):
             person.get(path).raise_for_status()
         given = {"username": person.name, "password": PASSWORD}
         token = person.post("/api/login", json=given).raise_for_status().json()["token"]
-        day.signed_in.append(person.name)
+        work_log.signed_in.append(person.name)
         person.get("/api/profile", headers={"Authorization": f"Bearer {token}"}).raise_for_status()
         self.over.wait(0.05)
 
     def _watch(self, client: httpx.Client) -> None:
-        """Note what fails."""
+        """Record failed requests."""
         send = client.send
 
         def watched(request: httpx.Request, **options: Any) -> httpx.Response:
@@ -140,32 +140,34 @@ class Worker(threading.Thread):
             try:
                 answer = send(request, **options)
             except httpx.HTTPError as error:
-                self.day.failed.append(Request(time.monotonic(), what, repr(error)))
+                self.work_log.failed.append(Request(time.monotonic(), what, repr(error)))
                 raise
             if answer.status_code >= 500:
-                self.day.failed.append(Request(time.monotonic(), what, f"{answer.status_code} {answer.text[:200]}"))
+                self.work_log.failed.append(
+                    Request(time.monotonic(), what, f"{answer.status_code} {answer.text[:200]}")
+                )
             return answer
 
         client.send = watched  # type: ignore[method-assign]
 
 
 class Admin(Worker):
-    """Makes accounts all day: each gets a letter."""
+    """Creates accounts until `over` is set. Each of them gets an email."""
 
     def work(self) -> None:
         self.number += 1
         name = f"new{self.number}"
         given = {"username": name, "email": f"{name}@example.com"}
         self.person.post("/api/users/create", json=given).raise_for_status()
-        self.day.invited.append(name)
+        self.work_log.invited.append(name)
         self.over.wait(0.1)
 
 
 @pytest.fixture(scope="module")
-def farm(
+def cluster(
     new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, s3: S3Server, mailbox: Mailbox
-) -> Iterator[Farm]:
-    made = Farm(tmp_path_factory.mktemp("farm"), new_database(), s3, mailbox)
+) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"), new_database(), s3, mailbox)
     try:
         made.start()
     except NotToBeHadError as error:
@@ -179,25 +181,25 @@ def farm(
 
 
 @pytest.fixture(scope="module")
-def day(farm: Farm) -> Day:
-    """People work. One registry is killed and comes back; then the other is stopped and comes back."""
-    made, over = Day(), threading.Event()
+def work_log(cluster: Cluster) -> WorkLog:
+    """Let users work. One registry is killed and restarted, then the other is stopped and restarted."""
+    made, over = WorkLog(), threading.Event()
     for name in PEOPLE:
-        farm.one.make_person(name)
-    farm.one.make_person("root", is_admin=True)
-    workers = [*(Worker(farm, name, made, over) for name in PEOPLE), Admin(farm, "root", made, over)]
+        cluster.one.make_person(name)
+    cluster.one.make_person("root", is_admin=True)
+    workers = [*(Worker(cluster, name, made, over) for name in PEOPLE), Admin(cluster, "root", made, over)]
     for worker in workers:
         worker.start()
     try:
         time.sleep(2)
         made.killed_at = time.monotonic()
-        farm.one.kill()
+        cluster.one.kill()
         time.sleep(1)
-        farm.one.start()
-        _until_it_works(farm.one)
-        assert farm.other.stop() == 0
-        farm.other.start()
-        _until_it_works(farm.other)
+        cluster.one.start()
+        _until_it_works(cluster.one)
+        assert cluster.other.stop() == 0
+        cluster.other.start()
+        _until_it_works(cluster.other)
     finally:
         over.set()
         for worker in workers:
@@ -206,66 +208,66 @@ def day(farm: Farm) -> Day:
 
 
 def _until_it_works(registry: Registry) -> None:
-    """Until nginx gives it its share again: as its log tells, some requests."""
+    """Wait until nginx sends it requests again, according to its log."""
     before = registry.log.read_text().count('"request"')
     wait_until(lambda: registry.log.read_text().count('"request"') > before + 20)
 
 
-def test_only_what_was_under_way_on_the_killed_one_failed(farm: Farm, day: Day) -> None:
-    under_way = farm.broken_off(farm.one)
-    failed = Counter(each.what for each in day.failed)
-    assert failed <= under_way, day.failed
+def test_only_what_was_under_way_on_the_killed_one_failed(cluster: Cluster, work_log: WorkLog) -> None:
+    under_way = cluster.broken_off(cluster.one)
+    failed = Counter(each.what for each in work_log.failed)
+    assert failed <= under_way, work_log.failed
     assert failed.total() <= len(PEOPLE) + 1
-    assert all(day.killed_at < each.at < day.killed_at + 3 for each in day.failed), day.failed
-    assert day.surprises == []
-    assert min(len(day.pushed), len(day.installed), len(day.signed_in), len(day.invited)) > 20
+    assert all(work_log.killed_at < each.at < work_log.killed_at + 3 for each in work_log.failed), work_log.failed
+    assert work_log.surprises == []
+    assert min(len(work_log.pushed), len(work_log.installed), len(work_log.signed_in), len(work_log.invited)) > 20
 
 
-def test_what_was_acknowledged_is_there_on_both(farm: Farm, day: Day) -> None:
-    """Every object is downloaded, and held against its digest."""
-    for registry in (farm.one, farm.other):
+def test_what_was_acknowledged_is_there_on_both(cluster: Cluster, work_log: WorkLog) -> None:
+    """Downloads every object and compares it with its digest."""
+    for registry in (cluster.one, cluster.other):
         people = {name: registry.sign_in(name) for name in PEOPLE}
-        for owner, name, top_hash in day.pushed:
+        for owner, name, top_hash in work_log.pushed:
             people[owner].install(owner, name, top_hash)
 
 
-def test_the_audit_has_it_all(farm: Farm, day: Day) -> None:
-    rows = farm.one.sql("SELECT kind, account, owner, package, encode(top_hash, 'hex') AS hash, subject FROM event")
-    assert {(row["owner"], row["package"], row["hash"]) for row in rows if row["kind"] == "PUSH"} >= {*day.pushed}
+def test_the_audit_has_it_all(cluster: Cluster, work_log: WorkLog) -> None:
+    rows = cluster.one.sql("SELECT kind, account, owner, package, encode(top_hash, 'hex') AS hash, subject FROM event")
+    assert {(row["owner"], row["package"], row["hash"]) for row in rows if row["kind"] == "PUSH"} >= {*work_log.pushed}
     installs = Counter((row["owner"], row["package"], row["hash"]) for row in rows if row["kind"] == "INSTALL")
-    assert installs >= Counter(day.installed)
-    assert Counter(row["account"] for row in rows if row["kind"] == "SIGN_IN") >= Counter(day.signed_in)
+    assert installs >= Counter(work_log.installed)
+    assert Counter(row["account"] for row in rows if row["kind"] == "SIGN_IN") >= Counter(work_log.signed_in)
     created = Counter(row["subject"] for row in rows if row["kind"] == "ACCOUNT_CREATE")
-    assert all(created[name] == 1 for name in day.invited)
+    assert all(created[name] == 1 for name in work_log.invited)
 
 
-def test_each_letter_is_sent_once(farm: Farm, day: Day, mailbox: Mailbox) -> None:
-    """But for one that somebody was sending when he died: its time with him must pass, and it may come twice."""
-    farm.one.sql("UPDATE letter SET next_try = now() WHERE next_try < now() + interval '10 minutes'")
-    wait_until(lambda: not farm.one.sql("SELECT FROM letter"))
-    letters = {name: mailbox.to(f"{name}@example.com") for name in day.invited}
-    assert all(len({letter.message["Message-ID"] for letter in each}) == 1 for each in letters.values())
-    assert sum(map(len, letters.values())) <= len(letters) + 2
+def test_each_email_is_sent_once(cluster: Cluster, work_log: WorkLog, mailbox: Mailbox) -> None:
+    """An email that was being sent at the kill is an exception: its claim must expire, and it may be sent twice."""
+    cluster.one.sql("UPDATE letter SET next_try = now() WHERE next_try < now() + interval '10 minutes'")
+    wait_until(lambda: not cluster.one.sql("SELECT FROM letter"))
+    emails = {name: mailbox.to(f"{name}@example.com") for name in work_log.invited}
+    assert all(len({email.message["Message-ID"] for email in each}) == 1 for each in emails.values())
+    assert sum(map(len, emails.values())) <= len(emails) + 2
 
 
-def test_guesses_are_counted_over_both(farm: Farm) -> None:
-    farm.one.make_person("gil")
+def test_guesses_are_counted_over_both(cluster: Cluster) -> None:
+    cluster.one.make_person("gil")
 
     def guess(registry: Registry) -> int:
         return httpx.post(registry.url + "/api/login", json={"username": "gil", "password": "wrong"}).status_code
 
-    assert [guess(registry) for _ in range(5) for registry in (farm.one, farm.other)] == [401] * 10
-    assert [guess(farm.one), guess(farm.other)] == [429, 429]
+    assert [guess(registry) for _ in range(5) for registry in (cluster.one, cluster.other)] == [401] * 10
+    assert [guess(cluster.one), guess(cluster.other)] == [429, 429]
 
 
-def test_a_sign_in_is_good_on_both_and_so_is_its_end(farm: Farm) -> None:
-    farm.one.make_person("hal")
+def test_a_sign_in_is_good_on_both_and_so_is_its_end(cluster: Cluster) -> None:
+    cluster.one.make_person("hal")
     given = {"username": "hal", "password": PASSWORD}
-    cookie = httpx.post(farm.one.url + "/signin", data=given).headers["set-cookie"].partition(";")[0]
+    cookie = httpx.post(cluster.one.url + "/signin", data=given).headers["set-cookie"].partition(";")[0]
 
     def start_page(registry: Registry) -> httpx.Response:
         return httpx.get(registry.url, headers={"Cookie": cookie})
 
-    assert "hal" in start_page(farm.other).text
-    assert httpx.post(farm.other.url + "/signout", headers={"Cookie": cookie}).status_code == 303
-    assert [start_page(each).status_code for each in (farm.one, farm.other)] == [302, 302]
+    assert "hal" in start_page(cluster.other).text
+    assert httpx.post(cluster.other.url + "/signout", headers={"Cookie": cookie}).status_code == 303
+    assert [start_page(each).status_code for each in (cluster.one, cluster.other)] == [302, 302]

@@ -1,4 +1,4 @@
-"""The scripts: shellcheck on all of them, and change.sh against a stand-in of the AWS command line that records."""
+"""The scripts: shellcheck on all of them, and change.sh against a recording stand-in of the AWS command line."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ with open(here / "calls", "a") as calls:
 command = " ".join(words[1:3] if words[1] == "wait" else words[1:2])
 answer = json.loads((here / "answers").read_text()).get(command, "")
 if answer is None:
-    sys.exit("the stand-in was told to fail")
+    sys.exit("the stand-in fails on purpose")
 print(answer)
 """
 )
 
 
-class Desk:
-    """An operator's machine, with a stack as the stand-in tells it."""
+class Operator:
+    """An operator's machine, and a stack that the stand-in describes."""
 
     def __init__(self, at: Path) -> None:
         self.at = at
@@ -85,14 +85,14 @@ class Desk:
         return [call for call in every if command in call["words"]]
 
     def sent(self) -> dict[str, str | None]:
-        """Value by parameter of the change set that was asked for; None keeps the value."""
+        """Return the requested change set as value by parameter. None keeps the value."""
         (call,) = self.calls("create-change-set")
         return {one["ParameterKey"]: one.get("ParameterValue") for one in call["parameters"]}
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
 
 
 def _shellcheck(script: str) -> str:
@@ -123,113 +123,113 @@ def test_a_boot_without_its_settings_says_so(tmp_path: Path) -> None:
     assert done.stderr == f"bootstrap.sh: {tmp_path}/host.env is missing.\n"
 
 
-def test_a_change_is_shown_and_not_made(desk: Desk) -> None:
-    done = desk.change("TeamName=New name")
+def test_a_change_is_shown_and_not_made(operator: Operator) -> None:
+    done = operator.change("TeamName=New name")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^RegistrySecret +Modify +in place +TeamName$", done.stdout, re.MULTILINE)
-    assert desk.calls("execute-change-set") == []
-    assert len(desk.calls("delete-change-set")) == 1
+    assert operator.calls("execute-change-set") == []
+    assert len(operator.calls("delete-change-set")) == 1
 
 
-def test_every_other_parameter_stays(desk: Desk) -> None:
-    desk.change('TeamName=Anna\'s "team" \\o/')
-    assert desk.sent() == dict.fromkeys(desk.parameters) | {"TeamName": 'Anna\'s "team" \\o/'}
+def test_every_other_parameter_stays(operator: Operator) -> None:
+    operator.change('TeamName=Anna\'s "team" \\o/')
+    assert operator.sent() == dict.fromkeys(operator.parameters) | {"TeamName": 'Anna\'s "team" \\o/'}
 
 
-def test_a_change_is_made_when_asked(desk: Desk) -> None:
-    done = desk.change("TeamName=New", "--execute")
+def test_a_change_is_made_when_asked(operator: Operator) -> None:
+    done = operator.change("TeamName=New", "--execute")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Done.")
-    (call,) = desk.calls("execute-change-set")
+    (call,) = operator.calls("execute-change-set")
     assert "arn:change-set" in call["words"]
-    assert len(desk.calls("stack-update-complete")) == 1
-    assert desk.calls("delete-change-set") == []
+    assert len(operator.calls("stack-update-complete")) == 1
+    assert operator.calls("delete-change-set") == []
 
 
-def test_an_update_that_fails_is_told(desk: Desk) -> None:
-    desk.answers["wait stack-update-complete"] = None
-    done = desk.change("TeamName=New", "--execute")
+def test_an_update_that_fails_is_reported(operator: Operator) -> None:
+    operator.answers["wait stack-update-complete"] = None
+    done = operator.change("TeamName=New", "--execute")
     assert done.returncode == 1
     assert "rolled back" in done.stderr
 
 
 @pytest.mark.parametrize("resource", ["Database", "Bucket", "RegistryUser", "SigningSecret"])
 @pytest.mark.parametrize(("action", "replacement"), [("Remove", "False"), ("Modify", "True")])
-def test_no_change_loses_data(desk: Desk, resource: str, action: str, replacement: str) -> None:
-    desk.changes.append(f"{resource}\t{action}\t{replacement}\tsomething")
-    done = desk.change("TeamName=New", "--execute")
+def test_no_change_loses_data(operator: Operator, resource: str, action: str, replacement: str) -> None:
+    operator.changes.append(f"{resource}\t{action}\t{replacement}\tsomething")
+    done = operator.change("TeamName=New", "--execute")
     assert done.returncode == 2
     assert f"{resource} would be lost" in done.stderr
-    assert desk.calls("execute-change-set") == []
-    assert len(desk.calls("delete-change-set")) == 1
+    assert operator.calls("execute-change-set") == []
+    assert len(operator.calls("delete-change-set")) == 1
 
 
-def test_what_can_be_made_again_may_be_replaced(desk: Desk) -> None:
-    desk.changes = ["RegistryInstance\tModify\tTrue\tAmiArm", "Database\tModify\tConditional\tDBMultiAZ"]
-    done = desk.change("DBMultiAZ=true", "--execute")
+def test_what_can_be_made_again_may_be_replaced(operator: Operator) -> None:
+    operator.changes = ["RegistryInstance\tModify\tTrue\tAmiArm", "Database\tModify\tConditional\tDBMultiAZ"]
+    done = operator.change("DBMultiAZ=true", "--execute")
     assert done.returncode == 0, done.stderr
     assert "perhaps replaced" in done.stdout
 
 
 @pytest.mark.parametrize(("before", "after"), [("snap-1", ""), ("snap-1", "snap-2"), ("", "snap-1")])
-def test_the_snapshot_stays(desk: Desk, before: str, after: str) -> None:
-    desk.parameters["DBSnapshotIdentifier"] = before
-    assert desk.change(f"DBSnapshotIdentifier={after}", "--execute").returncode == 2
-    assert desk.calls("create-change-set") == []
+def test_the_snapshot_stays(operator: Operator, before: str, after: str) -> None:
+    operator.parameters["DBSnapshotIdentifier"] = before
+    assert operator.change(f"DBSnapshotIdentifier={after}", "--execute").returncode == 2
+    assert operator.calls("create-change-set") == []
 
 
-def test_the_standby_stays(desk: Desk) -> None:
-    desk.parameters["DBMultiAZ"] = "true"
-    done = desk.change("DBMultiAZ=false", "--execute")
+def test_the_standby_stays(operator: Operator) -> None:
+    operator.parameters["DBMultiAZ"] = "true"
+    done = operator.change("DBMultiAZ=false", "--execute")
     assert done.returncode == 2
     assert "DBMultiAZ must stay true" in done.stderr
-    assert desk.calls("create-change-set") == []
+    assert operator.calls("create-change-set") == []
 
 
-def test_a_newer_image_does_not_come_by_itself(desk: Desk) -> None:
-    desk.answers["get-parameter"] = "ami-new"
-    done = desk.change("TeamName=New")
-    assert desk.sent()["AmiOverride"] == "ami-old"
+def test_a_newer_image_does_not_come_by_itself(operator: Operator) -> None:
+    operator.answers["get-parameter"] = "ami-new"
+    done = operator.change("TeamName=New")
+    assert operator.sent()["AmiOverride"] == "ami-old"
     assert "ami-new" in done.stdout
-    assert "/arm" in desk.calls("get-parameter")[0]["words"]
+    assert "/arm" in operator.calls("get-parameter")[0]["words"]
 
 
-def test_a_newer_image_comes_on_purpose(desk: Desk) -> None:
-    desk.answers["get-parameter"] = "ami-new"
-    desk.change("AmiOverride=")
-    assert desk.sent()["AmiOverride"] == ""
+def test_a_newer_image_comes_on_purpose(operator: Operator) -> None:
+    operator.answers["get-parameter"] = "ami-new"
+    operator.change("AmiOverride=")
+    assert operator.sent()["AmiOverride"] == ""
 
 
-def test_another_architecture_brings_its_own_image(desk: Desk) -> None:
-    desk.answers |= {"get-parameter": "ami-new", "describe-instance-types": "i386\tx86_64"}
-    desk.change("InstanceType=m5.large")
-    assert desk.sent()["AmiOverride"] is None
-    desk.parameters["AmiOverride"] = "ami-old"
-    done = desk.change("InstanceType=m5.large")
+def test_another_architecture_brings_its_own_image(operator: Operator) -> None:
+    operator.answers |= {"get-parameter": "ami-new", "describe-instance-types": "i386\tx86_64"}
+    operator.change("InstanceType=m5.large")
+    assert operator.sent()["AmiOverride"] is None
+    operator.parameters["AmiOverride"] = "ami-old"
+    done = operator.change("InstanceType=m5.large")
     assert done.returncode == 1
-    assert "Give AmiOverride= as well." in done.stderr
+    assert "Add AmiOverride= to the command." in done.stderr
 
 
-def test_a_password_is_asked_for_and_is_no_argument(desk: Desk) -> None:
-    done = desk.change("DBPassword=-", typed="new.password-1\n")
-    assert desk.sent()["DBPassword"] == "new.password-1"
+def test_a_password_is_asked_for_and_is_no_argument(operator: Operator) -> None:
+    done = operator.change("DBPassword=-", typed="new.password-1\n")
+    assert operator.sent()["DBPassword"] == "new.password-1"
     assert "new.password-1" not in done.stdout + done.stderr
-    assert "new.password-1" not in json.dumps([call["words"] for call in desk.calls("cloudformation")])
-    assert [path.name for path in desk.at.iterdir() if path.is_dir()] == []
+    assert "new.password-1" not in json.dumps([call["words"] for call in operator.calls("cloudformation")])
+    assert [path.name for path in operator.at.iterdir() if path.is_dir()] == []
 
 
-def test_a_new_template_may_drop_and_add_parameters(desk: Desk, tmp_path: Path) -> None:
+def test_a_new_template_may_drop_and_add_parameters(operator: Operator, tmp_path: Path) -> None:
     template = tmp_path / "new.yaml"
     template.write_text("Resources: {}")
-    desk.answers["get-template-summary"] = "TeamName\tInstanceType\tBrandNew"
-    desk.change("--template", str(template), "BrandNew=1")
-    assert desk.sent() == {"TeamName": None, "InstanceType": None, "BrandNew": "1"}
-    assert f"file://{template}" in desk.calls("create-change-set")[0]["words"]
+    operator.answers["get-template-summary"] = "TeamName\tInstanceType\tBrandNew"
+    operator.change("--template", str(template), "BrandNew=1")
+    assert operator.sent() == {"TeamName": None, "InstanceType": None, "BrandNew": "1"}
+    assert f"file://{template}" in operator.calls("create-change-set")[0]["words"]
 
 
-def test_nothing_to_change_is_no_error(desk: Desk) -> None:
-    desk.answers["wait change-set-create-complete"] = None
-    desk.answers["describe-change-set"] = "The submitted information didn't contain changes."
-    done = desk.change("TeamName=Research", "--execute")
+def test_nothing_to_change_is_no_error(operator: Operator) -> None:
+    operator.answers["wait change-set-create-complete"] = None
+    operator.answers["describe-change-set"] = "The submitted information didn't contain changes."
+    done = operator.change("TeamName=Research", "--execute")
     assert (done.returncode, done.stdout) == (0, "Nothing to change.\n")
 
 
@@ -237,12 +237,12 @@ def test_nothing_to_change_is_no_error(desk: Desk) -> None:
     ("words", "sentence"),
     [
         (["TeamNam=x"], "The template has no parameter 'TeamNam'."),
-        (["nonsense"], "'nonsense' is not understood."),
+        (["nonsense"], "Unknown argument 'nonsense'."),
         (["--template", "absent.yaml"], "The template 'absent.yaml' cannot be read."),
     ],
 )
-def test_mistakes_are_told(desk: Desk, words: list[str], sentence: str) -> None:
-    done = desk.change(*words)
+def test_mistakes_are_reported(operator: Operator, words: list[str], sentence: str) -> None:
+    done = operator.change(*words)
     assert done.returncode == 1
     assert sentence in done.stderr
-    assert desk.calls("create-change-set") == []
+    assert operator.calls("create-change-set") == []

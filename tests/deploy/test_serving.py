@@ -1,4 +1,4 @@
-"""Under systemd: the socket is its own, it is told when the registry is ready, and a restart costs nobody an answer."""
+"""Under systemd: socket activation, readiness notification, and restarts that lose no request."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.registry import Registry
 
 
 class Systemd:
-    """What systemd does for a service with a socket: keeps it between lives, and listens for what it is told."""
+    """Systemd's part for a socket-activated service: keeps the socket across restarts, receives notifications."""
 
     def __init__(self, home: Path, database_url: str, workers: int):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.told.bind(str(home / "notify"))
-        self.told.settimeout(60)
+        self.notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notifications.bind(str(home / "notify"))
+        self.notifications.settimeout(60)
         self.port, self.workers = self.listener.getsockname()[1], workers
         self.registry = Registry(home, database_url)
         self.environment = {
@@ -39,14 +39,14 @@ class Systemd:
         }
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it and wait until it says that it is ready."""
+        """Start the service and wait for its readiness notification."""
         serve = [sys.executable, "-m", "quilt_registry", "serve", "--port", "1", "--workers", str(self.workers)]
         with open(self.registry.log, "ab") as log:
             process = subprocess.Popen(
                 serve, env=self.environment, stdout=log, stderr=log, close_fds=False,
                 preexec_fn=lambda: os.dup2(self.listener.fileno(), 3),
             )  # fmt: skip
-        assert self.told.recv(100) == b"READY=1"
+        assert self.notifications.recv(100) == b"READY=1"
         return process
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
@@ -59,17 +59,17 @@ def systemd(request: pytest.FixtureRequest, new_database: Callable[[], str], tmp
     made = Systemd(tmp_path, new_database(), request.param)
     yield made
     made.listener.close()
-    made.told.close()
+    made.notifications.close()
     assert "Traceback" not in made.registry.log.read_text()
 
 
-class Asking(threading.Thread):
-    """Asks all the time, over connections that are kept and over new ones."""
+class RequestThread(threading.Thread):
+    """Sends requests without pause, over kept or new connections."""
 
     def __init__(self, url: str, kept: bool):
         super().__init__()
         self.url, self.kept, self.over = url, kept, threading.Event()
-        self.asked, self.longest, self.failed = 0, 0.0, list[str]()
+        self.sent, self.longest, self.failed = 0, 0.0, list[str]()
 
     def run(self) -> None:
         client = httpx.Client(timeout=60)
@@ -80,43 +80,43 @@ class Asking(threading.Thread):
                 get(self.url + "/healthcheck", timeout=60).raise_for_status()
             except httpx.HTTPError as error:
                 self.failed.append(repr(error))
-            self.asked += 1
+            self.sent += 1
             self.longest = max(self.longest, time.monotonic() - began)
             time.sleep(0.005)
         client.close()
 
 
-def test_restarts_cost_nobody_an_answer(systemd: Systemd) -> None:
+def test_restarts_lose_no_response(systemd: Systemd) -> None:
     process = systemd.start()
-    askers = [Asking(f"http://127.0.0.1:{systemd.port}", kept) for kept in (True, True, False, False)]
-    for asker in askers:
-        asker.start()
+    clients = [RequestThread(f"http://127.0.0.1:{systemd.port}", kept) for kept in (True, True, False, False)]
+    for each in clients:
+        each.start()
     for _ in range(3):
         time.sleep(0.5)
         systemd.end(process)
         process = systemd.start()
-    for asker in askers:
-        asker.over.set()
-        asker.join()
+    for each in clients:
+        each.over.set()
+        each.join()
     systemd.end(process)
-    assert sum(asker.asked for asker in askers) > 50
-    assert [problem for asker in askers for problem in asker.failed] == []
-    assert max(asker.longest for asker in askers) < 20
+    assert sum(each.sent for each in clients) > 50
+    assert [problem for each in clients for problem in each.failed] == []
+    assert max(each.longest for each in clients) < 20
 
 
-class Knocking(threading.Thread):
-    """Connects anew for each question, whatever becomes of it."""
+class ConnectThread(threading.Thread):
+    """Opens a new connection for each request, and ignores failures."""
 
     def __init__(self, port: int):
         super().__init__()
-        self.address, self.over = ("127.0.0.1", port), threading.Event()
-        self.answered, self.turned_away = 0, list[str]()
+        self.endpoint, self.over = ("127.0.0.1", port), threading.Event()
+        self.answered, self.failed = 0, list[str]()
 
     def run(self) -> None:
         while not self.over.is_set():
             with socket.socket() as connection:
                 connection.settimeout(60)
-                if connection.connect_ex(self.address):
+                if connection.connect_ex(self.endpoint):
                     time.sleep(0.01)
                     continue
                 try:
@@ -124,27 +124,27 @@ class Knocking(threading.Thread):
                     assert b" 200 " in connection.recv(1000)
                     self.answered += 1
                 except (OSError, AssertionError) as error:
-                    self.turned_away.append(repr(error))
+                    self.failed.append(repr(error))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_at_the_end_everybody_who_was_let_in_is_answered(own_registry: Callable[..., Registry], workers: int) -> None:
-    """Without systemd a proxy finds nobody listening and asks another one. What it has sent it cannot send again."""
+def test_shutdown_answers_all_accepted_connections(own_registry: Callable[..., Registry], workers: int) -> None:
+    """Without systemd, refused connections make a proxy try another server. It cannot repeat what it has sent."""
     registry = own_registry(workers=workers)
-    knockers = [Knocking(registry.port) for _ in range(12)]
-    for knocker in knockers:
-        knocker.start()
+    clients = [ConnectThread(registry.port) for _ in range(12)]
+    for each in clients:
+        each.start()
     time.sleep(0.5)
     assert registry.stop() == 0
-    for knocker in knockers:
-        knocker.over.set()
-        knocker.join()
-    assert sum(knocker.answered for knocker in knockers) > 50
-    assert [problem for knocker in knockers for problem in knocker.turned_away] == []
+    for each in clients:
+        each.over.set()
+        each.join()
+    assert sum(each.answered for each in clients) > 50
+    assert [problem for each in clients for problem in each.failed] == []
 
 
 def test_connections_are_kept_for_longer_than_a_proxy_keeps_them(registry: Registry) -> None:
-    """What is sent into one that is being closed is lost, and a proxy says 502: uvicorn's own time is five seconds."""
+    """A request on a closing connection is lost, and a proxy answers 502. Uvicorn's default is five seconds."""
     balancer = load()["Resources"]["LoadBalancer"]["Properties"]["LoadBalancerAttributes"]
     [idle] = [int(each["Value"]) for each in balancer if each["Key"] == "idle_timeout.timeout_seconds"]
     assert idle < serve.KEEP_ALIVE_TIMEOUT
@@ -157,6 +157,6 @@ def test_connections_are_kept_for_longer_than_a_proxy_keeps_them(registry: Regis
 
 
 def test_a_socket_for_another_process_is_left_alone(own_registry: Callable[..., Registry]) -> None:
-    """What a parent was handed over is no business of a child that inherits its environment."""
+    """A child that inherits the environment must not use sockets that were passed to its parent."""
     registry = own_registry(LISTEN_FDS="1", LISTEN_PID="1")
     assert httpx.get(registry.url + "/healthcheck").text == "ok"

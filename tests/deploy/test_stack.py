@@ -1,4 +1,4 @@
-"""The stack as an emulator of AWS makes it, and the stories that change it."""
+"""The stack in an emulator of AWS: its creation, and the operations that change it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_only_one_route_table_leads_out(stack: Stack) -> None:
     assert out == [stack.physical("PublicRouteTable")]
 
 
-def test_who_reaches_what(cloud: Cloud) -> None:
+def test_security_groups_allow_only_the_intended_sources(cloud: Cloud) -> None:
     stack = cloud.create(WebInputCIDR="198.51.100.0/24")
     assert stack.ingress("ElbSecurityGroup") == {(443, "198.51.100.0/24"), (80, "198.51.100.0/24")}
     assert stack.ingress("SshSecurityGroup") == {(22, "203.0.113.0/24")}
@@ -61,7 +61,7 @@ def test_the_instance_has_key_profile_address_and_encrypted_disk(stack: Stack) -
     assert instance["KeyName"] == "operators"
     assert instance["IamInstanceProfile"]["Arn"].endswith(stack.out["InstanceProfileName"])
     addresses = stack.cloud.ec2.describe_addresses(PublicIps=[stack.out["EC2InstanceIp"]])["Addresses"]
-    assert [address["InstanceId"] for address in addresses] == [stack.out["InstanceId"]]
+    assert [each["InstanceId"] for each in addresses] == [stack.out["InstanceId"]]
     disk = instance["BlockDeviceMappings"][0]["Ebs"]
     volume = stack.cloud.ec2.describe_volumes(VolumeIds=[disk["VolumeId"]])["Volumes"][0]
     assert (volume["Encrypted"], volume["Size"], disk["DeleteOnTermination"]) == (True, 16, True)
@@ -366,7 +366,7 @@ def _user_data(stack: Stack) -> str:
 
 
 def _allowed(policy: dict[str, Any]) -> set[tuple[str, str]]:
-    """Each action with each resource that the policy allows; anything but plain permission is an error."""
+    """Return each pair of action and resource that the policy allows. Anything but plain permission is an error."""
     pairs = set()
     for statement in policy["Statement"]:
         assert set(statement) == {"Effect", "Action", "Resource"}

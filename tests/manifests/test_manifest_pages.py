@@ -1,4 +1,4 @@
-"""How a manifest is kept: pages hold the same tree, are stepped over, shared between versions, and compared."""
+"""Manifest storage: pages hold the same tree, can be skipped, are shared between versions, and are compared."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _size(name: str) -> int:
 
 
 def stored(entries: list[Entry], cuts: list[int]) -> PageBodies:
-    """The entries as pages that end at some places."""
+    """Return the entries as pages that end at these positions."""
     ends = [*sorted({cut % len(entries) for cut in cuts} - {0}), len(entries)]
     starts = [0, *ends[:-1]]
     parts = [entries[start:end] for start, end in zip(starts, ends, strict=True)]
@@ -50,7 +50,7 @@ def unpacked(objects: ObjectList) -> dict[str, int]:
 
 
 def objects_below(node: Json, meta_only: bool = False) -> set[str]:
-    """What the protocol calls the object names of a (sub)tree."""
+    """Return the object names of a (sub)tree, as the protocol defines them."""
     names = {node["metadata_hash"]} if "metadata_hash" in node else set()
     if not meta_only:
         names.update(node.get("hashes", []))
@@ -119,7 +119,7 @@ def test_only_the_objects_in_a_span_are_given(
 
 
 def test_odd_names_and_metadata_are_rendered_as_json() -> None:
-    """Quotes, backslashes, control characters, and metadata just as it was sent."""
+    """Quotes, backslashes, control characters, and metadata exactly as sent."""
     metadata = b'{ "q_path": "c:\\\\a \\"b\\"", "n": 1e400 }'
     names = ['"', "\\", "\n\x01\x7f", "\u2028", "日本", "\U0001f600"]
     text = json.dumps(root({name: group({"f": file(b"x", metadata={"mark": 1})}) for name in names})).encode()
@@ -169,7 +169,7 @@ def test_a_path_that_leads_nowhere_names_its_first_wrong_step(tree: Json, cuts: 
     assert missing.value.name == wrong
 
 
-class _InTheWay(Exception):
+class _LeafOnPath(Exception):
     pass
 
 
@@ -179,20 +179,20 @@ def test_a_leaf_in_the_way_of_a_part_is_seen(tree: Json, cuts: list[int], data: 
     path = data.draw(st.sampled_from(_paths(tree)))
     if "hashes" in _at(tree, path):
         for further in (["x"], ["x", "y"]):
-            with pytest.raises(_InTheWay) as refused:
-                check_no_leaf_on_path(kept, [*path, *further], _InTheWay)
+            with pytest.raises(_LeafOnPath) as refused:
+                check_no_leaf_on_path(kept, [*path, *further], _LeafOnPath)
             assert refused.value.args == (path[-1],)
     else:
-        check_no_leaf_on_path(kept, [*path, "x", "y", "z"], _InTheWay)
+        check_no_leaf_on_path(kept, [*path, "x", "y", "z"], _LeafOnPath)
     if path:
-        check_no_leaf_on_path(kept, path, _InTheWay)  # what is at the path itself will be replaced
+        check_no_leaf_on_path(kept, path, _LeafOnPath)  # the node at the path itself will be replaced
 
 
 # ------------------------------------------------------------------------------------------------ cutting
 
 
 def _large(count: int, extra: tuple[str, ...] = ()) -> Json:
-    """Some tens of thousands of files in groups of a thousand."""
+    """Return a tree of some tens of thousands of files in groups of a thousand."""
     groups: dict[str, Json] = {}
     for i in range(count):
         groups.setdefault(f"g{i // 1000:03}", group({}))["children"][f"f{i % 1000:03}"] = file(str(i).encode())
@@ -216,7 +216,7 @@ def test_pages_keep_their_bounds_and_lose_nothing() -> None:
 
 @pytest.mark.parametrize("file_count", [0, 1, MIN_ENTRIES - 1, MIN_ENTRIES, MAX_ENTRIES, 3 * MAX_ENTRIES])
 def test_pages_without_any_place_to_cut_are_of_the_largest_size(file_count: int) -> None:
-    """Nothing but groups, or objects that never ask for a cut."""
+    """Only groups, or objects whose digests never trigger a cut."""
     entries = entries_of(root({f"{i:06}": group({}) for i in range(file_count)}))
     lengths = [len(part) for part in pages.cut(entries)]
     assert sum(lengths) == file_count + 1
@@ -231,7 +231,7 @@ def test_pages_whose_every_entry_asks_for_a_cut_are_of_the_smallest_size() -> No
 @pytest.mark.parametrize("new_name", ["a", "f500x", "zzz"])
 def test_an_inserted_file_changes_only_the_pages_beside_it(new_name: str) -> None:
     before, after = _page_names(_large(30_000)), _page_names(_large(30_000, (new_name,)))
-    # The page of the file; the first page, with the totals; and what may follow until the cuts fall together again.
+    # The page of the file; the first page, with the totals; and pages until the cuts coincide again.
     assert len(set(after) - set(before)) <= 5
     assert len(set(before) & set(after)) >= len(before) - 5
 
@@ -250,17 +250,17 @@ def test_sizes_are_part_of_a_pages_name() -> None:
 
 # ------------------------------------------------------------------------------------------------ objects
 
-SOME = st.dictionaries(st.integers(0, 20).map(lambda i: sha(bytes([i]))), st.integers(0, 2**63 - 1), max_size=8)
+OBJECT_SIZES = st.dictionaries(st.integers(0, 20).map(lambda i: sha(bytes([i]))), st.integers(0, 2**63 - 1), max_size=8)
 
 
-@given(SOME, st.integers(1, 4))
+@given(OBJECT_SIZES, st.integers(1, 4))
 def test_objects_come_in_batches(sizes: dict[str, int], count: int) -> None:
     batches = list(packed(sizes).batches(count))
     assert all(1 <= len(batch) <= count for batch in batches)
     assert [pair for batch in batches for pair in batch] == list(packed(sizes))
 
 
-@given(SOME, SOME)
+@given(OBJECT_SIZES, OBJECT_SIZES)
 def test_known_objects_are_left_out(sizes: dict[str, int], others: dict[str, int]) -> None:
     left = pages.without(packed(sizes), packed(others).digests)
     assert unpacked(left) == {name: size for name, size in sizes.items() if name not in others}

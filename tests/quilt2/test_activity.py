@@ -1,4 +1,4 @@
-"""Recent packages, counts by week, and tags and versions in the audit (protocol §12)."""
+"""Recent packages, weekly counts, and audit events for tags and versions (protocol §12)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from tests.trees import Json
 WEEK = 7 * 24 * 3600
 
 
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.json().keys() == {"message"}
-    return answer.status_code, answer.json()["message"]
+def error(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the message of an error response."""
+    assert response.json().keys() == {"message"}
+    return response.status_code, response.json()["message"]
 
 
 # ------------------------------------------------------------------------------------------------ recent packages
 
 
 def recent(person: Person, query: str = "?count=100") -> list[str]:
-    answer = person.get(f"/api/recent_packages/{query}")
-    assert answer.status_code == 200, answer.text
-    rows = answer.json()["packages"]
+    response = person.get(f"/api/recent_packages/{query}")
+    assert response.status_code == 200, response.text
+    rows = response.json()["packages"]
     assert all(row.keys() == {"owner", "name", "updated_at"} for row in rows)
     times = [datetime.fromisoformat(row["updated_at"]) for row in rows]
     assert times == sorted(times, reverse=True)
@@ -82,8 +83,8 @@ def test_a_public_entry_left_over_from_open_mode_makes_nothing_recent(registry: 
 
 
 @pytest.fixture(scope="module")
-def many(registry: Registry) -> Iterator[Registry]:
-    """A registry with more team packages than are shown at once."""
+def many_packages(registry: Registry) -> Iterator[Registry]:
+    """The registry with more team packages than one response lists."""
     registry.sql(
         """
         WITH made AS (
@@ -117,15 +118,15 @@ def many(registry: Registry) -> Iterator[Registry]:
         ("?Count=3", 10),
     ],
 )
-def test_how_many_are_shown(anna: Person, many: Registry, query: str, count: int) -> None:
+def test_how_many_are_shown(anna: Person, many_packages: Registry, query: str, count: int) -> None:
     assert len(recent(anna, query)) == count
 
 
 @pytest.mark.parametrize("count", ["-1", str(2**63), str(2**64), "9" * 5000])
 def test_a_number_that_cannot_be_a_count(anna: Person, count: str) -> None:
-    answer = anna.get("/api/recent_packages/", params={"count": count})
-    assert answer.status_code == 400
-    assert answer.json()["message"].startswith("count must be a whole number")
+    response = anna.get("/api/recent_packages/", params={"count": count})
+    assert response.status_code == 400
+    assert response.json()["message"].startswith("count must be a whole number")
 
 
 # ------------------------------------------------------------------------------------------------ counts by week
@@ -139,9 +140,9 @@ def name(anna: Person) -> str:
 
 
 def series(person: Person, name: str, event: str, owner: str = "anna") -> Json:
-    answer = person.get(f"/api/package_timeseries/{owner}/{name}/{event}")
-    assert answer.status_code == 200, answer.text
-    found: Json = answer.json()
+    response = person.get(f"/api/package_timeseries/{owner}/{name}/{event}")
+    assert response.status_code == 200, response.text
+    found: Json = response.json()
     assert found.keys() == {"startDate", "endDate", "frequency", "timeSeries", "total"}
     assert len(found["timeSeries"]) == 52
     return found
@@ -177,14 +178,14 @@ def test_the_event_is_in_any_case(anna: Person, name: str, event: str) -> None:
 def test_an_event_that_is_not_counted(anna: Person, carl: Person, name: str, event: str) -> None:
     if event:
         for person in (anna, carl):
-            answer = person.get(f"/api/package_timeseries/anna/{name}/{event}")
-            assert refused(answer) == (400, "Event type incorrectly specified.")
+            response = person.get(f"/api/package_timeseries/anna/{name}/{event}")
+            assert error(response) == (400, "Event type incorrectly specified.")
     else:
         assert anna.get(f"/api/package_timeseries/anna/{name}/").status_code == 404
 
 
 def test_events_are_in_the_week_they_happened_in(registry: Registry, anna: Person, name: str) -> None:
-    """On both sides of midnight between Sunday and Monday, at the ends of the year, and before."""
+    """Cover both sides of midnight between Sunday and Monday, both ends of the year, and earlier events."""
     end = datetime.fromtimestamp(series(anna, name, "push")["endDate"], UTC)
     moment = timedelta(microseconds=1)
     times = {
@@ -217,8 +218,8 @@ def test_counts_are_for_those_who_may_read(anna: Person, ben: Person, carl: Pers
     assert series(ben, name, "push")["total"] == 1
     for person in (carl, ada):
         for package in (name, "nothing_here"):
-            answer = person.get(f"/api/package_timeseries/anna/{package}/push")
-            assert refused(answer) == (404, "Package does not exist.")
+            response = person.get(f"/api/package_timeseries/anna/{package}/push")
+            assert error(response) == (404, "Package does not exist.")
 
 
 def test_counts_of_public_packages_are_for_everybody(open_registry: Registry) -> None:
@@ -227,7 +228,7 @@ def test_counts_of_public_packages_are_for_everybody(open_registry: Registry) ->
     assert series(open_registry.nobody(), name, "push", olga.name)["total"] == 1
 
 
-# ------------------------------------------------------------------------------------------------ tags, versions
+# ------------------------------------------------------------------------------------------------ tags and versions
 
 
 def test_changes_of_tags_and_versions_are_in_the_audit(registry: Registry, anna: Person, carl: Person) -> None:

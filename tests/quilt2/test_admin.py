@@ -1,4 +1,4 @@
-"""What admins see of people and packages (protocol §17)."""
+"""Reports about users and packages for admins (protocol §17)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ PATHS = [
 ]
 
 
-def told(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["message"]
+def error(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the message of an error response."""
+    return response.status_code, response.json()["message"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_only_admins_ask(anna: Person, ada: Person, nobody: Person, path: str) -> None:
-    assert told(nobody.get(path)) == (401, "Not logged in")
-    assert told(anna.get(path)) == (403, "Must be authenticated as an admin to use this endpoint.")
+def test_only_admins_may_read_reports(anna: Person, ada: Person, nobody: Person, path: str) -> None:
+    assert error(nobody.get(path)) == (401, "Not logged in")
+    assert error(anna.get(path)) == (403, "Must be authenticated as an admin to use this endpoint.")
     assert ada.get(path).status_code == 200
     assert ada.http.head(path).status_code == 200
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_who_is_no_admin_any_more_asks_no_more(registry: Registry, path: str) -> None:
+def test_a_former_admin_is_refused(registry: Registry, path: str) -> None:
     eve = registry.make_person(new_name("eve"), is_admin=True)
     registry.sql("UPDATE account SET is_admin = false WHERE name = $1", eve.name)
     assert eve.get(path).status_code == 403
@@ -48,12 +49,12 @@ def test_user_lists_that_are_off_are_off_for_everybody(local_registry: Callable[
     dead = Person(registry, "", "dead")
     for path in ("/api/users/list", "/api/users/list_detailed"):
         for person in (eve, registry.nobody(), dead):
-            assert told(person.get(path)) == (400, "This endpoint is not enabled.")
+            assert error(person.get(path)) == (400, "This endpoint is not enabled.")
     assert eve.get("/api/audit/eve/").status_code == 200
     assert eve.get("/api/admin/package_list/eve/").status_code == 200
 
 
-# ------------------------------------------------------------------------------------------------ people
+# ------------------------------------------------------------------------------------------------ users
 
 
 def test_all_accounts_are_listed(registry: Registry, ada: Person) -> None:
@@ -78,15 +79,15 @@ def detailed(ada: Person, name: str) -> Json:
     return found
 
 
-def test_what_people_did_is_counted(registry: Registry, ada: Person) -> None:
-    eve, gone, kept = registry.make_person(new_name("eve")), new_name(), new_name()
-    for name in (gone, kept):
+def test_actions_of_a_user_are_counted(registry: Registry, ada: Person) -> None:
+    eve, deleted, kept = registry.make_person(new_name("eve")), new_name(), new_name()
+    for name in (deleted, kept):
         top_hash = eve.push(name, {"a": b"1"})
     eve.push(kept, {"a": b"2"})
     eve.install(eve.name, kept, top_hash)
     for _ in range(2):
         eve.get(f"/api/package_preview/{eve.name}/{kept}/{top_hash}").raise_for_status()
-    eve.delete(f"/api/package/{eve.name}/{gone}/").raise_for_status()
+    eve.delete(f"/api/package/{eve.name}/{deleted}/").raise_for_status()
     shown = detailed(ada, eve.name)
     seen = datetime.fromisoformat(shown.pop("last_seen"))
     assert abs((datetime.now(UTC) - seen).total_seconds()) < 60
@@ -95,7 +96,7 @@ def test_what_people_did_is_counted(registry: Registry, ada: Person) -> None:
     }  # fmt: skip
 
 
-def test_who_was_never_seen(registry: Registry, ada: Person) -> None:
+def test_a_user_who_was_never_seen(registry: Registry, ada: Person) -> None:
     dan = registry.make_person(new_name("dan"), is_active=False, is_admin=True)
     httpx.post(registry.url + "/api/login", json={"username": dan.name, "password": "a guess"})
     assert detailed(ada, dan.name) == {
@@ -104,7 +105,7 @@ def test_who_was_never_seen(registry: Registry, ada: Person) -> None:
     }  # fmt: skip
 
 
-def test_people_are_seen_when_they_sign_in_and_whatever_they_do(registry: Registry, ada: Person) -> None:
+def test_sign_ins_and_later_actions_count_as_last_seen(registry: Registry, ada: Person) -> None:
     eve, name = registry.make_person(new_name("eve")), new_name()
     login = ada.get("/api/users/list").json()["results"]
     login = next(each["last_login"] for each in login if each["username"] == eve.name)
@@ -138,7 +139,7 @@ def test_an_admin_lists_packages_that_they_may_not_read(registry: Registry, ada:
     assert ada.get(f"/api/package/{olga.name}/a/").status_code == 404
 
 
-def test_an_admins_list_of_nobodys_packages(ada: Person) -> None:
+def test_the_package_list_of_an_unknown_user_is_empty(ada: Person) -> None:
     assert ada.get("/api/admin/package_list/nobody_at_all/").json() == {"packages": []}
 
 
@@ -147,7 +148,7 @@ def summary(ada: Person) -> Json:
     return found
 
 
-def test_what_happened_to_packages_is_summed_up(anna: Person, ben: Person, ada: Person) -> None:
+def test_events_of_packages_are_summed_up(anna: Person, ben: Person, ada: Person) -> None:
     name = new_name()
     top_hash = anna.push(name, {"a": b"1"}, tag="")
     anna.push(name, {"a": b"2"}, tag="")
@@ -162,7 +163,7 @@ def test_what_happened_to_packages_is_summed_up(anna: Person, ben: Person, ada: 
     }  # fmt: skip
 
 
-def test_packages_that_are_gone_are_summed_up_by_name(anna: Person, ada: Person) -> None:
+def test_deleted_packages_are_summed_up_by_name(anna: Person, ada: Person) -> None:
     name = new_name()
 
     def make_and_delete() -> None:

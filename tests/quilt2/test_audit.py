@@ -1,4 +1,4 @@
-"""The audit calls of the released protocol (protocol §17)."""
+"""Audit routes of the released protocol (protocol §17)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.registry import Person, Registry, new_name
 from tests.trees import Json
 
-OLD_FIELDS = {"created", "user", "type", "package_owner", "package_name", "package_hash", "extra"}
+FIELDS = {"created", "user", "type", "package_owner", "package_name", "package_hash", "extra"}
 
 
 @pytest.fixture
@@ -17,11 +17,12 @@ def name() -> str:
     return new_name()
 
 
-def old(ada: Person, what: str) -> list[Json]:
-    answer = ada.get(f"/api/audit/{what}/")
-    assert answer.status_code == 200, answer.text
-    events: list[Json] = answer.json()["events"]
-    assert all(event.keys() == OLD_FIELDS for event in events)
+def list_events(ada: Person, what: str) -> list[Json]:
+    """Return the audit events of a user or of OWNER/NAME. Assert that each has the fields of the released protocol."""
+    response = ada.get(f"/api/audit/{what}/")
+    assert response.status_code == 200, response.text
+    events: list[Json] = response.json()["events"]
+    assert all(event.keys() == FIELDS for event in events)
     return events
 
 
@@ -29,12 +30,12 @@ def kinds(events: list[Json]) -> list[str]:
     return [event["kind"] for event in events]
 
 
-def test_what_somebody_did_in_order_of_time(eve: Person, ada: Person, name: str) -> None:
+def test_events_of_a_user_are_listed_in_order_of_time(eve: Person, ada: Person, name: str) -> None:
     top_hash = eve.push(name, {"a": b"1"})
     eve.install(eve.name, name, top_hash, subpath="a")
     eve.get(f"/api/package_preview/{eve.name}/{name}/{top_hash}").raise_for_status()
     eve.delete(f"/api/package/{eve.name}/{name}/").raise_for_status()
-    events = old(ada, eve.name)
+    events = list_events(ada, eve.name)
     times = [event.pop("created") for event in events]
     assert times == sorted(times)
     assert all(isinstance(each, float) and abs(each - time.time()) < 60 for each in times)
@@ -47,24 +48,24 @@ def test_what_somebody_did_in_order_of_time(eve: Person, ada: Person, name: str)
     ]
 
 
-def test_what_was_done_to_a_package_by_whomever(eve: Person, ben: Person, ada: Person, name: str) -> None:
+def test_events_of_a_package_are_listed_for_all_users(eve: Person, ben: Person, ada: Person, name: str) -> None:
     top_hash = eve.push(name, {"a": b"1"})
     eve.grant(name, "ben")
     ben.install(eve.name, name, top_hash)
     eve.delete(f"/api/package/{eve.name}/{name}/").raise_for_status()
     eve.push(name, {"a": b"1"})
-    assert [(event["user"], event["type"]) for event in old(ada, f"{eve.name}/{name}")] == [
+    assert [(event["user"], event["type"]) for event in list_events(ada, f"{eve.name}/{name}")] == [
         (eve.name, "PUSH"), ("ben", "INSTALL"), (eve.name, "DELETE"), (eve.name, "PUSH"),
     ]  # fmt: skip
-    assert [event["package_name"] for event in old(ada, "ben") if event["package_owner"] == eve.name] == [name]
+    assert [event["package_name"] for event in list_events(ada, "ben") if event["package_owner"] == eve.name] == [name]
 
 
-def test_people_who_are_not_signed_in_have_no_name(open_registry: Registry) -> None:
+def test_anonymous_users_have_no_name(open_registry: Registry) -> None:
     olga = open_registry.make_person(new_name("olga"), is_admin=True)
     name = new_name()
     top_hash = olga.push(name, {"a": b"1"}, is_public=True)
     open_registry.nobody().install(olga.name, name, top_hash)
-    assert [event["user"] for event in old(olga, f"{olga.name}/{name}")] == [olga.name, None]
+    assert [event["user"] for event in list_events(olga, f"{olga.name}/{name}")] == [olga.name, None]
 
 
 def test_old_lists_have_the_kinds_that_old_clients_know(eve: Person, ada: Person, name: str) -> None:
@@ -73,17 +74,17 @@ def test_old_lists_have_the_kinds_that_old_clients_know(eve: Person, ada: Person
     eve.post(f"/api/comments/{eve.name}/{name}/", json={"contents": "x"}).raise_for_status()
     eve.grant(name, "ben")
     for what in (eve.name, f"{eve.name}/{name}"):
-        assert [event["type"] for event in old(ada, what)] == ["PUSH"]
+        assert [event["type"] for event in list_events(ada, what)] == ["PUSH"]
 
 
 @pytest.mark.parametrize("what", ["nobody_at_all", "nobody_at_all/nothing", "anna/nothing", "Anna", "%27x", "a%20b/c"])
-def test_the_audit_of_what_is_not_there_is_empty(ada: Person, what: str) -> None:
+def test_the_audit_of_an_unknown_user_or_package_is_empty(ada: Person, what: str) -> None:
     assert ada.get(f"/api/audit/{what}/").json() == {"events": []}
     assert ada.get(f"/api/audit/{what}").json() == {"events": []}
 
 
 def test_an_old_list_ends_with_the_newest_ten_thousand(registry: Registry, eve: Person, ada: Person) -> None:
-    """There is no second page: whoever did more than that must not take the registry down."""
+    """There is no second page, so a limit keeps very long lists from overloading the registry."""
     registry.sql(
         """INSERT INTO event (kind, account, extra, created_at)
            SELECT CASE WHEN n % 2 = 0 THEN 'INSTALL' ELSE 'PREVIEW' END, $1, jsonb_build_object('n', n),
@@ -91,4 +92,4 @@ def test_an_old_list_ends_with_the_newest_ten_thousand(registry: Registry, eve: 
            FROM generate_series(1, 10100) n""",
         eve.name,
     )
-    assert [event["extra"]["n"] for event in old(ada, eve.name)] == list(range(101, 10101))
+    assert [event["extra"]["n"] for event in list_events(ada, eve.name)] == list(range(101, 10101))

@@ -1,4 +1,4 @@
-"""What holds for every call: bodies, errors, addresses, cross-origin rules, names and limits (protocol §2, §3)."""
+"""Rules for every route: bodies, errors, paths, cross-origin rules, names and limits (protocol §2, §3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METHODS = {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 
 
 def login(registry: Registry, content: bytes | None = None, **headers: str) -> httpx.Response:
-    """A sign-in of Anna's with a body and headers of one's own."""
+    """Sign in as Anna with the given body and headers."""
     good = json.dumps({"username": "anna", "password": PASSWORD}).encode()
     return httpx.post(registry.url + "/api/login", content=good if content is None else content, headers=headers)
 
@@ -31,15 +31,15 @@ def login(registry: Registry, content: bytes | None = None, **headers: str) -> h
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/json;x=y"]
 )
-def test_json_is_json_whatever_parameters_follow(registry: Registry, anna: Person, kind: str) -> None:
+def test_the_json_content_type_may_have_parameters(registry: Registry, anna: Person, kind: str) -> None:
     assert login(registry, **{"Content-Type": kind}).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""])
 def test_any_other_content_type_is_refused(registry: Registry, anna: Person, kind: str) -> None:
-    answer = login(registry, **{"Content-Type": kind})
-    assert answer.status_code == 400
-    assert "application/json" in answer.json()["message"]
+    response = login(registry, **{"Content-Type": kind})
+    assert response.status_code == 400
+    assert "application/json" in response.json()["message"]
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("identity", bytes), ("GZIP", gzip.compress)])
@@ -50,9 +50,9 @@ def test_bodies_may_be_plain_or_gzip(registry: Registry, anna: Person, encoding:
 
 @pytest.mark.parametrize(("encoding", "pack"), [("deflate", zlib.compress), ("br", bytes), ("gzip, gzip", bytes)])
 def test_any_other_encoding_is_refused(registry: Registry, anna: Person, encoding: str, pack: Any) -> None:
-    answer = login(registry, pack(b"{}"), **JSON, **{"Content-Encoding": encoding})
-    assert answer.status_code == 400
-    assert "Unsupported content encoding" in answer.json()["message"]
+    response = login(registry, pack(b"{}"), **JSON, **{"Content-Encoding": encoding})
+    assert response.status_code == 400
+    assert "Unsupported content encoding" in response.json()["message"]
 
 
 def test_a_form_may_be_gzip_too(registry: Registry, anna: Person) -> None:
@@ -88,9 +88,9 @@ def test_a_get_with_a_json_content_type_and_no_body_is_fine(anna: Person) -> Non
 def test_a_body_of_another_shape_is_refused(anna: Person, method: str, path: str, body: Any) -> None:
     name = new_name()
     anna.push(name, {"a": b"1"})
-    answer = anna.http.request(method, path.format(name=name), json=body)
-    assert answer.status_code == 400
-    assert answer.json().keys() == {"message"}
+    response = anna.http.request(method, path.format(name=name), json=body)
+    assert response.status_code == 400
+    assert response.json().keys() == {"message"}
 
 
 def test_tags_and_versions_take_more_fields_than_they_know(anna: Person) -> None:
@@ -133,15 +133,15 @@ def test_a_push_has_exactly_its_fields_and_types(anna: Person, change: dict[str,
 @pytest.mark.parametrize("left_out", list(PUSH))
 def test_a_push_needs_each_of_its_fields(anna: Person, left_out: str) -> None:
     body = {field: value for field, value in PUSH.items() if field != left_out}
-    answer = anna.put(f"/api/package/anna/{new_name()}/{trees.top_hash(trees.root({}))}", json=body)
-    assert answer.status_code == 400
-    assert left_out in answer.json()["message"]
+    response = anna.put(f"/api/package/anna/{new_name()}/{trees.top_hash(trees.root({}))}", json=body)
+    assert response.status_code == 400
+    assert left_out in response.json()["message"]
 
 
 def test_a_form_with_many_fields_is_refused(registry: Registry) -> None:
-    answer = httpx.post(registry.url + "/api/token", data={f"f{i}": "x" for i in range(100)})
-    assert answer.status_code == 400
-    assert answer.json()["message"]
+    response = httpx.post(registry.url + "/api/token", data={f"f{i}": "x" for i in range(100)})
+    assert response.status_code == 400
+    assert response.json()["message"]
 
 
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(registry: Registry, anna: Person) -> None:
@@ -156,18 +156,18 @@ def test_a_body_announced_too_large_is_refused_before_it_is_sent(registry: Regis
 
 def test_a_small_call_takes_no_large_body_without_a_length_either(anna: Person) -> None:
     pieces = (b" " * 100_000 for _ in range(11))
-    answer = anna.post("/api/log", content=pieces, headers=JSON)
-    assert answer.status_code == 413
-    assert answer.json()["message"]
+    response = anna.post("/api/log", content=pieces, headers=JSON)
+    assert response.status_code == 413
+    assert response.json()["message"]
 
 
-# ------------------------------------------------------------------------------------------------ errors and addresses
+# ------------------------------------------------------------------------------------------------ errors and paths
 
 
 def api_routes() -> list[tuple[str, set[str], bool]]:
     """Return path, methods, and whether the path ends with a slash, of each route below /api."""
     found = []
-    routers = (routing.router([*quilt2.routes(), *system.routes()]), v1.router())
+    routers = (routing.router([*quilt2.ROUTES, *system.ROUTES]), v1.router())
     for route in [route for router in routers for route in router.routes]:
         names = [part if isinstance(part, str) else f"{{{part.name}}}" for part in route.path_components]
         if names[:1] == ["api"]:
@@ -179,18 +179,18 @@ def api_routes() -> list[tuple[str, set[str], bool]]:
 @pytest.mark.parametrize(("path", "methods", "slash"), api_routes())
 def test_a_wrong_method_is_405_with_a_message(anna: Person, path: str, methods: set[str], slash: bool) -> None:
     for method in METHODS - methods - {"HEAD"}:
-        answer = anna.http.request(method, path)
-        assert answer.status_code == 405, method
-        assert answer.json()["message"]
+        response = anna.http.request(method, path)
+        assert response.status_code == 405, method
+        assert response.json()["message"]
 
 
 @pytest.mark.parametrize("path", [path for path, methods, slash in api_routes() if not slash and "{path}" not in path])
-def test_an_address_written_without_a_final_slash_is_not_found_with_it(anna: Person, path: str) -> None:
+def test_a_path_written_without_a_final_slash_is_not_found_with_it(anna: Person, path: str) -> None:
     methods = next(methods for each, methods, _ in api_routes() if each == path) - {"HEAD", "OPTIONS"}
     for method in methods:
-        answer = anna.http.request(method, path + "/")
-        assert answer.status_code == 404
-        assert answer.json()["message"]
+        response = anna.http.request(method, path + "/")
+        assert response.status_code == 404
+        assert response.json()["message"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_an_address_written_without_a_final_slash_is_not_found_with_it(anna: Per
         "/api/search",
     ],
 )
-def test_an_address_written_with_a_final_slash_works_without_it(anna: Person, path: str) -> None:
+def test_a_path_written_with_a_final_slash_works_without_it(anna: Person, path: str) -> None:
     name = new_name()
     anna.push(name, {"a": b"1"})
     with_slash, without = anna.get(path.format(name=name) + "/"), anna.get(path.format(name=name))
@@ -216,28 +216,28 @@ def test_an_address_written_with_a_final_slash_works_without_it(anna: Person, pa
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/nothing", "/api/package", "/api/package/a/b/c/d", "/api/me/x"])
-def test_an_unknown_address_is_404_whoever_asks(anna: Person, nobody: Person, path: str) -> None:
+def test_an_unknown_path_is_404_for_every_caller(anna: Person, nobody: Person, path: str) -> None:
     assert anna.get(path).status_code == nobody.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/api/nothing", "/api/package/a/b/c/d", "/api/login/"])
-def test_an_unknown_address_below_api_has_a_message(nobody: Person, path: str) -> None:
-    answer = nobody.get(path)
-    assert answer.headers["content-type"].startswith("application/json")
-    assert answer.json()["message"]
+def test_an_unknown_path_below_api_has_a_message(nobody: Person, path: str) -> None:
+    response = nobody.get(path)
+    assert response.headers["content-type"].startswith("application/json")
+    assert response.json()["message"]
 
 
 @pytest.mark.parametrize(
     "part", ["%00", "%ff", "%ed%a0%80", "..%2f..", "%0a", "%F0%9F%98%80", "%25", "'\"", "x" * 3000]
 )
-def test_odd_addresses_are_no_surprise(anna: Person, part: str) -> None:
+def test_odd_paths_get_an_error_message(anna: Person, part: str) -> None:
     for path in (f"/api/package/anna/{part}/", f"/api/package/{part}/x/{part}", f"/api/tag/anna/x/{part}"):
-        answer = anna.get(path)
-        assert answer.status_code in (400, 404)
-        assert answer.json()["message"]
+        response = anna.get(path)
+        assert response.status_code in (400, 404)
+        assert response.json()["message"]
 
 
-def test_names_in_addresses_are_percent_encoded_utf8(anna: Person) -> None:
+def test_names_in_paths_are_percent_encoded_utf8(anna: Person) -> None:
     name = new_name("naïve_数据")
     top_hash = anna.push(name, {"a": b"1"}, tag="grüße 1")
     assert anna.get(f"/api/tag/anna/{name}/").json()["tags"] == [{"tag": "grüße 1", "hash": top_hash}]
@@ -258,9 +258,9 @@ def test_head_answers_as_get_without_the_body(anna: Person, path: str) -> None:
     ("path", "text"), [("/healthcheck", "ok"), ("/robots.txt", "User-agent: *\nDisallow: /\n")]
 )  # fmt: skip
 def test_monitors_and_robots_need_no_token(nobody: Person, path: str, text: str) -> None:
-    answer = nobody.get(path)
-    assert answer.text == text
-    assert answer.headers["content-type"].startswith("text/plain")
+    response = nobody.get(path)
+    assert response.text == text
+    assert response.headers["content-type"].startswith("text/plain")
 
 
 def test_build_reports_of_old_clients_are_taken(anna: Person) -> None:
@@ -268,7 +268,7 @@ def test_build_reports_of_old_clients_are_taken(anna: Person) -> None:
     assert anna.post("/api/log", json=report).json() == {}
 
 
-# ------------------------------------------------------------------------------------------------ other origins
+# ------------------------------------------------------------------------------------------------ cross-origin requests
 
 ORIGIN = "https://catalog.example.com"
 
@@ -277,11 +277,11 @@ ORIGIN = "https://catalog.example.com"
     ("path", "status"), [("/api/me", 200), ("/api/package/a/b/", 404), ("/api/nothing", 404), ("/api/login", 405)]
 )
 def test_pages_of_other_origins_may_read_answers_and_errors(anna: Person, path: str, status: int) -> None:
-    answer = anna.get(path, headers={"Origin": ORIGIN})
-    assert answer.status_code == status
-    assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert "Origin" in answer.headers["vary"]
-    assert "access-control-allow-credentials" not in answer.headers
+    response = anna.get(path, headers={"Origin": ORIGIN})
+    assert response.status_code == status
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert "Origin" in response.headers["vary"]
+    assert "access-control-allow-credentials" not in response.headers
 
 
 def test_without_an_origin_any_may_read(nobody: Person) -> None:
@@ -291,22 +291,22 @@ def test_without_an_origin_any_may_read(nobody: Person) -> None:
 def test_a_large_answer_keeps_both_reasons_to_vary(anna: Person) -> None:
     name = new_name()
     top_hash = anna.push(name, {"a": b"1"})
-    answer = anna.get(f"/api/package/anna/{name}/{top_hash}", headers={"Origin": ORIGIN})
-    assert {"Origin", "Accept-Encoding"} <= {each.strip() for each in answer.headers["vary"].split(",")}
+    response = anna.get(f"/api/package/anna/{name}/{top_hash}", headers={"Origin": ORIGIN})
+    assert {"Origin", "Accept-Encoding"} <= {each.strip() for each in response.headers["vary"].split(",")}
 
 
 @pytest.mark.parametrize("path", ["/api/me", "/api/package/anna/x/" + "0" * 64, "/api/nothing"])
-def test_a_preflight_is_answered_to_anybody(nobody: Person, path: str) -> None:
-    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "PUT"}
-    asked["Access-Control-Request-Headers"] = "accepts, authorization, content-type"
-    answer = nobody.http.options(path, headers=asked)
-    assert answer.status_code == 200
-    allowed = {each.strip() for each in answer.headers["access-control-allow-methods"].split(",")}
+def test_anybody_gets_a_preflight_response(nobody: Person, path: str) -> None:
+    preflight = {"Origin": ORIGIN, "Access-Control-Request-Method": "PUT"}
+    preflight["Access-Control-Request-Headers"] = "accepts, authorization, content-type"
+    response = nobody.http.options(path, headers=preflight)
+    assert response.status_code == 200
+    allowed = {each.strip() for each in response.headers["access-control-allow-methods"].split(",")}
     assert allowed == METHODS
-    assert answer.headers["access-control-allow-headers"] == "accepts, authorization, content-type"
-    assert answer.headers["access-control-allow-origin"] == ORIGIN
-    assert answer.headers["access-control-max-age"] == "86400"
-    assert "access-control-allow-credentials" not in answer.headers
+    assert response.headers["access-control-allow-headers"] == "accepts, authorization, content-type"
+    assert response.headers["access-control-allow-origin"] == ORIGIN
+    assert response.headers["access-control-max-age"] == "86400"
+    assert "access-control-allow-credentials" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/login", "/healthcheck"])
@@ -317,27 +317,27 @@ def test_outside_of_api_no_origin_is_allowed(nobody: Person, path: str) -> None:
 # ------------------------------------------------------------------------------------------------ names and limits
 
 
-def pushed(anna: Person, name: str) -> httpx.Response:
+def push_empty(anna: Person, name: str) -> httpx.Response:
     return anna.send_push("anna", name, trees.root({}))
 
 
 @pytest.mark.parametrize("name", ["a", "Z9", "a_b", "naïve", "x" * 64, "q数据"])
 def test_names_that_packages_may_have(anna: Person, name: str) -> None:
-    assert pushed(anna, name).status_code == 200
+    assert push_empty(anna, name).status_code == 200
     assert anna.delete(f"/api/package/anna/{name}/").status_code == 200
 
 
 @pytest.mark.parametrize("name", ["1a", "_a", "a-b", "a.b", "a b", "数据", "x" * 65, "a%0a", "-"])
 def test_names_that_packages_may_not_have(anna: Person, name: str) -> None:
-    answer = pushed(anna, name)
-    assert (answer.status_code, answer.json()["message"]) == (400, "Invalid package name")
+    response = push_empty(anna, name)
+    assert (response.status_code, response.json()["message"]) == (400, "Invalid package name")
 
 
 def test_package_names_that_differ_in_case_only_are_one_name(anna: Person) -> None:
     name = new_name("Mixed")
     anna.push(name, {"a": b"1"})
-    answer = pushed(anna, name.lower())
-    assert (answer.status_code, answer.json()["message"]) == (403, f"Package already exists: anna/{name}")
+    response = push_empty(anna, name.lower())
+    assert (response.status_code, response.json()["message"]) == (403, f"Package already exists: anna/{name}")
     assert anna.get(f"/api/package/anna/{name.lower()}/").status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""Versions, tags, log (protocol §13)."""
+"""Versions, tags and the log (protocol §13)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.trees import Json
 
 
 class Package:
-    """A package of Anna's with two instances, and what is asked about it."""
+    """A package of Anna's with two instances, and requests about it."""
 
     def __init__(self, anna: Person, tag: str = ""):
         self.anna, self.name = anna, new_name()
@@ -37,12 +37,13 @@ def package(anna: Person) -> Package:
     return Package(anna)
 
 
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.json().keys() == {"message"}
-    return answer.status_code, answer.json()["message"]
+def error(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the message of an error response."""
+    assert response.json().keys() == {"message"}
+    return response.status_code, response.json()["message"]
 
 
-STAMPS = {"created_by", "created_at", "updated_by", "updated_at"}
+PROVENANCE = {"created_by", "created_at", "updated_by", "updated_at"}
 
 # ------------------------------------------------------------------------------------------------ versions
 
@@ -50,12 +51,12 @@ STAMPS = {"created_by", "created_at", "updated_by", "updated_at"}
 def test_a_version_names_an_instance(package: Package) -> None:
     assert package.put("version", "1.0").json() == {}
     found = package.get("version", "1.0").json()
-    assert found.keys() == {"hash", *STAMPS}
+    assert found.keys() == {"hash", *PROVENANCE}
     assert (found["hash"], found["created_by"]) == (package.first, "anna")
 
 
 @pytest.mark.parametrize(
-    ("typed", "asked", "normal"),
+    ("typed", "equivalent", "normal"),
     [
         ("1.0RC1", "1.0rc1", "1.0rc1"),
         ("1.0-1", "1.0.post1", "1.0.post1"),
@@ -68,20 +69,20 @@ def test_a_version_names_an_instance(package: Package) -> None:
         ("01.02", "1.2", "1.2"),
     ],
 )
-def test_versions_are_normalised(package: Package, typed: str, asked: str, normal: str) -> None:
+def test_versions_are_normalised(package: Package, typed: str, equivalent: str, normal: str) -> None:
     package.put("version", typed).raise_for_status()
-    for spelling in (typed, asked, asked.upper()):
+    for spelling in (typed, equivalent, equivalent.upper()):
         assert package.get("version", spelling).json()["hash"] == package.first
     assert package.get("version").json() == {"versions": [{"version": typed, "hash": package.first}]}
     assert package.get("log").json()["logs"][0]["versions"] == [normal]
-    assert refused(package.put("version", asked)) == (409, "Version already exists")
+    assert error(package.put("version", equivalent)) == (409, "Version already exists")
 
 
 def test_trailing_zeros_stay(package: Package) -> None:
     for version in ("1", "1.0", "1.0.0"):
         assert package.put("version", version).status_code == 200
     assert {each["version"] for each in package.get("version").json()["versions"]} == {"1", "1.0", "1.0.0"}
-    assert refused(package.get("version", "1.0.0.0")) == (404, "Version 1.0.0.0 does not exist")
+    assert error(package.get("version", "1.0.0.0")) == (404, "Version 1.0.0.0 does not exist")
 
 
 def test_versions_are_listed_in_their_own_order(package: Package) -> None:
@@ -92,9 +93,9 @@ def test_versions_are_listed_in_their_own_order(package: Package) -> None:
 
 
 @pytest.mark.parametrize("version", ["x", "1.", "1 0", "latest", "1.0.x", "1" * 65, "1.0+" + "a" * 61, "1,0"])
-def test_a_version_that_is_none(package: Package, version: str) -> None:
-    for answer in (package.put("version", version), package.get("version", version)):
-        status, message = refused(answer)
+def test_an_invalid_version_is_refused(package: Package, version: str) -> None:
+    for response in (package.put("version", version), package.get("version", version)):
+        status, message = error(response)
         assert (status, message[:17]) == (400, "Malformed version")
 
 
@@ -105,7 +106,7 @@ def test_the_longest_version(package: Package) -> None:
 def test_a_version_never_changes(package: Package) -> None:
     package.put("version", "1.0").raise_for_status()
     for top_hash in (package.first, package.second):
-        assert refused(package.put("version", "1.0", top_hash)) == (409, "Version already exists")
+        assert error(package.put("version", "1.0", top_hash)) == (409, "Version already exists")
     assert package.delete("version", "1.0").status_code == 405
     assert package.get("version", "1.0").json()["hash"] == package.first
 
@@ -118,10 +119,10 @@ def test_one_instance_may_have_several_versions(package: Package) -> None:
 
 def test_the_checks_of_a_version_go_from_owner_to_form_to_hash(package: Package, carl: Person) -> None:
     package.put("version", "1.0").raise_for_status()
-    assert refused(package.put("version", "x", "none", by=carl)) == (403, "Only the package owner can create versions")
-    assert refused(package.put("version", "x", "none")) == (400, "Malformed version")
-    assert refused(package.put("version", "1.0", "none")) == (404, "Package hash does not exist")
-    assert refused(package.put("version", "1.0")) == (409, "Version already exists")
+    assert error(package.put("version", "x", "none", by=carl)) == (403, "Only the package owner can create versions")
+    assert error(package.put("version", "x", "none")) == (400, "Malformed version")
+    assert error(package.put("version", "1.0", "none")) == (404, "Package hash does not exist")
+    assert error(package.put("version", "1.0")) == (409, "Version already exists")
 
 
 # ------------------------------------------------------------------------------------------------ tags
@@ -131,7 +132,7 @@ def test_a_tag_is_made_and_moved(package: Package) -> None:
     for top_hash in (package.first, package.second):
         assert package.put("tag", "stable", top_hash).json() == {}
         found = package.get("tag", "stable").json()
-        assert found.keys() == {"hash", "is_public", "is_team", *STAMPS}
+        assert found.keys() == {"hash", "is_public", "is_team", *PROVENANCE}
         assert (found["hash"], found["is_public"], found["is_team"]) == (top_hash, False, False)
 
 
@@ -142,8 +143,8 @@ def test_tags_are_listed_by_name(package: Package) -> None:
     assert package.get("tag").json() == {"tags": tags}
 
 
-def test_a_tag_tells_of_any_team_or_public_entry(open_registry: Registry) -> None:
-    """Unlike all other answers: whether the entry counts for the caller does not matter here."""
+def test_a_tag_shows_any_team_or_public_entry(open_registry: Registry) -> None:
+    """Unlike all other responses, this one also shows entries that the registry's mode disables."""
     olga, name = open_registry.make_person(new_name("olga")), new_name()
     olga.push(name, {"a": b"1"}, is_public=True)
     open_registry.sql("INSERT INTO access SELECT id, 'team' FROM package WHERE name = $1", name)
@@ -154,9 +155,9 @@ def test_a_tag_tells_of_any_team_or_public_entry(open_registry: Registry) -> Non
 @pytest.mark.parametrize("tag", ["nothing", "Latest", "it's", 'say "x"'])
 def test_a_tag_that_is_not_there(anna: Person, tag: str) -> None:
     package = Package(anna, tag="latest")
-    assert refused(package.get("tag", tag)) == (404, f"Tag {tag!r} does not exist")
+    assert error(package.get("tag", tag)) == (404, f"Tag {tag!r} does not exist")
     message = f"Package anna/{package.name} tag {tag!r} does not exist"
-    assert refused(package.delete("tag", tag)) == (404, message)
+    assert error(package.delete("tag", tag)) == (404, message)
 
 
 def test_a_deleted_tag_is_gone_and_the_instance_stays(package: Package) -> None:
@@ -170,7 +171,7 @@ def test_a_deleted_tag_is_gone_and_the_instance_stays(package: Package) -> None:
 def test_a_tag_needs_a_hash_of_this_package_in_full(anna: Person, package: Package, top_hash: str) -> None:
     other = anna.push(new_name(), {"of": b"another package"})
     for wrong in (top_hash or package.first[:10], package.first.upper(), other):
-        assert refused(package.put("tag", "x", wrong)) == (404, "Package hash does not exist")
+        assert error(package.put("tag", "x", wrong)) == (404, "Package hash does not exist")
     assert package.get("tag").json() == {"tags": []}
 
 
@@ -179,21 +180,21 @@ def test_a_member_moves_tags_of_a_team_package_but_deletes_none(package: Package
     package.put("tag", "x").raise_for_status()
     assert package.put("tag", "x", package.second, by=carl).status_code == 200
     assert package.get("tag", "x", by=carl).json()["hash"] == package.second
-    assert refused(package.delete("tag", "x", by=carl)) == (403, "Only the package owner can delete tags")
+    assert error(package.delete("tag", "x", by=carl)) == (403, "Only the package owner can delete tags")
 
 
 def test_a_reader_moves_no_tag_of_a_private_package(package: Package, ben: Person) -> None:
     package.anna.grant(package.name, "ben")
     message = "Private package: only the package owner can modify tags"
-    assert refused(package.put("tag", "x", by=ben)) == (403, message)
+    assert error(package.put("tag", "x", by=ben)) == (403, message)
 
 
 def test_a_reader_of_a_public_package_moves_no_tag(open_registry: Registry) -> None:
     olga, pete = (open_registry.make_person(new_name(name)) for name in ("olga", "pete"))
     name = new_name()
     top_hash = olga.push(name, {"a": b"1"}, is_public=True)
-    answer = pete.put(f"/api/tag/{olga.name}/{name}/latest", json={"hash": top_hash})
-    assert refused(answer) == (403, "Only the package owner can modify tags")
+    response = pete.put(f"/api/tag/{olga.name}/{name}/latest", json={"hash": top_hash})
+    assert error(response) == (403, "Only the package owner can modify tags")
 
 
 # ------------------------------------------------------------------------------------------------ log

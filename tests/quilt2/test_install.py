@@ -1,4 +1,4 @@
-"""Installing packages, and fetching objects by name (protocol §11)."""
+"""Installing packages, and fetching objects by digest (protocol §11)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_object_of_every_kind_of_node_comes_back(anna: Person, name: str) 
 
 
 def test_nodes_have_exactly_the_fields_that_old_clients_know(anna: Person, name: str) -> None:
-    """FILE and TABLE always have `metadata`, `metadata_hash` appears only if set."""
+    """FILE and TABLE always have `metadata`; `metadata_hash` appears only if set."""
     children = anna.install("anna", name, TOP_HASH)["contents"]["children"]
     assert children["empty"] == {"type": "FILE", "hashes": [trees.sha(b"")], "metadata": {}}
     assert children["nothing"] == {"type": "GROUP", "children": {}}
@@ -89,9 +89,9 @@ def test_a_subpath_limits_the_objects_but_not_the_contents(
     ("subpath", "wrong"),
     [("x", "x"), ("g/x/t", "x"), ("g/t/x", "x"), ("README/g", "g"), ("g//t", ""), ("g/", ""), ("G", "G"), ("/g", "")],
 )
-def test_a_subpath_that_leads_nowhere(anna: Person, name: str, subpath: str, wrong: str) -> None:
-    answer = anna.get(f"/api/package/anna/{name}/{TOP_HASH}", params={"subpath": subpath})
-    assert (answer.status_code, answer.json()["message"]) == (404, f"Invalid subpath: {wrong!r}")
+def test_an_invalid_subpath_is_not_found(anna: Person, name: str, subpath: str, wrong: str) -> None:
+    response = anna.get(f"/api/package/anna/{name}/{TOP_HASH}", params={"subpath": subpath})
+    assert (response.status_code, response.json()["message"]) == (404, f"Invalid subpath: {wrong!r}")
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,17 @@ def test_meta_only_is_a_boolean(anna: Person, name: str, text: str, count: int) 
 
 
 def test_meta_only_that_is_no_boolean_is_refused(anna: Person, name: str) -> None:
-    answer = anna.get(f"/api/package/anna/{name}/{TOP_HASH}", params={"meta_only": "perhaps"})
-    assert answer.status_code == 400
+    response = anna.get(f"/api/package/anna/{name}/{TOP_HASH}", params={"meta_only": "perhaps"})
+    assert response.status_code == 400
 
 
 @pytest.mark.parametrize("top_hash", ["0" * 64, TOP_HASH[:10], TOP_HASH.upper(), TOP_HASH + "0", "latest"])
-def test_a_hash_that_names_nothing(anna: Person, name: str, top_hash: str) -> None:
-    answer = anna.get(f"/api/package/anna/{name}/{top_hash}")
-    assert (answer.status_code, answer.json()["message"]) == (404, "Package hash does not exist")
+def test_an_unknown_hash_is_not_found(anna: Person, name: str, top_hash: str) -> None:
+    response = anna.get(f"/api/package/anna/{name}/{top_hash}")
+    assert (response.status_code, response.json()["message"]) == (404, "Package hash does not exist")
 
 
-def test_a_hash_of_another_package_names_nothing_here(anna: Person, name: str) -> None:
+def test_a_hash_of_another_package_is_not_found(anna: Person, name: str) -> None:
     other = anna.push(new_name(), {"a": b"another"})
     assert anna.get(f"/api/package/anna/{name}/{other}").status_code == 404
 
@@ -145,7 +145,7 @@ def test_a_refused_install_is_not_recorded(registry: Registry, anna: Person, car
 
 
 def test_a_package_of_several_pages_is_whole(anna: Person) -> None:
-    """More entries than a page of a manifest holds: groups that begin in one page and end in another."""
+    """A manifest longer than one page, with groups that begin in one page and end in another."""
     name = new_name()
     files: dict[str, Any] = {f"g{i:02}": {f"f{j:03}": b"%d" % (j % 50) for j in range(300)} for i in range(30)}
     node = trees.tree(files)
@@ -158,23 +158,23 @@ def test_a_package_of_several_pages_is_whole(anna: Person) -> None:
         assert some["urls"].keys() == shas(b"%d" % (int(subpath[-3:]) % 50))
 
 
-# ------------------------------------------------------------------------------------------------ objects by name
+# ------------------------------------------------------------------------------------------------ objects by digest
 
 
-def test_objects_are_fetched_by_name_from_whatever_one_may_read(anna: Person, ben: Person, carl: Person) -> None:
+def test_objects_are_fetched_by_name_from_every_readable_package(anna: Person, ben: Person, carl: Person) -> None:
     mine, shared, hidden = b"ben's own", b"anna's, shared with ben", b"anna's alone"
     name = new_name()
     ben.push(new_name(), {"a": mine})
     anna.push(name, {"a": shared})
     anna.grant(name, "ben")
     anna.push(new_name(), {"a": hidden})
-    asked = sorted(shas(mine, shared, hidden, b"of nobody"))
+    requested = sorted(shas(mine, shared, hidden, b"of nobody"))
     for person, may_read in ((ben, [mine, shared]), (anna, [shared, hidden]), (carl, [])):
-        answer = person.post("/api/get_objects", json=asked).json()
-        assert answer["sizes"] == trees.sizes(may_read)
-        assert answer["urls"].keys() == answer["sizes"].keys()
+        response = person.post("/api/get_objects", json=requested).json()
+        assert response["sizes"] == trees.sizes(may_read)
+        assert response["urls"].keys() == response["sizes"].keys()
         for data in may_read:
-            assert download(answer["urls"][trees.sha(data)], len(data)) == data
+            assert download(response["urls"][trees.sha(data)], len(data)) == data
 
 
 def test_an_object_of_a_former_instance_is_found(anna: Person) -> None:
@@ -185,25 +185,25 @@ def test_an_object_of_a_former_instance_is_found(anna: Person) -> None:
 
 
 def test_an_object_of_a_deleted_package_is_not_found(anna: Person) -> None:
-    name, gone = new_name(), b"in a package that was deleted"
-    anna.push(name, {"a": gone})
+    name, deleted = new_name(), b"in a package that was deleted"
+    anna.push(name, {"a": deleted})
     anna.delete(f"/api/package/anna/{name}/").raise_for_status()
-    assert anna.post("/api/get_objects", json=[trees.sha(gone)]).json() == {"urls": {}, "sizes": {}}
+    assert anna.post("/api/get_objects", json=[trees.sha(deleted)]).json() == {"urls": {}, "sizes": {}}
 
 
-def test_asking_twice_in_one_request_is_fine(anna: Person) -> None:
+def test_the_same_object_twice_in_one_request_is_fine(anna: Person) -> None:
     data = b"asked for twice"
     anna.push(new_name(), {"a": data})
-    answer = anna.post("/api/get_objects", json=[trees.sha(data)] * 2).json()
-    assert answer["sizes"] == trees.sizes([data])
+    response = anna.post("/api/get_objects", json=[trees.sha(data)] * 2).json()
+    assert response["sizes"] == trees.sizes([data])
 
 
-def test_no_objects_are_asked_for(anna: Person) -> None:
+def test_a_request_for_no_objects_is_fine(anna: Person) -> None:
     assert anna.post("/api/get_objects", json=[]).json() == {"urls": {}, "sizes": {}}
 
 
 @pytest.mark.parametrize("wrong", ["", "0" * 63, "0" * 65, "A" * 64, "0" * 64 + "\n", "../" + "0" * 61, 7])
-def test_what_is_no_object_name_is_refused(anna: Person, wrong: Any) -> None:
-    answer = anna.post("/api/get_objects", json=["0" * 64, wrong])
-    assert answer.status_code == 400
-    assert answer.json()["message"]
+def test_an_invalid_object_name_is_refused(anna: Person, wrong: Any) -> None:
+    response = anna.post("/api/get_objects", json=["0" * 64, wrong])
+    assert response.status_code == 400
+    assert response.json()["message"]

@@ -1,4 +1,4 @@
-"""Sharing with mail addresses, and the profile that claims what one was invited to (protocol §12, §14)."""
+"""Sharing with email addresses, and the profile, which claims invitations (protocol §12, §14)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def name(anna: Person) -> str:
 
 @pytest.fixture
 def fay(registry: Registry) -> Person:
-    """Somebody new, with an address of her own."""
+    """A new user. Her email address has upper-case letters, to test that case is ignored."""
     name = new_name("fay")
     return registry.make_person(name, email=f"{name}@Example.org")
 
 
-def address(person: Person) -> str:
+def email_of(person: Person) -> str:
     return f"{person.name}@example.org"
 
 
@@ -36,13 +36,13 @@ def invite(person: Person, name: str, email: str, owner: str = "anna") -> httpx.
     return person.put(f"/api/access/{owner}/{name}/{email}")
 
 
-def mine(person: Person) -> list[Any]:
-    answer = person.get("/api/invite/")
-    assert answer.status_code == 200
-    return list(answer.json()["invitations"])
+def my_invitations(person: Person) -> list[Any]:
+    response = person.get("/api/invite/")
+    assert response.status_code == 200
+    return list(response.json()["invitations"])
 
 
-def shared(person: Person) -> list[Any]:
+def shared_packages(person: Person) -> list[Any]:
     return list(person.get("/api/profile").json()["packages"]["shared"])
 
 
@@ -51,26 +51,26 @@ def may_read(person: Person, name: str) -> bool:
 
 
 def test_an_invitation_becomes_access(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
-    assert invite(anna, name, address(fay).upper()).json() == {}
-    letter = mailbox.wait(address(fay), "anna shared data")
-    for part in (letter.text, letter.html):
+    assert invite(anna, name, email_of(fay).upper()).json() == {}
+    email = mailbox.wait(email_of(fay), "anna shared data")
+    for part in (email.text, email.html):
         assert f"anna/{name}" in part
         assert f"{anna.registry.url}/signup" in part
-    (row,) = mine(fay)
+    (row,) = my_invitations(fay)
     assert row.keys() == {"invitation_id", "owner", "package", "email", "invited_at"}
-    assert (row["owner"], row["package"], row["email"]) == ("anna", name, address(fay))
+    assert (row["owner"], row["package"], row["email"]) == ("anna", name, email_of(fay))
     assert isinstance(row["invitation_id"], int)
     assert datetime.fromisoformat(row["invited_at"]).tzinfo
     assert row["invited_at"].endswith("+00:00")
     assert not may_read(fay, name)
-    assert {"owner": "anna", "name": name, "is_public": False, "is_team": False} in shared(fay)
+    assert {"owner": "anna", "name": name, "is_public": False, "is_team": False} in shared_packages(fay)
     assert may_read(fay, name)
-    assert mine(fay) == []
+    assert my_invitations(fay) == []
     assert fay.name in anna.get(f"/api/access/anna/{name}/").json()["users"]
 
 
 def test_signing_in_on_a_page_claims(registry: Registry, anna: Person, fay: Person, name: str) -> None:
-    invite(anna, name, address(fay)).raise_for_status()
+    invite(anna, name, email_of(fay)).raise_for_status()
     form = {"username": fay.name, "password": PASSWORD, "next": "/"}
     assert httpx.post(registry.url + "/signin", data=form).status_code == 303
     assert may_read(fay, name)
@@ -78,40 +78,42 @@ def test_signing_in_on_a_page_claims(registry: Registry, anna: Person, fay: Pers
 
 def test_signing_a_client_in_claims(registry: Registry, anna: Person, fay: Person, name: str) -> None:
     code = fay.get("/api/code").json()["code"]
-    invite(anna, name, address(fay)).raise_for_status()
+    invite(anna, name, email_of(fay)).raise_for_status()
     httpx.post(registry.url + "/api/token", data={"refresh_token": code}).raise_for_status()
     assert may_read(fay, name)
 
 
-def test_an_invitation_is_one_however_often(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
-    """To somebody who has access already, too: neither breaks the profile of who is invited."""
+def test_repeated_invitations_count_once(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
+    """Concurrent invitations of a user who already has access do not break that user's profile."""
     anna.grant(name, fay.name)
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: invite(anna, name, address(fay)).status_code, range(4)))
-    assert answers == [200] * 4
-    assert len(mine(fay)) == 1
+        responses = list(pool.map(lambda _: invite(anna, name, email_of(fay)).status_code, range(4)))
+    assert responses == [200] * 4
+    assert len(my_invitations(fay)) == 1
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: fay.get("/api/profile").status_code, range(4)))
-    assert answers == [200] * 4
-    assert mine(fay) == []
-    assert len([row for row in shared(fay) if row["name"] == name]) == 1
-    mailbox.wait(address(fay), "shared")
+        responses = list(pool.map(lambda _: fay.get("/api/profile").status_code, range(4)))
+    assert responses == [200] * 4
+    assert my_invitations(fay) == []
+    assert len([row for row in shared_packages(fay) if row["name"] == name]) == 1
+    mailbox.wait(email_of(fay), "shared")
 
 
-def test_an_invitation_whose_letter_was_lost_is_sent_again(
+def test_an_invitation_whose_email_was_lost_is_sent_again(
     registry: Registry, anna: Person, fay: Person, mailbox: Mailbox, name: str
 ) -> None:
-    invite(anna, name, address(fay)).raise_for_status()
-    invite(anna, name, address(fay)).raise_for_status()
-    mailbox.wait(address(fay), "shared")
-    registry.sql("UPDATE invitation SET invited_at = invited_at - interval '11 minutes' WHERE email = $1", address(fay))
-    invite(anna, name, address(fay)).raise_for_status()
-    mailbox.wait(address(fay), "shared", count=2)
-    assert len(mine(fay)) == 1
+    invite(anna, name, email_of(fay)).raise_for_status()
+    invite(anna, name, email_of(fay)).raise_for_status()
+    mailbox.wait(email_of(fay), "shared")
+    registry.sql(
+        "UPDATE invitation SET invited_at = invited_at - interval '11 minutes' WHERE email = $1", email_of(fay)
+    )
+    invite(anna, name, email_of(fay)).raise_for_status()
+    mailbox.wait(email_of(fay), "shared", count=2)
+    assert len(my_invitations(fay)) == 1
 
 
-def test_looking_without_the_right_to_write_claims_nothing(anna: Person, fay: Person, name: str) -> None:
-    invite(anna, name, address(fay)).raise_for_status()
+def test_a_read_only_token_or_a_head_request_claims_nothing(anna: Person, fay: Person, name: str) -> None:
+    invite(anna, name, email_of(fay)).raise_for_status()
     made = fay.post("/api/v1/tokens", json={"name": new_name("ci"), "read_only": True}).json()
     assert Person(fay.registry, fay.name, made["token"]).get("/api/profile").status_code == 200
     assert fay.http.head("/api/profile").status_code == 200
@@ -119,14 +121,14 @@ def test_looking_without_the_right_to_write_claims_nothing(anna: Person, fay: Pe
 
 
 def test_taking_an_invitation_back(anna: Person, fay: Person, name: str) -> None:
-    invite(anna, name, address(fay)).raise_for_status()
-    path = f"/api/access/anna/{name}/{address(fay).upper()}"
+    invite(anna, name, email_of(fay)).raise_for_status()
+    path = f"/api/access/anna/{name}/{email_of(fay).upper()}"
     assert anna.delete(path).json() == {}
-    assert mine(fay) == []
-    shared(fay)
+    assert my_invitations(fay) == []
+    shared_packages(fay)
     assert not may_read(fay, name)
-    answer = anna.delete(path)
-    assert (answer.status_code, answer.json()) == (404, {"message": f"Package anna/{name} does not exist"})
+    response = anna.delete(path)
+    assert (response.status_code, response.json()) == (404, {"message": f"Package anna/{name} does not exist"})
 
 
 def test_only_the_owner_invites_and_takes_back(anna: Person, ben: Person, carl: Person, ada: Person, name: str) -> None:
@@ -136,7 +138,7 @@ def test_only_the_owner_invites_and_takes_back(anna: Person, ben: Person, carl: 
         assert person.delete(f"/api/access/anna/{name}/x@example.org").status_code == 403
 
 
-def test_addresses_are_shown_to_the_owner_only(anna: Person, ben: Person, carl: Person, ada: Person, name: str) -> None:
+def test_emails_are_shown_to_the_owner_only(anna: Person, ben: Person, carl: Person, ada: Person, name: str) -> None:
     anna.grant(name, "ben")
     invite(anna, name, "secret@example.org").raise_for_status()
     path = f"/api/invite/anna/{name}/"
@@ -157,26 +159,26 @@ def test_without_a_token_there_are_no_invitations(open_registry: Registry) -> No
     "email",
     ["@", "a@", "@b", "a%20b@c", "a@b@c", "a@b%0ABcc:%20x@y", "a,b@c.org", "<a@b>", "x" * 250 + "@b.org", "é@b"],
 )
-def test_an_address_that_is_none(anna: Person, name: str, email: str) -> None:
-    answer = invite(anna, name, email)
-    assert (answer.status_code, answer.json()) == (400, {"message": "Invalid email."})
+def test_an_invalid_email_is_refused(anna: Person, name: str, email: str) -> None:
+    response = invite(anna, name, email)
+    assert (response.status_code, response.json()) == (400, {"message": "Invalid email."})
     assert anna.get(f"/api/invite/anna/{name}/").json() == {"invitations": []}
 
 
 def test_deleting_a_package_withdraws_its_invitations(anna: Person, fay: Person, name: str) -> None:
-    invite(anna, name, address(fay)).raise_for_status()
+    invite(anna, name, email_of(fay)).raise_for_status()
     anna.delete(f"/api/package/anna/{name}/").raise_for_status()
-    assert mine(fay) == []
+    assert my_invitations(fay) == []
     anna.push(name, {"b": b"another package of that name"})
-    shared(fay)
+    shared_packages(fay)
     assert not may_read(fay, name)
 
 
-def test_an_address_shown_is_no_header(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
-    """Nothing that people choose reaches the head of a letter unchecked."""
-    invite(anna, name, address(fay)).raise_for_status()
-    message = mailbox.wait(address(fay)).message
-    assert message["To"] == address(fay)
+def test_an_invited_email_adds_no_headers(anna: Person, fay: Person, mailbox: Mailbox, name: str) -> None:
+    """User input reaches the headers of an email only after validation."""
+    invite(anna, name, email_of(fay)).raise_for_status()
+    message = mailbox.wait(email_of(fay)).message
+    assert message["To"] == email_of(fay)
     assert message.get_all("Bcc") is None
     assert message["Auto-Submitted"] == "auto-generated"
 
@@ -188,8 +190,8 @@ def test_the_profile(registry: Registry, anna: Person, ada: Person, fay: Person)
     anna.push(theirs, {"a": b"1"})
     anna.push(team, {"a": b"1"}, is_team=True)
     anna.grant(theirs, fay.name)
-    answer = fay.get("/api/profile").json()
-    assert answer == {
+    response = fay.get("/api/profile").json()
+    assert response == {
         "packages": {
             "own": [
                 {"owner": fay.name, "name": second, "is_public": False, "is_team": True},
@@ -204,10 +206,10 @@ def test_the_profile(registry: Registry, anna: Person, ada: Person, fay: Person)
     assert ada.get("/api/profile").json()["is_admin"] is True
 
 
-def test_the_audit_tells_of_sharing(registry: Registry, anna: Person, fay: Person, name: str) -> None:
+def test_sharing_is_in_the_audit(registry: Registry, anna: Person, fay: Person, name: str) -> None:
     anna.grant(name, "team")
     anna.delete(f"/api/access/anna/{name}/team").raise_for_status()
-    for email in (address(fay), "other@example.org"):
+    for email in (email_of(fay), "other@example.org"):
         invite(anna, name, email).raise_for_status()
     anna.delete(f"/api/access/anna/{name}/other@example.org").raise_for_status()
     fay.get("/api/profile").raise_for_status()
@@ -217,7 +219,7 @@ def test_the_audit_tells_of_sharing(registry: Registry, anna: Person, fay: Perso
     assert [tuple(row) for row in rows if row["kind"] not in ("PUSH", "TAG_SET")] == [
         ("ACCESS_GRANT", "anna", "team", None),
         ("ACCESS_REVOKE", "anna", "team", None),
-        ("INVITE", "anna", None, address(fay)),
+        ("INVITE", "anna", None, email_of(fay)),
         ("INVITE", "anna", None, "other@example.org"),
         ("INVITE_CANCEL", "anna", None, "other@example.org"),
         ("INVITE_CLAIM", fay.name, None, None),

@@ -1,4 +1,4 @@
-"""Lists, preview and deletion (protocol §12)."""
+"""Package lists, previews and deletion (protocol §12)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tests.trees import Json
 
 
 def preview(person: Person, owner: str, name: str, top_hash: str) -> Json:
-    answer = person.get(f"/api/package_preview/{owner}/{name}/{top_hash}")
-    assert answer.status_code == 200, answer.text
-    found: Json = answer.json()
+    response = person.get(f"/api/package_preview/{owner}/{name}/{top_hash}")
+    assert response.status_code == 200, response.text
+    found: Json = response.json()
     return found
 
 
 def pushed_preview(anna: Person, node: Json, data: list[bytes]) -> Json:
+    """Push a tree as a new package. Return its preview."""
     name = new_name()
     return preview(anna, "anna", name, anna.push_tree(name, node, data))
 
@@ -69,8 +70,8 @@ def test_all_instances_of_a_package_are_listed(anna: Person) -> None:
 
 @pytest.mark.parametrize("name", ["nothing_here", "1"])
 def test_a_package_that_is_not_there(anna: Person, open_registry: Registry, name: str) -> None:
-    answer = anna.get(f"/api/package/anna/{name}/")
-    assert (answer.status_code, answer.json()["message"]) == (404, f"Package anna/{name} does not exist")
+    response = anna.get(f"/api/package/anna/{name}/")
+    assert (response.status_code, response.json()["message"]) == (404, f"Package anna/{name} does not exist")
     message = open_registry.nobody().get(f"/api/package/anna/{name}/").json()["message"]
     assert message == f"Package anna/{name} does not exist (do you need to log in?)"
 
@@ -106,7 +107,7 @@ def level(depth: int) -> str:
 
 
 def nested(depth: int) -> Json:
-    """Groups below each other, a file at the end."""
+    """Return a tree of nested groups with a file in the innermost one."""
     node: Json = trees.file(b"1")
     for i in reversed(range(depth)):
         node = trees.group({level(i): node})
@@ -233,11 +234,11 @@ def test_a_readme_of_a_member_is_shown_too(anna: Person, carl: Person) -> None:
 
 
 @pytest.mark.parametrize("top_hash", ["0" * 64, "x"])
-def test_a_preview_of_nothing(anna: Person, top_hash: str) -> None:
+def test_a_preview_of_an_unknown_hash_is_not_found(anna: Person, top_hash: str) -> None:
     name = new_name()
     anna.push(name, {"a": b"1"})
-    answer = anna.get(f"/api/package_preview/anna/{name}/{top_hash}")
-    assert (answer.status_code, answer.json()["message"]) == (404, "Package hash does not exist")
+    response = anna.get(f"/api/package_preview/anna/{name}/{top_hash}")
+    assert (response.status_code, response.json()["message"]) == (404, "Package hash does not exist")
 
 
 # ------------------------------------------------------------------------------------------------ deletion
@@ -275,10 +276,10 @@ def test_a_package_made_again_starts_empty(anna: Person, carl: Person) -> None:
 
 
 def test_another_package_with_the_same_objects_survives(anna: Person) -> None:
-    gone, kept, files = new_name(), new_name(), {"a": b"in two packages", "README": b"of two"}
-    top_hash = anna.push(gone, files)
+    deleted, kept, files = new_name(), new_name(), {"a": b"in two packages", "README": b"of two"}
+    top_hash = anna.push(deleted, files)
     anna.push(kept, files)
-    anna.delete(f"/api/package/anna/{gone}/").raise_for_status()
+    anna.delete(f"/api/package/anna/{deleted}/").raise_for_status()
     anna.install("anna", kept, top_hash)
     assert preview(anna, "anna", kept, top_hash)["readme_preview"] == "of two"
 
@@ -295,8 +296,8 @@ def test_only_the_owner_deletes_and_others_learn_nothing(anna: Person, ben: Pers
     anna.push(name, {"a": b"1"}, is_team=True)
     for person in (ben, carl, ada):
         for path in (f"/api/package/anna/{name}/", "/api/package/anna/nothing_here/"):
-            answer = person.delete(path)
-            assert (answer.status_code, answer.json()["message"]) == (
+            response = person.delete(path)
+            assert (response.status_code, response.json()["message"]) == (
                 403,
                 "Only the package owner can delete packages.",
             )
@@ -304,5 +305,5 @@ def test_only_the_owner_deletes_and_others_learn_nothing(anna: Person, ben: Pers
 
 
 def test_deleting_what_is_not_there(anna: Person) -> None:
-    answer = anna.delete("/api/package/anna/nothing_here/")
-    assert (answer.status_code, answer.json()["message"]) == (404, "Package anna/nothing_here does not exist")
+    response = anna.delete("/api/package/anna/nothing_here/")
+    assert (response.status_code, response.json()["message"]) == (404, "Package anna/nothing_here does not exist")

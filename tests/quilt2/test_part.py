@@ -1,4 +1,4 @@
-"""Pushing a part of a package (protocol §10)."""
+"""Pushing parts of packages (protocol §10)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tests.trees import Json
 
 
 def latest(person: Person, owner: str, name: str) -> Json:
-    """What `latest` points at, every object of it downloaded."""
+    """Install `latest`, with all its objects. Return its contents."""
     top_hash = person.get(f"/api/tag/{owner}/{name}/latest").json()["hash"]
     contents: Json = person.install(owner, name, top_hash)["contents"]
     return contents
 
 
 def names(node: Json) -> Json:
-    """A tree as nested names."""
+    """Return the names of a tree as nested dicts."""
     return {name: names(child) if "children" in child else None for name, child in node["children"].items()}
 
 
 @pytest.fixture
 def name(anna: Person) -> str:
-    """A package of Anna's with a file, a group, and a group in it."""
+    """A package of Anna's with a file, a group, and a group within that group."""
     name = new_name()
     anna.push(name, {"top": b"top", "g": {"a": b"a", "h": {"b": b"b"}}})
     return name
@@ -41,11 +41,11 @@ def name(anna: Person) -> str:
     ],
 )
 def test_a_part_replaces_what_is_at_its_path(anna: Person, name: str, path: str, expected: Json) -> None:
-    answer = anna.push_part(name, path, trees.file(b"part"), [b"part"])
-    assert answer.status_code == 200
+    response = anna.push_part(name, path, trees.file(b"part"), [b"part"])
+    assert response.status_code == 200
     merged = latest(anna, "anna", name)
     assert names(merged) == expected
-    assert answer.json()["package_hash"] == trees.top_hash(merged)
+    assert response.json()["package_hash"] == trees.top_hash(merged)
 
 
 def test_a_group_replaces_a_group_whole(anna: Person, name: str) -> None:
@@ -74,12 +74,12 @@ def test_what_was_around_the_part_keeps_its_metadata(anna: Person) -> None:
 
 
 def test_the_answer_is_that_of_a_whole_push_and_latest_moves(registry: Registry, anna: Person, name: str) -> None:
-    answer = anna.push_part(name, "new", trees.file(b"part"), [b"part"]).json()
-    assert answer["package_url"] == f"{registry.url}/package/anna/{name}"
-    assert anna.get(f"/api/tag/anna/{name}/latest").json()["hash"] == answer["package_hash"]
+    response = anna.push_part(name, "new", trees.file(b"part"), [b"part"]).json()
+    assert response["package_url"] == f"{registry.url}/package/anna/{name}"
+    assert anna.get(f"/api/tag/anna/{name}/latest").json()["hash"] == response["package_hash"]
     logs = anna.get(f"/api/log/anna/{name}/").json()["logs"]
     assert [entry["tags"] for entry in logs] == [None, ["latest"]]
-    (event,) = [e for e in registry.events("anna", name) if e["hash"] == answer["package_hash"]]
+    (event,) = [e for e in registry.events("anna", name) if e["hash"] == response["package_hash"]]
     assert (event["kind"], event["account"], event["extra"]) == ("PUSH", "anna", {"public": False})
 
 
@@ -116,23 +116,23 @@ def test_a_part_that_changes_nothing_is_the_same_instance(anna: Person, name: st
 
 def test_urls_are_those_of_the_part_only(anna: Person, name: str) -> None:
     part = trees.branch({"a": b"a", "c": b"c"})
-    answer = anna.send_push("anna", name, part, dry_run=True, path="g")
-    assert answer.json()["upload_urls"].keys() == {trees.sha(b"a"), trees.sha(b"c")}
+    response = anna.send_push("anna", name, part, dry_run=True, path="g")
+    assert response.json()["upload_urls"].keys() == {trees.sha(b"a"), trees.sha(b"c")}
 
 
 def test_sizes_are_those_of_the_part_only(anna: Person, name: str) -> None:
     part = trees.file(b"part")
     anna.upload("anna", name, part, [b"part"], path="x")
     for data, status in (([b"part", b"top"], 400), ([], 400), ([b"part"], 200)):
-        answer = anna.send_push("anna", name, part, sizes=trees.sizes(data), path="x")
-        assert answer.status_code == status
+        response = anna.send_push("anna", name, part, sizes=trees.sizes(data), path="x")
+        assert response.status_code == status
 
 
 def test_a_member_adds_a_part_to_a_team_package(anna: Person, carl: Person) -> None:
     name = new_name()
     anna.push(name, {"a": b"a"}, is_team=True)
-    answer = carl.push_part(name, "b", trees.file(b"carl's"), [b"carl's"], owner="anna")
-    assert answer.status_code == 200
+    response = carl.push_part(name, "b", trees.file(b"carl's"), [b"carl's"], owner="anna")
+    assert response.status_code == 200
     assert names(latest(anna, "anna", name)) == {"a": None, "b": None}
 
 
@@ -141,46 +141,47 @@ def test_names_in_the_path_are_percent_encoded(anna: Person, name: str) -> None:
     assert names(latest(anna, "anna", name))["grüße"] == {"a b": None}
 
 
-# ------------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------------ errors
 
 both = pytest.mark.parametrize("dry_run", [True, False], ids=["dry", "real"])
 
 
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.json().keys() == {"message"}
-    return answer.status_code, answer.json()["message"]
+def error(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the message of an error response."""
+    assert response.json().keys() == {"message"}
+    return response.status_code, response.json()["message"]
 
 
 @both
 @pytest.mark.parametrize(("path", "leaf"), [("top/x", "top"), ("g/a/x/y", "a"), ("g/h/b/x", "b")])
 def test_a_leaf_in_the_way(anna: Person, name: str, path: str, leaf: str, dry_run: bool) -> None:
-    answer = anna.send_push("anna", name, trees.group({}), dry_run, path=path)
-    assert refused(answer) == (404, f"Target subpath is not a group node: {leaf!r}")
+    response = anna.send_push("anna", name, trees.group({}), dry_run, path=path)
+    assert error(response) == (404, f"Target subpath is not a group node: {leaf!r}")
 
 
 @both
 def test_a_root(anna: Person, name: str, dry_run: bool) -> None:
-    assert refused(anna.send_push("anna", name, trees.root({}), dry_run, path="x")) == (400, "Unexpected node type")
+    assert error(anna.send_push("anna", name, trees.root({}), dry_run, path="x")) == (400, "Unexpected node type")
 
 
 @both
 @pytest.mark.parametrize("path", ["a//b", "a/", "/a", "a%2Fb", "%00", "x" * 256])
-def test_paths_with_names_that_are_none(anna: Person, name: str, path: str, dry_run: bool) -> None:
-    assert refused(anna.send_push("anna", name, trees.group({}), dry_run, path=path))[0] == 400
+def test_paths_with_invalid_names_are_refused(anna: Person, name: str, path: str, dry_run: bool) -> None:
+    assert error(anna.send_push("anna", name, trees.group({}), dry_run, path=path))[0] == 400
 
 
 @both
 @pytest.mark.parametrize("path", ["", "/"])
-def test_no_path_at_all_is_no_address(anna: Person, name: str, path: str, dry_run: bool) -> None:
+def test_an_empty_path_is_not_found(anna: Person, name: str, path: str, dry_run: bool) -> None:
     body = {"contents": trees.group({}), "description": "", "sizes": {}, "dry_run": dry_run}
-    answer = anna.post(f"/api/package_update/anna/{name}/{path}", json=body)
-    assert refused(answer) == (404, "There is nothing at this URL.")
+    response = anna.post(f"/api/package_update/anna/{name}/{path}", json=body)
+    assert error(response) == (404, "There is nothing at this URL.")
 
 
 @both
 def test_a_path_that_is_too_deep(anna: Person, name: str, dry_run: bool) -> None:
     path = "/".join(["g"] * 80)
-    assert refused(anna.send_push("anna", new_name(), trees.group({}), dry_run, path=path))[0] == 400
+    assert error(anna.send_push("anna", new_name(), trees.group({}), dry_run, path=path))[0] == 400
 
 
 @both
@@ -192,14 +193,14 @@ def test_the_rights_are_those_of_a_whole_push(
         (ben, "Only the package owner can push private packages."),
         (carl, "Only the package owner can create packages."),
     ):
-        answer = person.send_push("anna", name, trees.group({}), dry_run, path="x")
-        assert refused(answer) == (403, message)
+        response = person.send_push("anna", name, trees.group({}), dry_run, path="x")
+        assert error(response) == (403, message)
 
 
 @both
 def test_the_checks_are_those_of_a_whole_push(anna: Person, name: str, dry_run: bool) -> None:
     def push(name: str, **more: bool) -> tuple[int, str]:
-        return refused(anna.send_push("anna", name, trees.group({}), dry_run, path="x", **more))
+        return error(anna.send_push("anna", name, trees.group({}), dry_run, path="x", **more))
 
     assert push("1") == (400, "Invalid package name")
     assert push(name.upper()) == (403, f"Package already exists: anna/{name}")
@@ -210,7 +211,7 @@ def test_the_checks_are_those_of_a_whole_push(anna: Person, name: str, dry_run: 
 def test_objects_that_were_not_uploaded(anna: Person, name: str) -> None:
     before = anna.get(f"/api/tag/anna/{name}/latest").json()["hash"]
     lost = b"not uploaded for a part"
-    status, message = refused(anna.send_push("anna", name, trees.file(lost), sizes=trees.sizes([lost]), path="x"))
+    status, message = error(anna.send_push("anna", name, trees.file(lost), sizes=trees.sizes([lost]), path="x"))
     assert status == 400
     assert trees.sha(lost) in message
     assert anna.get(f"/api/tag/anna/{name}/latest").json()["hash"] == before

@@ -12,25 +12,27 @@ from tests.registry import Person, Registry, new_name
 from tests.trees import DATA, EVERYTHING, Json
 
 
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.json().keys() == {"message"}
-    return answer.status_code, answer.json()["message"]
+def error(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the message of an error response."""
+    assert response.json().keys() == {"message"}
+    return response.status_code, response.json()["message"]
 
 
-def dry(person: Person, owner: str, name: str, node: Json, **more: Any) -> httpx.Response:
+def dry_push(person: Person, owner: str, name: str, node: Json, **more: Any) -> httpx.Response:
     return person.send_push(owner, name, node, dry_run=True, **more)
 
 
-def real(person: Person, owner: str, name: str, node: Json, data: list[bytes], **more: Any) -> httpx.Response:
+def real_push(person: Person, owner: str, name: str, node: Json, data: list[bytes], **more: Any) -> httpx.Response:
     return person.send_push(owner, name, node, sizes=trees.sizes(data), **more)
 
 
 def users(person: Person, owner: str, name: str) -> list[str]:
+    """Return the sorted grantees of a package."""
     found: list[str] = person.get(f"/api/access/{owner}/{name}/").json()["users"]
     return sorted(found)
 
 
-# ------------------------------------------------------------------------------------------------ what a push does
+# ------------------------------------------------------------------------------------------------ successful pushes
 
 
 def test_a_push_can_be_installed_again(registry: Registry, anna: Person) -> None:
@@ -47,44 +49,44 @@ def test_a_push_can_be_installed_again(registry: Registry, anna: Person) -> None
 def test_the_answer_names_the_page_and_the_hash(registry: Registry, anna: Person) -> None:
     name = new_name()
     anna.upload("anna", name, EVERYTHING, DATA)
-    answer = real(anna, "anna", name, EVERYTHING, DATA).json()
-    assert answer["package_url"] == f"{registry.url}/package/anna/{name}"
-    assert answer["package_hash"] == trees.top_hash(EVERYTHING)
+    response = real_push(anna, "anna", name, EVERYTHING, DATA).json()
+    assert response["package_url"] == f"{registry.url}/package/anna/{name}"
+    assert response["package_hash"] == trees.top_hash(EVERYTHING)
 
 
 def test_a_dry_run_has_urls_for_exactly_the_objects_of_the_tree(registry: Registry, anna: Person) -> None:
     name = new_name()
-    new = dry(anna, "anna", name, EVERYTHING).json()
+    new = dry_push(anna, "anna", name, EVERYTHING).json()
     assert new.keys() == {"upload_urls"}
     assert new["upload_urls"].keys() == {trees.sha(data) for data in DATA}
     assert all(urls.keys() == {"head", "put"} for urls in new["upload_urls"].values())
     anna.push_tree(name, EVERYTHING, DATA)
-    assert dry(anna, "anna", name, EVERYTHING).json()["upload_urls"].keys() == new["upload_urls"].keys()
+    assert dry_push(anna, "anna", name, EVERYTHING).json()["upload_urls"].keys() == new["upload_urls"].keys()
 
 
 def test_a_dry_run_stores_nothing(registry: Registry, anna: Person) -> None:
     name = new_name()
-    assert dry(anna, "anna", name, EVERYTHING).status_code == 200
+    assert dry_push(anna, "anna", name, EVERYTHING).status_code == 200
     assert anna.get(f"/api/package/anna/{name}/").status_code == 404
     assert registry.events("anna", name) == []
 
 
 def test_a_dry_run_of_an_empty_tree_has_no_urls(anna: Person) -> None:
-    assert dry(anna, "anna", new_name(), trees.root({})).json() == {"upload_urls": {}}
+    assert dry_push(anna, "anna", new_name(), trees.root({})).json() == {"upload_urls": {}}
 
 
-def test_what_was_uploaded_is_there_at_the_next_try(anna: Person) -> None:
+def test_uploaded_objects_are_there_at_the_next_try(anna: Person) -> None:
     name, data = new_name(), b"uploaded by a push that never came to its end"
     anna.upload("anna", name, trees.tree({"a": data}), [data])
-    urls = dry(anna, "anna", name, trees.tree({"a": data})).json()["upload_urls"][trees.sha(data)]
+    urls = dry_push(anna, "anna", name, trees.tree({"a": data})).json()["upload_urls"][trees.sha(data)]
     assert httpx.head(urls["head"]).status_code == 200
 
 
-def test_objects_are_the_owners_whatever_package_they_are_in(anna: Person, ben: Person) -> None:
+def test_objects_of_all_packages_of_the_owner_are_reused(anna: Person, ben: Person) -> None:
     data = b"in another package of anna's"
     anna.push(new_name(), {"a": data})
     for person, status in ((anna, 200), (ben, 404)):
-        urls = dry(person, person.name, new_name(), trees.tree({"b": data})).json()["upload_urls"][trees.sha(data)]
+        urls = dry_push(person, person.name, new_name(), trees.tree({"b": data})).json()["upload_urls"][trees.sha(data)]
         assert httpx.head(urls["head"]).status_code == status
 
 
@@ -96,7 +98,7 @@ def test_a_push_moves_no_tag(anna: Person) -> None:
 
 
 @pytest.mark.parametrize(("flags", "more"), [({}, []), ({"is_team": True}, ["team"]), ({"is_team": False}, [])])
-def test_a_new_package_is_shared_as_asked(anna: Person, flags: Json, more: list[str]) -> None:
+def test_a_new_package_is_shared_as_requested(anna: Person, flags: Json, more: list[str]) -> None:
     name = new_name()
     anna.push(name, {"a": b"1"}, **flags)
     assert users(anna, "anna", name) == ["anna", *more]
@@ -146,7 +148,7 @@ def test_a_member_pushes_to_a_team_package_under_their_own_name(anna: Person, ca
     assert [entry["author"] for entry in anna.get(f"/api/log/anna/{name}/").json()["logs"]] == ["anna", "carl"]
 
 
-# ------------------------------------------------------------------------------------------------ once more
+# ------------------------------------------------------------------------------------------------ repeated pushes
 
 
 def test_the_same_push_again_is_one_instance_and_two_log_entries(registry: Registry, anna: Person) -> None:
@@ -174,53 +176,53 @@ def test_pushing_again_replaces_metadata_that_is_not_hashed(anna: Person, carl: 
 
 
 def test_a_second_tree_with_the_same_hash_is_refused(anna: Person) -> None:
-    """The hash has no mark for whose metadata it is: on the last child, or on its group."""
+    """The top hash is the same whether the metadata belongs to the last child or to its group."""
     name, meta = new_name(), trees.sha(b"{}")
     on_group = trees.root({"g": trees.group({"a": trees.file(b"1")}, metadata_hash=meta)})
     on_child = trees.root({"g": trees.group({"a": trees.file(b"1", metadata_hash=meta)})})
     assert trees.top_hash(on_group) == trees.top_hash(on_child)
     top_hash = anna.push_tree(name, on_group, [b"1", b"{}"])
-    answer = real(anna, "anna", name, on_child, [b"1", b"{}"])
-    assert answer.status_code == 409
+    response = real_push(anna, "anna", name, on_child, [b"1", b"{}"])
+    assert response.status_code == 409
     assert anna.install("anna", name, top_hash)["contents"]["children"]["g"]["metadata_hash"] == meta
 
 
-# ------------------------------------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------------------------------------ errors
 
 both = pytest.mark.parametrize("dry_run", [True, False], ids=["dry", "real"])
 
 
 @both
-def test_a_name_that_is_none(anna: Person, dry_run: bool) -> None:
-    answer = anna.send_push("anna", "1", trees.root({}), dry_run)
-    assert refused(answer) == (400, "Invalid package name")
+def test_an_invalid_name_is_refused(anna: Person, dry_run: bool) -> None:
+    response = anna.send_push("anna", "1", trees.root({}), dry_run)
+    assert error(response) == (400, "Invalid package name")
 
 
 @both
 @pytest.mark.parametrize("node", [trees.group({}), trees.file(b"1"), trees.table()], ids=["group", "file", "table"])
 def test_anything_but_a_root(anna: Person, node: Json, dry_run: bool) -> None:
-    answer = anna.send_push("anna", new_name(), node, dry_run, top_hash="0" * 64)
-    assert refused(answer) == (400, "Unexpected node type")
+    response = anna.send_push("anna", new_name(), node, dry_run, top_hash="0" * 64)
+    assert error(response) == (400, "Unexpected node type")
 
 
 @both
 @pytest.mark.parametrize("flag", ["is_public", "public"])
-def test_public_packages_where_there_are_none(anna: Person, flag: str, dry_run: bool) -> None:
-    answer = anna.send_push("anna", new_name(), trees.root({}), dry_run, **{flag: True})
-    assert refused(answer) == (403, "Public access not allowed")
+def test_public_packages_are_refused_in_team_mode(anna: Person, flag: str, dry_run: bool) -> None:
+    response = anna.send_push("anna", new_name(), trees.root({}), dry_run, **{flag: True})
+    assert error(response) == (403, "Public access not allowed")
 
 
 @both
-def test_team_packages_where_there_is_no_team(open_registry: Registry, dry_run: bool) -> None:
+def test_team_packages_are_refused_in_open_mode(open_registry: Registry, dry_run: bool) -> None:
     olga = open_registry.make_person(new_name("olga"))
-    answer = olga.send_push(olga.name, new_name(), trees.root({}), dry_run, is_team=True)
-    assert refused(answer) == (403, "Team access not allowed")
+    response = olga.send_push(olga.name, new_name(), trees.root({}), dry_run, is_team=True)
+    assert error(response) == (403, "Team access not allowed")
 
 
 @both
 @pytest.mark.parametrize("wrong", ["0" * 64, trees.top_hash(trees.root({})).upper(), "x", "latest"])
 def test_a_hash_that_is_not_the_trees(anna: Person, wrong: str, dry_run: bool) -> None:
-    status, message = refused(anna.send_push("anna", new_name(), trees.root({}), dry_run, top_hash=wrong))
+    status, message = error(anna.send_push("anna", new_name(), trees.root({}), dry_run, top_hash=wrong))
     assert (status, message[:19]) == (400, "Wrong contents hash")
 
 
@@ -232,41 +234,41 @@ def test_a_hash_that_is_not_the_trees(anna: Person, wrong: str, dry_run: bool) -
 def test_sizes_of_other_objects_than_the_trees(anna: Person, sizes: dict[str, int]) -> None:
     name, node = new_name(), trees.tree({"a": b"1"})
     anna.upload("anna", name, node, [b"1"])
-    status, message = refused(anna.send_push("anna", name, node, sizes=sizes))
+    status, message = error(anna.send_push("anna", name, node, sizes=sizes))
     assert status == 400
     assert message.startswith("Sizes don't match the hashes")
     assert anna.get(f"/api/package/anna/{name}/").status_code == 404
 
 
 @both
-def test_a_package_of_somebody_else(anna: Person, carl: Person, dry_run: bool) -> None:
+def test_a_new_package_of_another_owner_is_refused(anna: Person, carl: Person, dry_run: bool) -> None:
     for owner in ("anna", "nobody_at_all"):
-        answer = carl.send_push(owner, new_name(), trees.root({}), dry_run)
-        assert refused(answer) == (403, "Only the package owner can create packages.")
+        response = carl.send_push(owner, new_name(), trees.root({}), dry_run)
+        assert error(response) == (403, "Only the package owner can create packages.")
 
 
 @both
 def test_a_name_taken_in_another_case(anna: Person, dry_run: bool) -> None:
     name = new_name("Big")
     anna.push(name, {"a": b"1"})
-    answer = anna.send_push("anna", name.upper(), trees.root({}), dry_run)
-    assert refused(answer) == (403, f"Package already exists: anna/{name}")
+    response = anna.send_push("anna", name.upper(), trees.root({}), dry_run)
+    assert error(response) == (403, f"Package already exists: anna/{name}")
 
 
 @both
-def test_a_package_that_one_may_only_read(anna: Person, ben: Person, dry_run: bool) -> None:
+def test_a_package_shared_for_reading_is_refused(anna: Person, ben: Person, dry_run: bool) -> None:
     name = new_name()
     anna.push(name, {"a": b"1"})
     anna.grant(name, "ben")
-    answer = ben.send_push("anna", name, trees.root({}), dry_run)
-    assert refused(answer) == (403, "Only the package owner can push private packages.")
+    response = ben.send_push("anna", name, trees.root({}), dry_run)
+    assert error(response) == (403, "Only the package owner can push private packages.")
 
 
 @both
 def test_a_team_flag_for_a_package_that_is_private(anna: Person, dry_run: bool) -> None:
     name = new_name()
     anna.push(name, {"a": b"1"})
-    status, message = refused(anna.send_push("anna", name, trees.root({}), dry_run, is_team=True))
+    status, message = error(anna.send_push("anna", name, trees.root({}), dry_run, is_team=True))
     full = f"local:anna/{name}"
     assert (status, message) == (
         403,
@@ -278,7 +280,7 @@ def test_a_team_flag_for_a_package_that_is_private(anna: Person, dry_run: bool) 
 def test_a_public_flag_for_a_package_that_is_private(open_registry: Registry, dry_run: bool) -> None:
     olga, name = open_registry.make_person(new_name("olga")), new_name()
     olga.push(name, {"a": b"1"})
-    status, message = refused(olga.send_push(olga.name, name, trees.root({}), dry_run, is_public=True))
+    status, message = error(olga.send_push(olga.name, name, trees.root({}), dry_run, is_public=True))
     full = f"{olga.name}/{name}"
     assert (status, message) == (403, f"{full} is private. To make it public, run `quilt access add {full} public`.")
 
@@ -287,7 +289,7 @@ def test_a_missing_object_is_named_and_nothing_is_stored(registry: Registry, ann
     name = new_name()
     node = trees.tree({"a": b"there", "b": b"never uploaded"})
     anna.upload("anna", name, node, [b"there"])
-    status, message = refused(real(anna, "anna", name, node, [b"there", b"never uploaded"]))
+    status, message = error(real_push(anna, "anna", name, node, [b"there", b"never uploaded"]))
     assert status == 400
     assert trees.sha(b"never uploaded") in message
     assert trees.sha(b"there") not in message
@@ -298,7 +300,7 @@ def test_a_missing_object_is_named_and_nothing_is_stored(registry: Registry, ann
 def test_of_many_missing_objects_some_are_named(anna: Person) -> None:
     data = [b"missing %d" % i for i in range(500)]
     node = trees.tree({f"f{i}": each for i, each in enumerate(data)})
-    _, message = refused(real(anna, "anna", new_name(), node, data))
+    _, message = error(real_push(anna, "anna", new_name(), node, data))
     assert "490 more" in message
     assert len(message) < 1000
 
@@ -307,7 +309,7 @@ def test_of_many_missing_objects_some_are_named(anna: Person) -> None:
 def test_a_size_that_is_not_the_objects(anna: Person, size: int) -> None:
     name, node = new_name(), trees.tree({"a": b"1"})
     anna.upload("anna", name, node, [b"1"])
-    status, message = refused(anna.send_push("anna", name, node, sizes={trees.sha(b"1"): size}))
+    status, message = error(anna.send_push("anna", name, node, sizes={trees.sha(b"1"): size}))
     assert status == 400
     assert trees.sha(b"1") in message
 
@@ -315,12 +317,12 @@ def test_a_size_that_is_not_the_objects(anna: Person, size: int) -> None:
 def test_a_refused_push_leaves_the_package_as_it_was(anna: Person) -> None:
     name = new_name()
     top_hash = anna.push(name, {"a": b"1"})
-    assert real(anna, "anna", name, trees.tree({"a": b"lost"}), [b"lost"]).status_code == 400
+    assert real_push(anna, "anna", name, trees.tree({"a": b"lost"}), [b"lost"]).status_code == 400
     assert anna.get(f"/api/package/anna/{name}/").json()["hashes"] == [top_hash]
     assert len(anna.get(f"/api/log/anna/{name}/").json()["logs"]) == 1
 
 
-# ------------------------------------------------------------------------------------------------ what crashed it
+# ------------------------------------------------------------------------------------------------ malformed contents
 
 HEX = "0" * 64
 
@@ -349,12 +351,12 @@ HEX = "0" * 64
     ],
 )
 def test_d_a_node_that_breaks_a_rule_is_refused_for_that_rule(anna: Person, child: str, reason: str) -> None:
-    """Not for its top hash, which is wrong here as well: what is sent is looked at first."""
+    """The top hash is wrong too, but the registry checks the contents first."""
     body = f'{{"contents":{{"type":"ROOT","children":{{"x":{child}}}}},"description":"","sizes":{{}}}}'
-    answer = anna.put(
+    response = anna.put(
         f"/api/package/anna/{new_name()}/{HEX}", content=body.encode(), headers={"Content-Type": "application/json"}
     )
-    status, message = refused(answer)
+    status, message = error(response)
     assert status == 400
     assert reason in message
     assert "Wrong contents hash" not in message
@@ -364,13 +366,13 @@ def test_d_a_node_that_breaks_a_rule_is_refused_for_that_rule(anna: Person, chil
     ("name", "reason"),
     [("", "empty name"), ("a/b", "not allowed"), ("\\u0000", "not allowed"), ("\\ud800", "surrogate")],
 )
-def test_d_a_node_name_that_is_none_is_refused_for_that(anna: Person, name: str, reason: str) -> None:
+def test_d_an_invalid_node_name_is_refused_for_that(anna: Person, name: str, reason: str) -> None:
     body = f'{{"contents":{{"type":"ROOT","children":{{"{name}":{{"type":"GROUP","children":{{}}}}}}}},'
     body += '"description":"","sizes":{}}'
-    answer = anna.put(
+    response = anna.put(
         f"/api/package/anna/{new_name()}/{HEX}", content=body.encode(), headers={"Content-Type": "application/json"}
     )
-    status, message = refused(answer)
+    status, message = error(response)
     assert status == 400
     assert reason in message
 
@@ -379,5 +381,5 @@ def test_d_a_node_name_that_is_none_is_refused_for_that(anna: Person, name: str,
 def test_d_a_readme_with_its_right_top_hash_still_needs_one_object(anna: Person, hashes: list[bytes]) -> None:
     name, node = new_name(), trees.root({"README": trees.file(*hashes)})
     anna.upload("anna", name, node, hashes)
-    status, message = refused(real(anna, "anna", name, node, hashes))
+    status, message = error(real_push(anna, "anna", name, node, hashes))
     assert (status, message) == (400, f"README must have exactly one object, not {len(hashes)}.")

@@ -1,4 +1,4 @@
-"""How often somebody may try: counted for all workers together."""
+"""Rate limits, which all workers share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def strict(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry with its limits on, and two workers. What a proxy says of addresses is believed."""
+    """A registry with rate limits and two workers, which trusts the client IP in `X-Forwarded-For`."""
     home = tmp_path_factory.mktemp("strict")
     running = Registry(home, new_database(), workers=2, SIGNUP="open", FORWARDED_ALLOW_IPS="127.0.0.1").start()
     yield running
@@ -26,27 +26,28 @@ def _start_again(strict: Registry) -> None:
     strict.sql("DELETE FROM allowance")
 
 
-def post(registry: Registry, path: str, address: str = "10.0.0.1", **body: str) -> httpx.Response:
-    """From an address, over a connection of its own, so that any worker may answer."""
-    return httpx.post(registry.url + path, json=body, headers={"X-Forwarded-For": address}, timeout=30)
+def post(registry: Registry, path: str, client_ip: str = "10.0.0.1", **body: str) -> httpx.Response:
+    """Send a request from a client IP, over a new connection, so that either worker may respond."""
+    return httpx.post(registry.url + path, json=body, headers={"X-Forwarded-For": client_ip}, timeout=30)
 
 
-def sign_in(registry: Registry, name: str, password: str = PASSWORD, address: str = "10.0.0.1") -> httpx.Response:
-    return post(registry, "/api/login", address, username=name, password=password)
+def sign_in(registry: Registry, name: str, password: str = PASSWORD, client_ip: str = "10.0.0.1") -> httpx.Response:
+    return post(registry, "/api/login", client_ip, username=name, password=password)
 
 
-def statuses(answers: list[httpx.Response]) -> list[int]:
-    return [answer.status_code for answer in answers]
+def statuses(responses: list[httpx.Response]) -> list[int]:
+    return [response.status_code for response in responses]
 
 
 def end_windows(registry: Registry) -> None:
     registry.sql("UPDATE allowance SET ends_at = now()")
 
 
-def check_wait(answer: httpx.Response, most: int) -> None:
-    assert answer.status_code == 429
-    assert 0 < int(answer.headers["retry-after"]) <= most
-    assert "Try again in" in answer.json()["message"]
+def check_wait(response: httpx.Response, max_seconds: int) -> None:
+    """Assert that a response is 429 and says how long to wait."""
+    assert response.status_code == 429
+    assert 0 < int(response.headers["retry-after"]) <= max_seconds
+    assert "Try again in" in response.json()["message"]
 
 
 def test_ten_wrong_passwords_and_then_not_even_the_right_one(strict: Registry) -> None:
@@ -54,23 +55,23 @@ def test_ten_wrong_passwords_and_then_not_even_the_right_one(strict: Registry) -
     strict.sql("DELETE FROM allowance")
     assert statuses([sign_in(strict, fay, "wrong") for _ in range(10)]) == [401] * 10
     check_wait(sign_in(strict, fay), 900)
-    assert sign_in(strict, gil).status_code == 200, "somebody else at this address may"
-    assert sign_in(strict, fay, address="10.0.0.2").status_code == 200, "the owner may, from elsewhere"
+    assert sign_in(strict, gil).status_code == 200, "another user at this client IP can sign in"
+    assert sign_in(strict, fay, client_ip="10.0.0.2").status_code == 200, "the user can sign in from another client IP"
     end_windows(strict)
     assert sign_in(strict, fay).status_code == 200
 
 
-def test_an_unknown_name_is_limited_alike(strict: Registry) -> None:
-    answers = [sign_in(strict, "nobody_at_all", "wrong") for _ in range(11)]
-    assert statuses(answers) == [401] * 10 + [429]
+def test_an_unknown_username_has_the_same_limit(strict: Registry) -> None:
+    responses = [sign_in(strict, "nobody_at_all", "wrong") for _ in range(11)]
+    assert statuses(responses) == [401] * 10 + [429]
 
 
 def test_many_guesses_at_once_count_too(strict: Registry) -> None:
     fay = strict.make_person(new_name("fay")).name
     strict.sql("DELETE FROM allowance")
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: sign_in(strict, fay, "wrong"), range(30)))
-    assert sorted(statuses(answers)) == [401] * 10 + [429] * 20
+        responses = list(pool.map(lambda _: sign_in(strict, fay, "wrong"), range(30)))
+    assert sorted(statuses(responses)) == [401] * 10 + [429] * 20
 
 
 def test_good_sign_ins_are_not_counted(strict: Registry) -> None:
@@ -78,11 +79,11 @@ def test_good_sign_ins_are_not_counted(strict: Registry) -> None:
     assert statuses([sign_in(strict, fay) for _ in range(15)]) == [200] * 15
 
 
-def test_guessing_at_many_names_from_one_address(strict: Registry) -> None:
+def test_guessing_at_many_names_from_one_client_ip(strict: Registry) -> None:
     sign_in(strict, "user0", "wrong")
     strict.sql("UPDATE allowance SET used = 98")  # as after 98 guesses
     assert statuses([sign_in(strict, f"user{i}", "wrong") for i in range(1, 5)]) == [401, 401, 429, 429]
-    assert sign_in(strict, "user5", "wrong", address="10.0.0.2").status_code == 401
+    assert sign_in(strict, "user5", "wrong", client_ip="10.0.0.2").status_code == 401
 
 
 def test_a_restart_forgets_nothing(local_registry: Callable[..., Registry], new_database: Callable[[], str]) -> None:
@@ -95,29 +96,29 @@ def test_a_restart_forgets_nothing(local_registry: Callable[..., Registry], new_
 
 
 def test_sign_ups(strict: Registry) -> None:
-    def register(address: str) -> httpx.Response:
+    def register(client_ip: str) -> httpx.Response:
         name = new_name("hal")
-        return post(strict, "/api/register", address, username=name, email=f"{name}@example.org", password=PASSWORD)
+        return post(strict, "/api/register", client_ip, username=name, email=f"{name}@example.org", password=PASSWORD)
 
     assert statuses([register("10.0.1.1") for _ in range(3)]) == [200] * 3
     strict.sql("UPDATE allowance SET used = 19")
-    slip = {"username": "Bo", "email": "x@example.org", "password": PASSWORD}
-    assert statuses([post(strict, "/api/register", "10.0.1.1", **slip) for _ in range(3)]) == [400] * 3
+    invalid = {"username": "Bo", "email": "x@example.org", "password": PASSWORD}
+    assert statuses([post(strict, "/api/register", "10.0.1.1", **invalid) for _ in range(3)]) == [400] * 3
     taken = {"username": "somebody", "email": "somebody@example.org", "password": PASSWORD}
-    assert post(strict, "/api/register", "10.0.1.1", **taken).status_code == 200, "slips were not counted"
+    assert post(strict, "/api/register", "10.0.1.1", **taken).status_code == 200, "invalid requests were not counted"
     check_wait(post(strict, "/api/register", "10.0.1.1", **taken), 3600)
     assert register("10.0.1.2").status_code == 200
 
 
 def test_requests_for_a_new_password(strict: Registry) -> None:
-    """By address for the answer; by account only the letters, as the answer must not tell that there is one."""
+    """Responses are limited by client IP, emails by account, so that responses do not reveal accounts."""
     fay = strict.make_person(new_name("fay"))
     email = f"{fay.name}@example.com"
-    for email_asked, place in ((email, "10.1.0.1"), ("nobody@example.com", "10.1.0.2")):
-        post(strict, "/api/reset_password", place, email="first@example.com")
+    for requested_email, client_ip in ((email, "10.1.0.1"), ("nobody@example.com", "10.1.0.2")):
+        post(strict, "/api/reset_password", client_ip, email="first@example.com")
         strict.sql("UPDATE allowance SET used = 14 WHERE used = 1")
-        answers = [post(strict, "/api/reset_password", place, email=email_asked) for _ in range(7)]
-        assert statuses(answers) == [200] * 6 + [429]
+        responses = [post(strict, "/api/reset_password", client_ip, email=requested_email) for _ in range(7)]
+        assert statuses(responses) == [200] * 6 + [429]
         strict.sql("DELETE FROM allowance WHERE used > 6")
     others = [post(strict, "/api/reset_password", f"10.2.0.{i}", email=email) for i in range(4)]
     assert statuses(others) == [200] * 4
@@ -127,20 +128,20 @@ def test_requests_for_a_new_password(strict: Registry) -> None:
 def test_invitations(strict: Registry) -> None:
     fay = strict.make_person(new_name("fay"))
     fay.push("p", {"a": b"1"})
-    answers = [fay.put(f"/api/access/{fay.name}/p/x{i}@example.org") for i in range(21)]
-    assert statuses(answers) == [200] * 20 + [429]
-    check_wait(answers[-1], 3600)
+    responses = [fay.put(f"/api/access/{fay.name}/p/x{i}@example.org") for i in range(21)]
+    assert statuses(responses) == [200] * 20 + [429]
+    check_wait(responses[-1], 3600)
 
 
-def test_a_household_with_many_addresses_is_one(strict: Registry) -> None:
-    """Of IPv6, whoever has an address has 2^64 of them."""
-    answers = [sign_in(strict, "somebody", "wrong", address=f"2001:db8:1:2::{i:x}") for i in range(11)]
-    assert statuses(answers) == [401] * 10 + [429]
-    assert sign_in(strict, "somebody", "wrong", address="2001:db8:1:3::1").status_code == 401
+def test_ipv6_addresses_of_one_network_count_together(strict: Registry) -> None:
+    """An IPv6 client usually has 2^64 addresses."""
+    responses = [sign_in(strict, "somebody", "wrong", client_ip=f"2001:db8:1:2::{i:x}") for i in range(11)]
+    assert statuses(responses) == [401] * 10 + [429]
+    assert sign_in(strict, "somebody", "wrong", client_ip="2001:db8:1:3::1").status_code == 401
 
 
-def test_letters_about_comments(strict: Registry) -> None:
-    """However much is said, nobody's mailbox is filled with it."""
+def test_emails_about_comments_are_limited(strict: Registry) -> None:
+    """Many comments do not flood the owner's mailbox."""
     fay, gil = (strict.make_person(new_name(name)) for name in ("fay", "gil"))
     fay.push("p", {"a": b"1"}, is_team=True)
     strict.sql("DELETE FROM allowance")
@@ -149,7 +150,7 @@ def test_letters_about_comments(strict: Registry) -> None:
     wait_until(lambda: "the first" in strict.log.read_text())
     strict.sql("UPDATE allowance SET used = used + 20")
     assert gil.post(path, json={"contents": "too many"}).status_code == 429
-    strict.sql("DELETE FROM allowance WHERE used = 22")  # what he may say; what she is written stays counted
+    strict.sql("DELETE FROM allowance WHERE used = 22")  # Gil's comments; the count of Fay's emails stays
     gil.post(path, json={"contents": "unannounced"}).raise_for_status()
     strict.sql("DELETE FROM allowance")
     gil.post(path, json={"contents": "announced"}).raise_for_status()
@@ -157,10 +158,10 @@ def test_letters_about_comments(strict: Registry) -> None:
     assert "unannounced" not in strict.log.read_text()
 
 
-def test_an_address_that_nobody_vouches_for_is_not_believed(local_registry: Callable[..., Registry]) -> None:
+def test_a_forwarded_ip_from_an_untrusted_proxy_is_ignored(local_registry: Callable[..., Registry]) -> None:
     registry = local_registry(FORWARDED_ALLOW_IPS="10.9.9.9")
-    answers = [sign_in(registry, "somebody", "wrong", address=f"10.0.0.{i}") for i in range(11)]
-    assert answers[-1].status_code == 429
+    responses = [sign_in(registry, "somebody", "wrong", client_ip=f"10.0.0.{i}") for i in range(11)]
+    assert responses[-1].status_code == 429
 
 
 def test_a_page_says_how_long_to_wait(strict: Registry) -> None:

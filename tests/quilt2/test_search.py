@@ -1,4 +1,4 @@
-"""Search over names, node names, user metadata and README of what `latest` points at (protocol §15)."""
+"""Search in package names, node names, user metadata and READMEs of `latest` instances (protocol §15)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.registry import Person, Registry, new_name, run_sql
 
 
 def search(person: Person, query: str, **more: Any) -> trees.Json:
-    answer = person.get("/api/search/", params={"q": query, **more})
-    assert answer.status_code == 200, answer.text
-    body: trees.Json = answer.json()
+    response = person.get("/api/search/", params={"q": query, **more})
+    assert response.status_code == 200, response.text
+    body: trees.Json = response.json()
     return body
 
 
@@ -162,7 +162,7 @@ def test_hits_of_one_rank_come_by_owner_and_name(anna: Person, ben: Person) -> N
 
 
 def push_metadata(person: Person, name: str, values: list[Any], owner: str | None = None) -> str:
-    """Push a tree whose nodes have metadata: JSON of the values, or bytes as they are."""
+    """Push a tree whose nodes have user metadata. Values are sent as JSON, bytes unchanged."""
     data = [value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode() for value in values]
     files = {f"x{i}": trees.file(b"1", metadata_hash=trees.sha(each)) for i, each in enumerate(data)}
     return person.push_tree(name, trees.root({"g": trees.group(files)}), [b"1", *data], owner)
@@ -219,7 +219,7 @@ def test_metadata_that_cannot_be_read_does_no_harm(anna: Person, data: bytes) ->
 
 
 def test_metadata_of_older_clients_is_read(anna: Person) -> None:
-    """They compressed objects, and wrote NaN."""
+    """Older clients compressed objects and wrote NaN."""
     name = new_name()
     push_metadata(anna, name, [gzip.compress(b'{"fruit":"medlar"}'), b'{"fruit":"quince","size":NaN}'])
     assert found(anna, "medlar quince") == [f"anna/{name}"]
@@ -235,29 +235,29 @@ def test_of_many_metadata_the_first_are_looked_at(anna: Person) -> None:
 
 
 def test_metadata_is_read_once(registry: Registry, anna: Person) -> None:
-    """The bytes are gone after the first push; a second version with the same metadata is found all the same."""
+    """A later instance with the same metadata is found although the object was deleted after the first push."""
     name, meta = new_name(), b'{"gem":"chrysoprase"}'
     node = trees.root({"x": trees.file(b"1", metadata_hash=trees.sha(meta))})
     anna.push_tree(name, node, [b"1", meta])
     (registry.objects / "objs" / "anna" / trees.sha(meta)).unlink()
     node["children"]["y"] = trees.file(b"2")
-    answer = anna.upload("anna", name, node, [b"1", b"2"])
-    assert answer
-    answer = anna.send_push("anna", name, node, sizes=trees.sizes([b"1", b"2", meta]))
-    assert answer.status_code == 200, answer.text
+    response = anna.upload("anna", name, node, [b"1", b"2"])
+    assert response
+    response = anna.send_push("anna", name, node, sizes=trees.sizes([b"1", b"2", meta]))
+    assert response.status_code == 200, response.text
     anna.put(f"/api/tag/anna/{name}/latest", json={"hash": trees.top_hash(node)}).raise_for_status()
     assert found(anna, "chrysoprase") == [f"anna/{name}"]
 
 
 def test_nobody_reads_the_metadata_of_others_by_naming_it(anna: Person, carl: Person) -> None:
-    """Carl may push to a package of Anna's, and knows the hash of private metadata of hers."""
+    """Carl may push to a package of Anna's and knows the digest of her private metadata."""
     secret, shared, meta = new_name(), new_name(), b'{"password":"aardvark99"}'
     push_metadata(anna, secret, [meta])
     anna.push(shared, {"x": b"1"}, is_team=True)
     node = trees.root({"x": trees.file(b"1", metadata_hash=trees.sha(meta))})
-    answer = carl.send_push("anna", shared, node, sizes=trees.sizes([b"1", meta]))
-    assert answer.status_code == 400
-    assert trees.sha(meta) in answer.json()["message"]
+    response = carl.send_push("anna", shared, node, sizes=trees.sizes([b"1", meta]))
+    assert response.status_code == 400
+    assert trees.sha(meta) in response.json()["message"]
     assert found(carl, "aardvark99") == []
 
 
@@ -268,12 +268,12 @@ def test_a_member_s_own_metadata_in_another_s_package_is_found(anna: Person, car
     assert found(anna, "wolverine") == [f"anna/{name}"]
 
 
-# ------------------------------------------------------------------------------------------------ pages of hits
+# ------------------------------------------------------------------------------------------------ pagination
 
 
 @pytest.fixture(scope="module")
 def many(anna: Person) -> list[str]:
-    """Packages with one word in different places, some of the same rank."""
+    """The search results for a word that is in different places, so that some packages share a rank."""
     for i in range(12):
         files = {f"sextant_{i}" if i % 3 == 1 else "x": b"1", **({"README": b"sextant"} if i % 3 == 2 else {})}
         anna.push(f"sextant{i}" if i % 3 == 0 else new_name("q"), files)
@@ -296,7 +296,7 @@ def test_pages_together_are_the_whole_list(anna: Person, many: list[str], query:
     assert shown == search(anna, query)["packages"]
 
 
-def test_a_page_continues_where_the_last_one_ended_whatever_was_pushed_since(anna: Person) -> None:
+def test_a_page_continues_where_the_last_one_ended_despite_later_pushes(anna: Person) -> None:
     for letter in "bdf":
         anna.push(f"theodolite_{letter}", {"x": b"1"})
     first = search(anna, "theodolite", limit=2)
@@ -312,7 +312,7 @@ def test_a_page_of_nothing_is_the_last(anna: Person) -> None:
         assert search(anna, query, limit=5) == {"packages": [], "next": None}
 
 
-def test_without_a_page_asked_for_there_is_no_next(anna: Person, many: list[str]) -> None:
+def test_without_a_limit_there_is_no_next(anna: Person, many: list[str]) -> None:
     assert search(anna, "sextant").keys() == {"packages"}
     assert search(anna, "the").keys() == {"packages"}
 
@@ -334,12 +334,12 @@ def _cursor(value: str) -> str:
     ],
 )
 def test_a_page_that_cannot_be_is_refused(anna: Person, wrong: dict[str, str]) -> None:
-    answer = anna.get("/api/search/", params={"q": "x", **wrong})
-    assert answer.status_code == 400
-    assert next(iter(wrong)) in answer.json()["message"]
+    response = anna.get("/api/search/", params={"q": "x", **wrong})
+    assert response.status_code == 400
+    assert next(iter(wrong)) in response.json()["message"]
 
 
-# ------------------------------------------------------------------------------------------------ what people send
+# ------------------------------------------------------------------------------------------------ unusual queries
 
 
 @pytest.mark.parametrize(
@@ -351,22 +351,22 @@ def test_a_page_that_cannot_be_is_refused(anna: Person, wrong: dict[str, str]) -
         "x" * 10_000, "%E5%AD%B8" * 3000,
     ],
 )  # fmt: skip
-def test_no_text_is_too_odd_to_ask_for(anna: Person, raw: str) -> None:
+def test_any_query_text_is_accepted(anna: Person, raw: str) -> None:
     for more in ("", "&limit=3"):
-        answer = anna.get(f"/api/search/?q={raw}{more}")
-        assert answer.status_code == 200, answer.text
+        response = anna.get(f"/api/search/?q={raw}{more}")
+        assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("raw", ["%00", "a%00b"])
-def test_nul_is_in_no_text(anna: Person, raw: str) -> None:
-    answer = anna.get(f"/api/search/?q={raw}")
-    assert (answer.status_code, answer.json()) == (400, {"message": "q contains a NUL character."})
+def test_nul_in_a_query_is_refused(anna: Person, raw: str) -> None:
+    response = anna.get(f"/api/search/?q={raw}")
+    assert (response.status_code, response.json()) == (400, {"message": "q contains a NUL character."})
 
 
 @settings(max_examples=150)
 @given(query=st.text(max_size=40) | st.text("ab1_'\\:*&|!()<-> ", max_size=20))
 def test_any_text_has_an_answer(anna: Person, query: str) -> None:
-    """A lone surrogate cannot be sent as UTF-8; it goes out as the bytes that stand for it. NUL is in no text."""
+    """Lone surrogates are sent as the bytes that `surrogatepass` encodes. NUL is removed, because queries refuse it."""
     query = query.replace("\0", "")
     raw = "".join(f"%{byte:02x}" for byte in query.encode("utf-8", "surrogatepass"))
     whole = anna.get(f"/api/search/?q={raw}")
@@ -379,17 +379,17 @@ def test_any_text_has_an_answer(anna: Person, query: str) -> None:
 
 @settings(max_examples=15)
 @given(text=st.text(st.characters(blacklist_categories=["Cs"]), max_size=30))
-def test_a_package_is_found_by_its_readme_whatever_it_says(anna: Person, text: str) -> None:
+def test_a_package_is_found_by_any_readme_text(anna: Person, text: str) -> None:
     name = new_name("r")
     anna.push(name, {"README": f"{text} {name} {text}".encode()})
     assert f"anna/{name}" in found(anna, f"{name} {text} {name}".replace("\0", ""))
 
 
-# ------------------------------------------------------------------------------------------------ large, and old
+# ------------------------------------------------------------------------------------------------ size, older indexes
 
 
 def test_of_many_node_names_the_groups_and_distinct_words_are_looked_at(anna: Person) -> None:
-    """20,000 numbered files with long names: what people look for is not crowded out by numbers."""
+    """20,000 numbered files with long names do not crowd distinct words out of the index."""
     name = new_name()
     files = {f"file_{i:05}_{trees.sha(str(i).encode())}": trees.file(b"1") for i in range(20_000)}
     late = trees.group(
@@ -401,7 +401,7 @@ def test_of_many_node_names_the_groups_and_distinct_words_are_looked_at(anna: Pe
 
 
 def test_texts_that_fill_the_vector_to_its_bounds_are_accepted(anna: Person) -> None:
-    """Letters of four bytes, no word twice: README, names and metadata at once."""
+    """Four-byte characters and distinct words, in README, names and metadata at once."""
 
     def words(start: int, count: int) -> list[str]:
         letters = [chr(0x10400 + i) for i in range(40)]
@@ -417,8 +417,10 @@ def test_texts_that_fill_the_vector_to_its_bounds_are_accepted(anna: Person) -> 
     assert f"anna/{name}" in found(anna, f"{words(0, 1)[0]} {words(20_000, 1)[0]} {words(40_000, 1)[0]} {name}")
 
 
-def test_what_the_release_before_indexed_is_found(postgres: str, local_registry: Callable[..., Registry]) -> None:
-    """It knew no beginnings and no places but weights; a package is indexed anew when `latest` moves."""
+def test_packages_indexed_by_the_previous_release_are_found(
+    postgres: str, local_registry: Callable[..., Registry]
+) -> None:
+    """That index has weights but neither prefixes nor places. A package is indexed again when `latest` moves."""
     run_sql(postgres.format("postgres"), "CREATE DATABASE search_of_the_release_before")
     url = postgres.format("search_of_the_release_before")
     command.upgrade(schema._alembic(url), "0001")
@@ -439,8 +441,10 @@ def test_what_the_release_before_indexed_is_found(postgres: str, local_registry:
     assert found(person, "harpsichord") == ["olga/named", "olga/by_node", "olga/by_readme"]
 
 
-def test_what_the_release_before_indexed_beside_this_one_is_found(local_registry: Callable[..., Registry]) -> None:
-    """While one worker after the other is replaced."""
+def test_packages_indexed_by_the_previous_release_during_an_upgrade_are_found(
+    local_registry: Callable[..., Registry],
+) -> None:
+    """Both releases run side by side during a rolling upgrade."""
     registry = local_registry()
     person = registry.make_person("anna")
     top_hash = person.push("harpsichords", {"x": b"1"})

@@ -1,4 +1,4 @@
-"""Access lists: users, the team, the public (protocol §14)."""
+"""Access lists: users, the team and the public (protocol §14)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def name(anna: Person) -> str:
 
 @pytest.fixture(scope="module")
 def olga(open_registry: Registry) -> Person:
-    """Owns packages in open mode."""
+    """A package owner in open mode."""
     return open_registry.make_person(new_name("olga"))
 
 
-def refused(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.json().keys() == {"message"}
-    return answer.status_code, answer.json()["message"]
+def error(response: httpx.Response) -> tuple[int, str]:
+    """Return the status and the message of an error response."""
+    assert response.json().keys() == {"message"}
+    return response.status_code, response.json()["message"]
 
 
 def path(name: str, user: str = "", owner: str = "anna") -> str:
@@ -77,31 +78,31 @@ def test_the_list_takes_a_token_even_of_a_public_package(open_registry: Registry
 
 
 def test_a_stranger_sees_no_list(anna: Person, carl: Person, name: str) -> None:
-    assert refused(carl.get(path(name))) == (404, f"Package anna/{name} does not exist")
+    assert error(carl.get(path(name))) == (404, f"Package anna/{name} does not exist")
 
 
 @pytest.mark.parametrize("twice", ["ben", "team", "anna"])
-def test_whoever_has_access_already(anna: Person, ben: Person, name: str, twice: str) -> None:
+def test_granting_access_twice_is_a_conflict(anna: Person, ben: Person, name: str, twice: str) -> None:
     if twice != "anna":
         anna.grant(name, twice)
-    assert refused(anna.put(path(name, twice))) == (409, "The user already has access")
+    assert error(anna.put(path(name, twice))) == (409, "The user already has access")
 
 
 def test_a_switch_that_is_off(anna: Person, olga: Person, name: str) -> None:
-    assert refused(anna.put(path(name, "public"))) == (403, "Public access not allowed")
+    assert error(anna.put(path(name, "public"))) == (403, "Public access not allowed")
     olga.push(name, {"a": b"1"})
-    assert refused(olga.put(path(name, "team", olga.name))) == (403, "Team access not allowed")
+    assert error(olga.put(path(name, "team", olga.name))) == (403, "Team access not allowed")
 
 
 @pytest.mark.parametrize("user", ["nobody_at_all", "quilt"])
 def test_an_unknown_user(anna: Person, name: str, user: str) -> None:
-    assert refused(anna.put(path(name, user))) == (404, f"User {user} does not exist")
+    assert error(anna.put(path(name, user))) == (404, f"User {user} does not exist")
 
 
 @pytest.mark.parametrize("user", ["Ben", "1", "b-n", "b n", "ben%0a", "b" * 65, "%C3%A9"])
-def test_a_user_name_that_is_none(anna: Person, ben: Person, name: str, user: str) -> None:
+def test_an_invalid_username_is_refused(anna: Person, ben: Person, name: str, user: str) -> None:
     for method in ("PUT", "GET", "DELETE"):
-        status, message = refused(anna.http.request(method, path(name, user)))
+        status, message = error(anna.http.request(method, path(name, user)))
         assert (status, message[:22]) == (400, "Username is not valid.")
     assert anna.get(path(name)).json()["users"] == ["anna"]
 
@@ -120,29 +121,29 @@ def test_only_the_owner_may_and_others_learn_nothing(
     anna.grant(name, "ben")
     for person in (ben, carl, ada):
         for package in (name, "nothing_here"):
-            answer = person.http.request(method, path(package, "ben"))
-            assert refused(answer) == (403, f"Only the package owner can {what}")
+            response = person.http.request(method, path(package, "ben"))
+            assert error(response) == (403, f"Only the package owner can {what}")
 
 
 @pytest.mark.parametrize("method", ["PUT", "GET", "DELETE"])
 def test_a_package_that_is_not_there(anna: Person, ben: Person, method: str) -> None:
-    answer = anna.http.request(method, path("nothing_here", "ben"))
-    assert refused(answer) == (404, "Package anna/nothing_here does not exist")
+    response = anna.http.request(method, path("nothing_here", "ben"))
+    assert error(response) == (404, "Package anna/nothing_here does not exist")
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("user", ["carl", "team", "nobody_at_all"])
-def test_somebody_who_has_no_access(anna: Person, carl: Person, name: str, method: str, user: str) -> None:
-    answer = anna.http.request(method, path(name, user))
-    assert refused(answer) == (404, f"Package anna/{name} does not exist")
+def test_a_grantee_without_access_is_not_found(anna: Person, carl: Person, name: str, method: str, user: str) -> None:
+    response = anna.http.request(method, path(name, user))
+    assert error(response) == (404, f"Package anna/{name} does not exist")
 
 
 def test_the_owner_keeps_access(anna: Person, name: str) -> None:
-    assert refused(anna.delete(path(name, "anna"))) == (403, "Cannot revoke the owner's access")
+    assert error(anna.delete(path(name, "anna"))) == (403, "Cannot revoke the owner's access")
     assert may_read(anna, name)
 
 
-def test_urls_given_out_before_stay_good(anna: Person, ben: Person, name: str) -> None:
+def test_presigned_urls_stay_valid_after_access_is_revoked(anna: Person, ben: Person, name: str) -> None:
     top_hash = anna.get(f"/api/tag/anna/{name}/latest").json()["hash"]
     anna.grant(name, "ben")
     (url,) = ben.install("anna", name, top_hash)["urls"].values()

@@ -1,4 +1,4 @@
-"""Objects in a directory over signed URLs: what released clients demand of a store (protocol §8), and no more."""
+"""Objects in a directory, over presigned URLs: exactly what released clients require of a store (protocol §8)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DATA = bytes(range(256)) * 4
 
 
 def signer(registry: Registry, lifetime: int = 3600) -> LocalSigner:
-    """The registry's own: the secret is known to tests."""
+    """Return a signer with the registry's secret, which tests know."""
     key = hashlib.sha256(b"objects " + registry.environment["QUILT_SECRET_KEY"].encode()).digest()
     return LocalSigner(registry.url, key, lifetime)
 
@@ -38,7 +38,7 @@ def get_url(registry: Registry, key: str) -> str:
 
 
 def new_object(prefix: str = "") -> tuple[str, bytes]:
-    """A key of Anna's, and bytes that no other test has."""
+    """Return a key of Anna's, and bytes that no other test uses."""
     data = new_name(prefix).encode() + DATA
     return f"objs/anna/{sha(data)}", data
 
@@ -49,7 +49,7 @@ def leftovers(registry: Registry) -> list[Path]:
 
 @pytest.fixture
 def stored(registry: Registry) -> tuple[str, bytes]:
-    """An object that is there: its key and bytes."""
+    """The key and bytes of a stored object."""
     key, data = new_object()
     assert httpx.put(put_url(registry, key), content=data).status_code == 200
     return key, data
@@ -58,7 +58,7 @@ def stored(registry: Registry) -> tuple[str, bytes]:
 # ------------------------------------------------------------------------------------------------ uploads
 
 
-def test_an_upload_is_asked_for_sent_and_found(registry: Registry) -> None:
+def test_an_upload_is_requested_sent_and_found(registry: Registry) -> None:
     key, data = new_object()
     url = put_url(registry, key)
     assert httpx.head(url).status_code == 404
@@ -123,10 +123,10 @@ def test_bytes_that_are_encoded_are_refused(registry: Registry) -> None:
 def test_an_upload_that_is_cut_off_leaves_nothing(registry: Registry, chunked: bool) -> None:
     data = new_name().encode() + bytes(3_000_000)
     key = f"objs/anna/{sha(data)}"
-    address = urlsplit(put_url(registry, key))
+    target = urlsplit(put_url(registry, key))
     kind = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(data)}"
     with socket.create_connection(("127.0.0.1", registry.port)) as connection:
-        connection.sendall(f"PUT {address.path}?{address.query} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n".encode())
+        connection.sendall(f"PUT {target.path}?{target.query} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n".encode())
         connection.sendall((b"%x\r\n" % len(data) if chunked else b"") + data[:2_500_000])
         wait_until(lambda: leftovers(registry))
     wait_until(lambda: not leftovers(registry))
@@ -137,10 +137,12 @@ def test_two_uploads_of_one_object_at_once_are_both_fine(registry: Registry) -> 
     data = new_name().encode() + os.urandom(2_000_000)
     url = put_url(registry, f"objs/anna/{sha(data)}")
     found: list[int] = []
-    people = [threading.Thread(target=lambda: found.append(httpx.put(url, content=data).status_code)) for _ in range(4)]
-    for each in people:
+    uploads = [
+        threading.Thread(target=lambda: found.append(httpx.put(url, content=data).status_code)) for _ in range(4)
+    ]
+    for each in uploads:
         each.start()
-    for each in people:
+    for each in uploads:
         each.join()
     assert found == [200] * 4
     assert not leftovers(registry)
@@ -159,7 +161,7 @@ def test_without_a_range_all_is_sent(registry: Registry, stored: tuple[str, byte
 
 
 @pytest.mark.parametrize(
-    ("asked", "first", "last"),
+    ("range_", "first", "last"),
     [
         ("bytes=0-", 0, None),
         ("bytes=1-", 1, None),
@@ -172,12 +174,12 @@ def test_without_a_range_all_is_sent(registry: Registry, stored: tuple[str, byte
     ],
 )
 def test_a_range_is_answered_with_206_and_its_exact_place(
-    registry: Registry, stored: tuple[str, bytes], asked: str, first: int, last: int | None
+    registry: Registry, stored: tuple[str, bytes], range_: str, first: int, last: int | None
 ) -> None:
     key, data = stored
     start = first if first >= 0 else len(data) + first
     end = len(data) - 1 if last is None else last
-    answer = httpx.get(get_url(registry, key), headers={"Range": asked})
+    answer = httpx.get(get_url(registry, key), headers={"Range": range_})
     assert answer.status_code == 206
     assert answer.headers["content-range"] == f"bytes {start}-{end}/{len(data)}"
     assert answer.headers["content-length"] == str(end - start + 1)
@@ -185,26 +187,26 @@ def test_a_range_is_answered_with_206_and_its_exact_place(
 
 
 def test_the_last_byte_is_a_range_too(registry: Registry, stored: tuple[str, bytes]) -> None:
-    """What a client asks for that has it all but for its last byte to check with."""
+    """A client that has all but the last byte requests it to verify the object."""
     key, data = stored
     answer = httpx.get(get_url(registry, key), headers={"Range": f"bytes={len(data) - 1}-"})
     assert answer.headers["content-range"] == f"bytes {len(data) - 1}-{len(data) - 1}/{len(data)}"
     assert answer.content == data[-1:]
 
 
-@pytest.mark.parametrize("asked", ["bytes=999999-", "bytes=999999-9999999", "bytes=-0"])
-def test_a_range_beyond_the_end_is_416(registry: Registry, stored: tuple[str, bytes], asked: str) -> None:
+@pytest.mark.parametrize("range_", ["bytes=999999-", "bytes=999999-9999999", "bytes=-0"])
+def test_a_range_beyond_the_end_is_416(registry: Registry, stored: tuple[str, bytes], range_: str) -> None:
     key, data = stored
-    answer = httpx.get(get_url(registry, key), headers={"Range": asked})
+    answer = httpx.get(get_url(registry, key), headers={"Range": range_})
     assert answer.status_code == 416
     assert str(len(data)) in answer.json()["message"]
     assert answer.headers["content-range"] == f"bytes */{len(data)}"
 
 
-@pytest.mark.parametrize("asked", ["bytes=5-2", "bytes=-", "bytes=0-1,3-4", "lines=1-2", "nonsense", "bytes=a-b"])
-def test_a_range_that_means_nothing_is_ignored(registry: Registry, stored: tuple[str, bytes], asked: str) -> None:
+@pytest.mark.parametrize("range_", ["bytes=5-2", "bytes=-", "bytes=0-1,3-4", "lines=1-2", "nonsense", "bytes=a-b"])
+def test_a_range_that_means_nothing_is_ignored(registry: Registry, stored: tuple[str, bytes], range_: str) -> None:
     key, data = stored
-    answer = httpx.get(get_url(registry, key), headers={"Range": asked})
+    answer = httpx.get(get_url(registry, key), headers={"Range": range_})
     assert (answer.status_code, answer.content) == (200, data)
 
 
@@ -215,7 +217,7 @@ def test_a_missing_object_is_404(registry: Registry) -> None:
     assert httpx.get(get_url(registry, key)).json()["message"]
 
 
-def test_browsers_do_not_run_what_people_pushed(registry: Registry, stored: tuple[str, bytes]) -> None:
+def test_browsers_do_not_run_what_users_pushed(registry: Registry, stored: tuple[str, bytes]) -> None:
     headers = httpx.get(get_url(registry, stored[0])).headers
     assert headers["content-type"] == "application/octet-stream"
     assert headers["x-content-type-options"] == "nosniff"
@@ -238,7 +240,7 @@ def _refused(answer: httpx.Response) -> None:
     assert answer.json()["message"]
 
 
-def test_a_url_ends_with_its_time(registry: Registry, stored: tuple[str, bytes]) -> None:
+def test_a_url_expires(registry: Registry, stored: tuple[str, bytes]) -> None:
     key, data = stored
     past = signer(registry, lifetime=-1)
     _refused(httpx.get(past.urls([key])[0]))
@@ -293,7 +295,7 @@ def test_a_url_is_for_one_method(registry: Registry, stored: tuple[str, bytes]) 
     assert (registry.objects / key).read_bytes() == data
 
 
-def test_without_a_signature_nothing_is_told(registry: Registry, stored: tuple[str, bytes]) -> None:
+def test_without_a_signature_nothing_is_disclosed(registry: Registry, stored: tuple[str, bytes]) -> None:
     for key in (stored[0], new_object()[0], "objs/nobody", "uploads/x", "x"):
         answer = httpx.get(f"{registry.url}/objects/{key}")
         _refused(answer)
@@ -318,7 +320,7 @@ def test_without_a_signature_nothing_is_told(registry: Registry, stored: tuple[s
     ],
 )
 def test_only_objects_have_urls_even_if_the_registry_signed_them(registry: Registry, key: str) -> None:
-    """No handler should ever sign such a key; if one did, the directory would still not open it."""
+    """No handler should ever sign such a key. Even if one did, the directory must not open it."""
     before = sorted(registry.home.rglob("*"))
     quoted = key.replace("\n", "%0A")
     until = int(time.time()) + 600
@@ -330,7 +332,7 @@ def test_only_objects_have_urls_even_if_the_registry_signed_them(registry: Regis
 
 
 def _raw(registry: Registry, method: str, target: str) -> int:
-    """The status of a request whose path no client has tidied up."""
+    """Return the status of a request whose path no client has normalized."""
     with socket.create_connection(("127.0.0.1", registry.port), timeout=10) as connection:
         body = "x" if method == "PUT" else ""
         head = (
@@ -345,7 +347,7 @@ def _raw(registry: Registry, method: str, target: str) -> int:
 
 @pytest.mark.slow
 def test_large_objects_cost_little_memory(local_registry: Callable[..., Registry]) -> None:
-    """300 megabytes up and down; the process that serves grows by less than 60."""
+    """Upload and download 300 MB; the serving process grows by less than 60 MB."""
     registry = local_registry()
     blocks = [os.urandom(1 << 20) for _ in range(10)]
     length = 300
@@ -369,13 +371,13 @@ def test_large_objects_cost_little_memory(local_registry: Callable[..., Registry
         for chunk in download.iter_raw(1 << 20):
             again.update(chunk)
     assert again.hexdigest() == digest.hexdigest()
-    assert after_upload - before < 60_000, "upload"
-    assert _peak(registry) - before < 60_000, "download"
+    assert after_upload - before < 60_000, "memory grew during the upload"
+    assert _peak(registry) - before < 60_000, "memory grew during the download"
     (registry.objects / key).unlink()
 
 
 def _memory(registry: Registry, line: str = "VmRSS") -> int:
-    """Kilobytes that the serving process has in memory."""
+    """Return the memory of the serving process in kilobytes."""
     assert registry.process is not None
     status = Path(f"/proc/{registry.process.pid}/status").read_text()
     return int(status.partition(f"{line}:")[2].split()[0])

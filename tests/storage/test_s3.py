@@ -1,4 +1,4 @@
-"""The object store as a bucket, against a real S3-compatible server; and the whole registry on it."""
+"""The object store as a bucket on a real S3-compatible server, and the whole registry on it."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def test_staged_objects_count_only_with_the_right_bytes(s3: S3Server) -> None:
     async def run() -> list[str]:
         for name, data in ((good, b"good"), (bad, b"evil"), (known, b"known")):
             await obstore.put_async(s3.bucket, staging_key("olga", "carl", name), data)
-        await store.adopt("olga", "carl", [good, known], {known})
+        await store.promote("olga", "carl", [good, known], {known})
         with pytest.raises(DigestMismatch) as refused:
-            await store.adopt("olga", "carl", [bad], set())
+            await store.promote("olga", "carl", [bad], set())
         assert refused.value.sha256s == [bad]
         return list(await store.sizes([final_key("olga", name) for name in (good, bad, known)]))
 
@@ -101,7 +101,7 @@ def test_staged_objects_count_only_with_the_right_bytes(s3: S3Server) -> None:
     assert not [page for page in obstore.list(s3.bucket, "adopting") if page]
 
 
-def test_signed_urls_do_what_old_clients_need(s3: S3Server) -> None:
+def test_presigned_urls_do_what_old_clients_need(s3: S3Server) -> None:
     key = final_key("urls", trees.sha(b"data"))
     signer = store_of(s3).signer
     (head,), (put,) = signer.upload_urls([key], [key])
@@ -125,7 +125,7 @@ def test_empty_objects_go_up_and_down(s3: S3Server) -> None:
 
 
 @pytest.mark.parametrize("other", [{"AWS_SECRET_ACCESS_KEY": "wrong"}, {"S3_ENDPOINT": "http://127.0.0.1:9"}])
-def test_a_store_that_refuses_or_is_away_is_said_to_be(s3: S3Server, other: dict[str, str]) -> None:
+def test_a_store_that_refuses_or_is_unreachable_is_reported(s3: S3Server, other: dict[str, str]) -> None:
     with pytest.raises(Unavailable, match="object store does not respond"):
         asyncio.run(store_of(s3, **other).sizes([final_key("a", trees.sha(b"1"))]))
 
@@ -159,7 +159,7 @@ def test_a_push_whose_objects_are_not_in_the_bucket_is_refused(anna: Person) -> 
 def test_a_readme_that_an_old_client_compressed_is_read(s3: S3Server, anna: Person) -> None:
     name, readme = new_name(), b"# Long ago"
     obstore.put(s3.bucket, final_key("anna", trees.sha(readme)), gzip.compress(readme))
-    size = {trees.sha(readme): len(gzip.compress(readme))}  # what the store says; an import keeps the plain size
+    size = {trees.sha(readme): len(gzip.compress(readme))}  # the store's size; an import records the uncompressed size
     assert anna.send_push("anna", name, trees.tree({"README": readme}), sizes=size).status_code == 200
     top_hash = trees.top_hash(trees.tree({"README": readme}))
     shown = anna.get(f"/api/package_preview/anna/{name}/{top_hash}").json()
@@ -193,7 +193,7 @@ def test_a_member_pushes_what_they_uploaded_and_nothing_else(anna: Person, carl:
     assert httpx.head(urls["head"]).status_code == 404
     refused = carl.send_push("anna", name, node, sizes=trees.sizes([secret]))
     assert (refused.status_code, trees.sha(secret) in refused.text) == (400, True)
-    httpx.put(urls["put"], content=b"only evil's")  # as long as the secret
+    httpx.put(urls["put"], content=b"only evil's")  # same length as the secret
     refused = carl.send_push("anna", name, node, sizes=trees.sizes([secret]))
     assert (refused.status_code, trees.sha(secret) in refused.text) == (400, True)
     top_hash = carl.push(name, {"new": b"by carl"}, owner="anna")
@@ -202,10 +202,10 @@ def test_a_member_pushes_what_they_uploaded_and_nothing_else(anna: Person, carl:
     assert carl.send_push("anna", name, node, sizes=trees.sizes([secret])).status_code == 200
 
 
-def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
+def test_a_damaged_object_is_noticed_reported_and_uploaded_again(
     s3: S3Server, local_registry: Callable[..., Registry]
 ) -> None:
-    """And is removed before it is marked: a push in between would find it there, count it, and lose it."""
+    """The object is removed before it is marked; otherwise a concurrent push would find it, count it, and lose it."""
     registry = local_registry(**s3.settings)
     dora = registry.make_person("dora")
     data = b"will be damaged"
@@ -216,7 +216,7 @@ def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
     registry.stop()
     path = f"/api/package/dora/fragile/{top_hash}"
     with registry.left_open(f"SELECT FROM object WHERE {is_it} FOR SHARE"):  # so that it cannot be marked
-        registry.start()  # a round of verifying begins with the start
+        registry.start()  # a verification round begins at the start
         wait_until(lambda: not asyncio.run(store_of(s3).sizes([damaged])))
         assert dora.get(path).status_code == 200
     wait_until(lambda: dora.get(path).status_code != 200)
@@ -226,7 +226,7 @@ def test_a_damaged_object_is_noticed_told_and_uploaded_anew(
     dora.push("fragile", {"x": data, "y": b"fine"})
     dora.install("dora", "fragile", top_hash)
     ((is_new,),) = registry.sql(f"SELECT created_at > now() - interval '1 hour' FROM object WHERE {is_it}")
-    assert is_new, "the URL that it came by lives on: it is verified when that has expired"
+    assert is_new, "verified before the URL of its upload has expired"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The audit trail: what admins read in it, and that nobody changes it."""
+"""The audit trail: queries by admins, and protection against changes."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ def name() -> str:
     return new_name()
 
 
-def page(ada: Person, **query: Any) -> Json:
-    answer = ada.get("/api/v1/audit", params=query)
-    assert answer.status_code == 200, answer.text
-    found: Json = answer.json()
-    assert found.keys() == {"events", "next"}
-    assert all(event.keys() == FIELDS for event in found["events"])
-    return found
+def get_page(ada: Person, **query: Any) -> Json:
+    """Return a page of audit events. Assert that all fields are present."""
+    response = ada.get("/api/v1/audit", params=query)
+    assert response.status_code == 200, response.text
+    body: Json = response.json()
+    assert body.keys() == {"events", "next"}
+    assert all(event.keys() == FIELDS for event in body["events"])
+    return body
 
 
-def found(ada: Person, **query: Any) -> list[Json]:
-    events: list[Json] = page(ada, **query)["events"]
+def list_events(ada: Person, **query: Any) -> list[Json]:
+    events: list[Json] = get_page(ada, **query)["events"]
     return events
 
 
@@ -43,7 +44,7 @@ def kinds(events: list[Json]) -> list[str]:
 def test_everything_that_happened_the_newest_first(eve: Person, ben: Person, ada: Person, name: str) -> None:
     top_hash = eve.push(name, {"a": b"1"}, tag="v")
     eve.grant(name, "ben")
-    events = found(ada, user=eve.name)
+    events = list_events(ada, user=eve.name)
     assert kinds(events) == ["ACCESS_GRANT", "TAG_SET", "PUSH", "SIGN_IN"]
     for event in events:
         assert abs((datetime.now(UTC) - datetime.fromisoformat(event.pop("created"))).total_seconds()) < 60
@@ -57,17 +58,17 @@ def test_everything_that_happened_the_newest_first(eve: Person, ben: Person, ada
     ]
 
 
-def test_events_are_found_by_whom_they_were_done_to(eve: Person, ada: Person, name: str, registry: Registry) -> None:
+def test_events_are_found_by_subject(eve: Person, ada: Person, name: str, registry: Registry) -> None:
     fay = registry.make_person(new_name("fay"))
     eve.push(name, {"a": b"1"})
     eve.grant(name, fay.name)
     ada.post("/api/users/disable", json={"username": fay.name}).raise_for_status()
-    assert [(each["kind"], each["user"]) for each in found(ada, subject=fay.name)] == [
+    assert [(each["kind"], each["user"]) for each in list_events(ada, subject=fay.name)] == [
         ("ACCOUNT_DISABLE", "ada"),
         ("ACCESS_GRANT", eve.name),
     ]
-    assert kinds(found(ada, subject=fay.name, user="ada")) == ["ACCOUNT_DISABLE"]
-    assert kinds(found(ada, subject=fay.name, package=f"{eve.name}/{name}")) == ["ACCESS_GRANT"]
+    assert kinds(list_events(ada, subject=fay.name, user="ada")) == ["ACCOUNT_DISABLE"]
+    assert kinds(list_events(ada, subject=fay.name, package=f"{eve.name}/{name}")) == ["ACCESS_GRANT"]
 
 
 def test_events_are_found_by_package_and_kind(eve: Person, ben: Person, ada: Person, name: str) -> None:
@@ -75,25 +76,25 @@ def test_events_are_found_by_package_and_kind(eve: Person, ben: Person, ada: Per
     eve.grant(name, "ben")
     ben.install(eve.name, name, top_hash)
     package = f"{eve.name}/{name}"
-    assert kinds(found(ada, package=package)) == ["INSTALL", "ACCESS_GRANT", "TAG_SET", "PUSH"]
-    assert kinds(found(ada, package=package, kind="PUSH")) == ["PUSH"]
-    assert kinds(found(ada, package=package, kind=["TAG_SET", "INSTALL", "TAG_SET"])) == ["INSTALL", "TAG_SET"]
-    assert kinds(found(ada, package=package, user="ben")) == ["INSTALL"]
-    assert found(ada, package=package, user="ben", kind="PUSH") == []
+    assert kinds(list_events(ada, package=package)) == ["INSTALL", "ACCESS_GRANT", "TAG_SET", "PUSH"]
+    assert kinds(list_events(ada, package=package, kind="PUSH")) == ["PUSH"]
+    assert kinds(list_events(ada, package=package, kind=["TAG_SET", "INSTALL", "TAG_SET"])) == ["INSTALL", "TAG_SET"]
+    assert kinds(list_events(ada, package=package, user="ben")) == ["INSTALL"]
+    assert list_events(ada, package=package, user="ben", kind="PUSH") == []
     eve.delete(f"/api/package/{package}/").raise_for_status()
-    assert kinds(found(ada, package=package))[0] == "DELETE"
+    assert kinds(list_events(ada, package=package))[0] == "DELETE"
 
 
 def test_failed_sign_ins_are_found(registry: Registry, eve: Person, ada: Person) -> None:
     httpx.post(registry.url + "/api/login", json={"username": eve.name, "password": "a guess"})
-    (event,) = found(ada, subject=eve.name, kind="SIGN_IN_FAILED")
+    (event,) = list_events(ada, subject=eve.name, kind="SIGN_IN_FAILED")
     assert event["user"] is None
     assert event["extra"] == {"address": "127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
 def timed(registry: Registry) -> tuple[str, list[datetime]]:
-    """A user with an event on each of five days, and the times."""
+    """A user with one event on each of five days, and the times of these events."""
     user = new_name("tim")
     times = [datetime(2020, 1, day, 12, tzinfo=UTC) for day in range(1, 6)]
     for each in times:
@@ -119,37 +120,37 @@ def timed(registry: Registry) -> tuple[str, list[datetime]]:
 def test_events_are_found_by_time(
     ada: Person, timed: tuple[str, list[datetime]], query: dict[str, str], days: list[int]
 ) -> None:
-    events = found(ada, user=timed[0], **query)
+    events = list_events(ada, user=timed[0], **query)
     assert [datetime.fromisoformat(each["created"]).day for each in events] == days
 
 
 def test_pages_hold_everything_once(registry: Registry, ada: Person) -> None:
-    """Also events of one moment, and a time that goes against the ids."""
+    """Cover events with equal times, and times that run against the ids."""
     user, now = new_name("tom"), datetime.now(UTC)
     for shift in (3, 1, 2, 2, 2, 0, 0):
         registry.sql(
             "INSERT INTO event (kind, account, created_at) VALUES ($1, $2, $3)",
             "SIGN_IN" if shift % 2 else "SIGN_OUT", user, now - timedelta(seconds=shift),
         )  # fmt: skip
-    everything = found(ada, user=user)
+    everything = list_events(ada, user=user)
     assert [each["created"] for each in everything] == sorted((e["created"] for e in everything), reverse=True)
     assert len(everything) == 7
     for limit in (1, 2, 3, 6, 7):
-        events, answer = [], page(ada, user=user, limit=limit)
+        events, response = [], get_page(ada, user=user, limit=limit)
         while True:
-            assert len(answer["events"]) <= limit
-            events += answer["events"]
-            if answer["next"] is None:
+            assert len(response["events"]) <= limit
+            events += response["events"]
+            if response["next"] is None:
                 break
-            answer = page(ada, user=user, limit=limit, before=answer["next"])
+            response = get_page(ada, user=user, limit=limit, before=response["next"])
         assert events == everything
 
 
 def test_a_page_has_a_hundred_events(registry: Registry, ada: Person) -> None:
     user = new_name("tom")
     registry.sql("INSERT INTO event (kind, account) SELECT 'SIGN_IN', $1 FROM generate_series(1, 1100)", user)
-    assert len(found(ada, user=user)) == 100
-    assert len(found(ada, user=user, limit=1000)) == 1000
+    assert len(list_events(ada, user=user)) == 100
+    assert len(list_events(ada, user=user, limit=1000)) == 1000
 
 
 @pytest.mark.parametrize(
@@ -179,35 +180,35 @@ def test_a_page_has_a_hundred_events(registry: Registry, ada: Person) -> None:
     ],
     ids=lambda value: value[:30],
 )
-def test_what_cannot_be_asked(ada: Person, query: str, message: str) -> None:
-    answer = ada.get(f"/api/v1/audit?{query}")
-    assert (answer.status_code, answer.json()) == (400, {"message": message, "code": "invalid"})
+def test_an_invalid_query_is_refused(ada: Person, query: str, message: str) -> None:
+    response = ada.get(f"/api/v1/audit?{query}")
+    assert (response.status_code, response.json()) == (400, {"message": message, "code": "invalid"})
 
 
 @pytest.mark.parametrize("kind", ["push", "NOTHING", "", "PUSH,INSTALL", "%00", "x" * 5000])
-def test_a_kind_that_there_is_not(ada: Person, kind: str) -> None:
-    answer = ada.get(f"/api/v1/audit?kind=PUSH&kind={kind}")
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
-    message, shown = answer.json()["message"], kind.replace("%00", r"\x00")
+def test_an_unknown_kind_is_refused(ada: Person, kind: str) -> None:
+    response = ada.get(f"/api/v1/audit?kind=PUSH&kind={kind}")
+    assert (response.status_code, response.json()["code"]) == (400, "invalid")
+    message, shown = response.json()["message"], kind.replace("%00", r"\x00")
     assert message.startswith(f"kind: Invalid enum value '{shown}"[:300])
     assert len(message) <= 300
 
 
 @pytest.mark.parametrize("text", ["nobody", "", "Ada", "%", "' OR true --", "\U0001f600", "x" * 5000, "\u202e"])
-def test_somebody_who_is_not_there_did_nothing(ada: Person, text: str) -> None:
-    assert page(ada, user=text) == page(ada, subject=text) == {"events": [], "next": None}
-    assert page(ada, package=f"{text}/{text}") == {"events": [], "next": None}
+def test_an_unknown_user_has_no_events(ada: Person, text: str) -> None:
+    assert get_page(ada, user=text) == get_page(ada, subject=text) == {"events": [], "next": None}
+    assert get_page(ada, package=f"{text}/{text}") == {"events": [], "next": None}
 
 
 @pytest.mark.parametrize("text", ["%ff", "%ed%a0%80"])
-def test_bytes_that_are_no_text(ada: Person, text: str) -> None:
+def test_invalid_utf8_finds_nothing(ada: Person, text: str) -> None:
     for name in ("user", "subject"):
         assert ada.get(f"/api/v1/audit?{name}={text}").json() == {"events": [], "next": None}
 
 
 def test_reading_the_audit_leaves_no_trace(ada: Person, anna: Person, name: str) -> None:
     top_hash = anna.push(name, {"a": b"1"})
-    before = found(ada, limit=1)
+    before = list_events(ada, limit=1)
     for path in ("/api/audit/anna/", "/api/v1/audit", "/api/users/list_detailed", "/api/admin/package_summary"):
         ada.get(path).raise_for_status()
         ada.http.head(path).raise_for_status()
@@ -219,7 +220,7 @@ def test_reading_the_audit_leaves_no_trace(ada: Person, anna: Person, name: str)
         "/api/recent_packages/",
     ):
         anna.http.head(path).raise_for_status()
-    assert found(ada, limit=1) == before
+    assert list_events(ada, limit=1) == before
 
 
 # ------------------------------------------------------------------------------------------------ append-only
@@ -250,4 +251,4 @@ def test_the_audit_is_not_emptied(registry: Registry) -> None:
 def test_the_audit_outlives_packages(eve: Person, ada: Person, name: str) -> None:
     eve.push_tree(name, trees.tree({"a": b"1"}), [b"1"])
     eve.delete(f"/api/package/{eve.name}/{name}/").raise_for_status()
-    assert kinds(found(ada, package=quote(f"{eve.name}/{name}", safe="/"))) == ["DELETE", "TAG_SET", "PUSH"]
+    assert kinds(list_events(ada, package=quote(f"{eve.name}/{name}", safe="/"))) == ["DELETE", "TAG_SET", "PUSH"]

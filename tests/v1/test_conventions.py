@@ -1,4 +1,4 @@
-"""What holds for every call of our own API."""
+"""Rules for every route of the v1 API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def test_refusals_of_new_calls_have_a_code(anna: Person, ada: Person, nobody: Pe
     reader = Person(anna.registry, "anna", machine)
     body = {"name": new_name("token")}
     anna.post("/api/v1/tokens", json=body).raise_for_status()
-    answers = {
+    responses = {
         "sign_in_needed": nobody.get("/api/v1/audit"),
         "forbidden": reader.post("/api/v1/tokens", json=body),
         "invalid": anna.post("/api/v1/tokens", json={}),
@@ -19,11 +19,11 @@ def test_refusals_of_new_calls_have_a_code(anna: Person, ada: Person, nobody: Pe
         "method_not_allowed": ada.delete("/api/v1/audit"),
         "too_large": anna.post("/api/v1/tokens", json={"name": "x" * 1_000_000}),
     }
-    for code, answer in answers.items():
-        assert answer.json().keys() == {"message", "code"}
-        assert answer.json()["code"] == code
+    for code, response in responses.items():
+        assert response.json().keys() == {"message", "code"}
+        assert response.json()["code"] == code
 
 
 def test_refusals_of_other_calls_have_none(anna: Person, nobody: Person) -> None:
-    for answer in (nobody.get("/api/me"), anna.get("/api/nothing"), anna.get("/api/tag/anna/nothing/x")):
-        assert answer.json().keys() == {"message"}
+    for response in (nobody.get("/api/me"), anna.get("/api/nothing"), anna.get("/api/tag/anna/nothing/x")):
+        assert response.json().keys() == {"message"}
