@@ -1,5 +1,5 @@
 # make run      start the registry on this machine, nothing to configure
-# make test     the tests                 make drills     operations and long stories, rehearsed
+# make test     the tests                 make drills     operations and faults, rehearsed
 # make check    lint, types, imports      make test-deps  install the system packages that both need (Debian, root)
 # make bench    the benchmarks            make clean      remove the virtual environment and caches
 

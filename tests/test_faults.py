@@ -30,6 +30,8 @@ from tests.registry import PASSWORD, Person, Registry, new_name, run_sql
 from tests.trees import Json
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.drill
+
 Start = Callable[..., Registry]
 
 
@@ -523,7 +525,7 @@ def test_a_full_store_says_so_and_takes_the_push_once_there_is_room(own_registry
         for content in (data[0], iter(pieces)):  # with and without Content-Length
             answer = httpx.put(put, content=content)
             assert answer.status_code == 507
-            assert "no room" in message_of(answer)
+            assert "no space" in message_of(answer)
             assert uploads(registry) == []
         assert httpx.put(urls[trees.sha(data[1])]["put"], content=data[1]).status_code == 200
         refused = anna.send_push("anna", "data", node, sizes=trees.sizes(data))

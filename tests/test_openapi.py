@@ -93,7 +93,7 @@ def send(case: Case, people: dict[str, Person]) -> None:
 def generated_requests_to(operation: str) -> Callable[..., None]:
     """Return a test of one operation, because those of the whole document would share an id."""
 
-    @pytest.mark.slow
+    @pytest.mark.drill
     @schema.include(operation_id=operation).parametrize()
     @hypothesis.settings(max_examples=15)
     def test(case: Case, people: dict[str, Person]) -> None:

@@ -131,6 +131,7 @@ def test_of_many_only_ten_are_shown(registry: Registry) -> None:
     assert found["missing"]["packages"] == {"anna/many": 30}
 
 
+@pytest.mark.drill
 @pytest.mark.s3
 def test_a_bucket_is_verified_page_by_page(s3: S3Server, local_registry: Make) -> None:
     registry = local_registry(**s3.settings)

@@ -346,9 +346,9 @@ def _raw(registry: Registry, method: str, target: str) -> int:
 
 
 @pytest.mark.slow
-def test_large_objects_cost_little_memory(local_registry: Callable[..., Registry]) -> None:
+def test_large_objects_cost_little_memory(own_registry: Callable[..., Registry]) -> None:
     """Upload and download 300 MB; the serving process grows by less than 60 MB."""
-    registry = local_registry()
+    registry = own_registry()
     blocks = [os.urandom(1 << 20) for _ in range(10)]
     length = 300
     digest = hashlib.sha256()

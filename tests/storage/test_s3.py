@@ -48,7 +48,9 @@ def carl(registry: Registry) -> Person:
 # ------------------------------------------------------------------------------------------------ the store
 
 
-@pytest.mark.parametrize("count", [50, 3000], ids=["asked for one by one", "listed"])
+@pytest.mark.parametrize(
+    "count", [50, pytest.param(3000, marks=pytest.mark.drill)], ids=["asked for one by one", "listed"]
+)
 def test_uploaded_objects_are_found_with_their_sizes(s3: S3Server, count: int) -> None:
     owner = f"sizes{count}"
     keys = [final_key(owner, trees.sha(b"%d" % i)) for i in range(count)]
