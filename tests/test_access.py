@@ -504,6 +504,7 @@ def test_who_replaces_the_metadata_of_an_instance(name: str, versioned: bool, re
 @pytest.mark.parametrize(("name", "expected"), [("anna", True), ("ben", False), ("ada", False)])
 def test_only_the_owner_reads_all_objects_and_sees_invitations(name: str, expected: bool) -> None:
     assert access.may_read_all_objects(member(name), "anna") is expected
+    assert access.may_upload_directly(member(name), "anna") is expected
     assert access.may_see_invitations(member(name), package(team=True)) is expected
 
 

@@ -161,5 +161,9 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
 def _sentence(error: HTTPException) -> str:
     if isinstance(error, ValidationException) and error.extra:
         return messages.validation_errors(error.extra)
-    known = {404: "There is nothing at this URL.", 405: "This URL does not support this method."}
+    known = {
+        404: "There is nothing at this URL.",
+        405: "This URL does not support this method.",
+        413: f"The request body exceeds the limit of {messages.MAX_BODY_BYTES:,} bytes.",
+    }
     return known.get(error.status_code, error.detail)

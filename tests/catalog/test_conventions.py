@@ -50,6 +50,7 @@ def test_every_page_has_security_headers(annas_browser: httpx.Client, path: str)
         ("DELETE", "/signin", 405),
         ("POST", "/", 405),
         ("GET", "/static/nothing.css", 404),
+        ("GET", "/static/a%00b.css", 400),
         ("GET", "/static/..%2f..%2fapp.py", 404),
     ],
 )

@@ -25,6 +25,8 @@ from tests.registry import LocalRegistry, Person, Registry, new_name, run_sql
 from tests.s3server import S3Server
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.drill
+
 Make = Callable[..., Registry]
 
 

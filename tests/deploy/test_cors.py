@@ -13,7 +13,7 @@ from tests.deploy.templates import load
 from tests.registry import Registry
 from tests.s3server import S3Server
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.drill, pytest.mark.s3]
 
 ORIGIN = "https://quilt.example.com"
 DATA = b"read by a page"

@@ -29,6 +29,8 @@ from tests.deploy.debian import skip_or_fail
 from tests.registry import Registry, free_port, new_name, run_sql
 from tests.s3server import S3Server
 
+pytestmark = pytest.mark.drill
+
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "deploy" / "systemd"
 SECRET = "hunter2hunter2"

@@ -14,7 +14,7 @@ from tests import trees
 from tests.registry import Registry
 from tests.s3server import S3Server
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.drill, pytest.mark.s3]
 
 NEW = b"pushed while the key was rotated"
 

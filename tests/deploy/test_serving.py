@@ -20,6 +20,8 @@ from quilt_registry.cli import serve
 from tests.deploy.templates import load
 from tests.registry import Registry
 
+pytestmark = pytest.mark.drill
+
 
 class Systemd:
     """Systemd's part for a socket-activated service: keeps the socket across restarts, receives notifications."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
+import pytest
+
 from tests.registry import Person, new_name
 
 
@@ -27,3 +32,39 @@ def test_refusals_of_new_calls_have_a_code(anna: Person, ada: Person, nobody: Pe
 def test_refusals_of_other_calls_have_none(anna: Person, nobody: Person) -> None:
     for response in (nobody.get("/api/me"), anna.get("/api/nothing"), anna.get("/api/tag/anna/nothing/x")):
         assert response.json().keys() == {"message"}
+
+
+JSON = {"Content-Type": "application/json"}
+GZIP = {**JSON, "Content-Encoding": "gzip"}
+
+
+def test_a_body_may_be_gzipped(anna: Person) -> None:
+    body = json.dumps({"name": new_name("token")}).encode()
+    response = anna.post("/api/v1/tokens", content=gzip.compress(body), headers=GZIP)
+    assert (response.status_code, response.headers["cache-control"]) == (200, "private, no-store")
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "message"),
+    [
+        (b'{"name": "x"}', {"Content-Type": "text/plain"}, 400, "must be JSON"),
+        (b"name=x", {"Content-Type": "application/x-www-form-urlencoded"}, 400, "must be JSON"),
+        (b"{}", {**JSON, "Content-Encoding": "br"}, 400, "Unsupported content encoding: br"),
+        (b"no gzip", GZIP, 400, "not valid gzip"),
+        (gzip.compress(b"{}")[:-4], GZIP, 400, "not valid gzip"),
+        (gzip.compress(b" " * 2_000_000), GZIP, 413, "limit of 1,000,000 bytes"),
+        (b" " * 1_000_001, JSON, 413, "limit of 1,000,000 bytes"),
+        (b"[" * 100_000, JSON, 400, "nested too deeply"),
+        (gzip.compress(b'{"name":' + b"[" * 100_000), GZIP, 400, ""),
+        (b'{"name": "x"', JSON, 400, ""),
+        (b"\xff", JSON, 400, ""),
+        (b"", JSON, 400, ""),
+    ],
+)
+def test_bodies_that_cannot_be_read_are_refused(
+    anna: Person, content: bytes, headers: dict[str, str], status: int, message: str
+) -> None:
+    response = anna.post("/api/v1/tokens", content=content, headers=headers)
+    assert response.status_code == status, response.text
+    assert message in response.json()["message"]
+    assert response.json()["code"] == {400: "invalid", 413: "too_large"}[status]

@@ -1,4 +1,4 @@
-"""Access decisions about accounts and sessions, all in this file. Those about packages are in packages/access.py.
+"""Rights to accounts and sessions. Those to packages are in packages/access.py.
 
 Admins manage accounts and read the audit trail. A personal token acts for its owner, possibly read-only. It never
 issues other credentials, because they would outlive it.

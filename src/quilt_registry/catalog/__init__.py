@@ -52,7 +52,7 @@ def router() -> Router:
             _page("GET", "/reset_password/{link:str}", password.choose_form, who="anybody"),
             _page("POST", "/reset_password/{link:str}", password.choose, who="anybody"),
             _page("GET", "/help/api", help.api, who="visitor"),
-            create_static_files_router("/static", directories=[Path(__file__).parent / "static"], name="static"),
+            _static_files(),
         ],
         dependencies=session.DEPENDENCIES,
     )
@@ -63,6 +63,11 @@ def _page(method: str, path: str, function: Callable[..., Any], who: Who) -> HTT
     methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else HttpMethod(method)
     guards = [session.check_request, session.authorize]
     return HTTPRouteHandler(path, http_method=methods, status_code=200, guards=guards, opt={"who": who})(function)
+
+
+def _static_files() -> Router:
+    directory = Path(__file__).parent / "static"
+    return create_static_files_router("/static", directories=[directory], name="static", guards=[session.check_request])
 
 
 def is_page(path: str) -> bool:

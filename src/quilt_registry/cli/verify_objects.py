@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from quilt_registry.cli.context import check_schema, open_database, run_with_database
-from quilt_registry.maintenance import verify_objects as maintenance
+from quilt_registry.maintenance import verify_objects as verification
 from quilt_registry.storage.objects import ObjectStore
 
 EXIT_DAMAGED = 5
@@ -25,7 +25,7 @@ def verify_objects(owner: str | None, sample: int | None, deep: bool, as_json: b
         check_schema(settings)
         store, lifetime = ObjectStore(settings), settings.package_url_expiration
         report = run_with_database(
-            settings, lambda db: maintenance.run(db, store, lifetime, owner=owner, sample=sample, deep=deep)
+            settings, lambda db: verification.run(db, store, lifetime, owner=owner, sample=sample, deep=deep)
         )
-    click.echo(msgspec.json.encode(report) if as_json else maintenance.describe(report))
+    click.echo(msgspec.json.encode(report) if as_json else verification.describe(report))
     sys.exit(0 if report.is_ok else EXIT_DAMAGED)

@@ -35,7 +35,10 @@ class PushRequest(Struct, forbid_unknown_fields=True):  # protocol §9
 
 
 class PushOptions(Struct):
-    """The options of a push, and the objects of its tree or part; in a dry run their sizes are 0."""
+    """The options of a push, and the objects of its tree or part.
+
+    In a dry run their sizes are 0. For a whole package that is no dry run there are none: its manifest has them.
+    """
 
     dry_run: bool
     is_public: bool

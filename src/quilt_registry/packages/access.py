@@ -8,8 +8,7 @@ A caller who may not read a package gets the same error as for a package that do
   package.
 * *own* (versions, deletion of tags, access, deletion): the owner.
 
-Admins have no additional rights to packages: they manage accounts and read the audit log. Requests with a read-only
-personal access token cannot change anything.
+Admins have no additional rights to packages: they manage accounts and read the audit trail.
 """
 
 from __future__ import annotations
@@ -186,6 +185,11 @@ def may_replace(member: Member, owner: str, *, versioned: bool) -> bool:
     The last push wins, but only the owner may change an instance that a version names, because others rely on it.
     """
     return member.name == owner or not versioned
+
+
+def may_upload_directly(member: Member, owner: str) -> bool:
+    """Return whether the member's uploads go to the final keys of an owner, without being staged and hashed first."""
+    return member.name == owner
 
 
 def may_read_all_objects(member: Member, owner: str) -> bool:

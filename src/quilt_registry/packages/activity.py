@@ -1,4 +1,4 @@
-"""Usage statistics of packages, counted from the audit log.
+"""Usage statistics of packages, counted from the audit trail.
 
 Events belong to the package's id, so that a new package with the name of a deleted one starts at zero.
 """

@@ -207,7 +207,7 @@ async def _upload_urls(
     staged = staging_key(target.owner, member.name, "")
     # A directory verifies every PUT, so it may go to the final key, where it repairs a damaged object.
     known_put = final if services.store.directory else staged
-    new = final if access.may_read_all_objects(member, target.owner) else staged
+    new = final if access.may_upload_directly(member, target.owner) else staged
     lead = b'{"upload_urls":{'
     for batch in objects.batches(URLS_PER_BATCH):
         known = await uploads.find_known(services.db, member, target.owner, batch)

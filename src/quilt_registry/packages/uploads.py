@@ -74,7 +74,7 @@ async def verify(
     new = await services.offload.run(len(objects) if known.digests else 0, pages.without, objects, known.digests)
     if not len(new):
         return []
-    is_own, store = access.may_read_all_objects(member, owner), services.store
+    is_own, store = access.may_upload_directly(member, owner), services.store
     prefix = final_key(owner, "") if is_own else staging_key(owner, member.name, "")
     hashes = await asyncio.to_thread(_hashes, new)
     among = await _estimate_count(db, owner) if is_own else 0

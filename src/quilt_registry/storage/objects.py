@@ -25,7 +25,7 @@ from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.signed_urls import LocalSigner, S3Signer, Signer
 
 CONCURRENT_HEADS = 32
-CONCURRENT_LISTINGS = 16  # one for each first hex digit
+HEX_DIGITS = range(16)  # of the SHA-256 that a key ends with; each listing covers the keys with one first digit
 CONCURRENT_PROMOTIONS = 16
 LISTING_PAGE_SIZE = 1000  # objects in one response of a bucket
 MAX_HEADS = 128  # up to this many keys, one HEAD for each is faster than listings
@@ -126,9 +126,7 @@ class ObjectStore:
                     return
 
         prefixes = {key.rpartition("/")[0] for key in keys}
-        await asyncio.gather(
-            *(list_range(prefix, digit) for prefix in prefixes for digit in range(CONCURRENT_LISTINGS))
-        )
+        await asyncio.gather(*(list_range(prefix, digit) for prefix in prefixes for digit in HEX_DIGITS))
         return sizes
 
     async def beginning(self, key: str, limit: int) -> bytes | None:

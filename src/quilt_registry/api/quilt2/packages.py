@@ -19,7 +19,7 @@ from quilt_registry.packages.access import Caller, Member
 from quilt_registry.packages.install import Selection
 from quilt_registry.packages.push import Pushed, Target
 from quilt_registry.registry import Registry
-from quilt_registry.web.requests import AnyRequest, Injected, raw_path, records_read
+from quilt_registry.web.requests import AnyRequest, Injected, raw_path
 
 _BOOLEANS = {
     **dict.fromkeys(("", "false", "0", "no", "off"), False),
@@ -65,10 +65,11 @@ async def _push(
     return await stream(request, answer)
 
 
-async def install(
+async def install(  # noqa: PLR0913  the path alone names three of them
     request: AnyRequest,
     caller: Injected[Caller],
     registry: Injected[Registry],
+    record: Injected[bool],
     owner: FromPath[str],
     name: FromPath[str],
     top_hash: FromPath[str],
@@ -76,7 +77,6 @@ async def install(
     """Return the tree of an instance, and presigned URLs of the selected objects."""
     package, instance = await instances.get_readable(registry.db, caller, owner, name, top_hash)
     selection = Selection(request.query_params.get("subpath", ""), _boolean(request, "meta_only"))
-    record = records_read(request)  # not injected, because a handler has at most six arguments
     answer = await installing.install(registry, caller, package, instance, selection, record=record)
     if request.method == "HEAD":
         return json({})

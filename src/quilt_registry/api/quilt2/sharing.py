@@ -14,7 +14,7 @@ from quilt_registry.api.quilt2 import schemas
 from quilt_registry.packages import invitations, profile as profiles, sharing
 from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
-from quilt_registry.web.requests import Injected
+from quilt_registry.web.requests import AnyRequest, Injected
 
 
 async def list_access(
@@ -73,12 +73,12 @@ async def list_package_invitations(
 
 
 async def get_profile(
-    session: Injected[Session], member: Injected[Member], registry: Injected[Registry], record: Injected[bool]
+    request: AnyRequest, session: Injected[Session], member: Injected[Member], registry: Injected[Registry]
 ) -> Response[Any]:
     """Return the caller's own packages and those shared with the caller by name.
 
     Open invitations of the caller's email address become access first.
     """
-    claim = record and rights.may_claim_invitations(session)
+    claim = request.method == "GET" and rights.may_claim_invitations(session)
     packages = await profiles.list_packages(registry.db, member, claim=claim)
     return json(schemas.ProfileInfo(packages, member.account.is_admin))

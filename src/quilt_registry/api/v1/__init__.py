@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from litestar import HttpMethod, Router
+from litestar import HttpMethod, Response, Router
 from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 
 from quilt_registry.accounts.rights import Who
 from quilt_registry.api.dependencies import DEPENDENCIES, authorize, check_path
-from quilt_registry.api.messages import MAX_BODY_BYTES, STATUSES, ErrorResponse
+from quilt_registry.api.messages import MAX_BODY_BYTES, STATUSES, ErrorResponse, refusal
 from quilt_registry.api.openapi import SECURITY
 from quilt_registry.api.v1 import audit, tokens
 from quilt_registry.web.packed_bodies import PackedBodies
+from quilt_registry.web.requests import AnyRequest
 
 
 def router() -> Router:
@@ -30,10 +31,16 @@ def router() -> Router:
         ],
         middleware=[PackedBodies(MAX_BODY_BYTES)],
         request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers={RecursionError: _refuse_nesting},
         dependencies=DEPENDENCIES,
         # Responses are for one caller and may hold secrets.
         response_headers=[ResponseHeader(name="Cache-Control", value="private, no-store")],
     )
+
+
+def _refuse_nesting(request: AnyRequest, _: Exception) -> Response[bytes]:
+    """Return the refusal of a body that is nested more deeply than the decoder can follow."""
+    return refusal(request.scope["path"], 400, "The request body is nested too deeply.")
 
 
 def _route(
