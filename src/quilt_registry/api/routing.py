@@ -5,8 +5,9 @@ from __future__ import annotations
 from litestar import HttpMethod, Router
 from litestar.handlers import HTTPRouteHandler
 
-from quilt_registry.api.dependencies import DEPENDENCIES, authorize, check_path
+from quilt_registry.api.dependencies import authorize, check_path
 from quilt_registry.api.openapi import Route
+from quilt_registry.web.callers import DEPENDENCIES
 
 
 def router(routes: list[Route]) -> Router:

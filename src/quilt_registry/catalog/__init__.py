@@ -17,6 +17,7 @@ from quilt_registry.catalog.package import comments, overview
 from quilt_registry.catalog.site import help, home
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import SignInNeeded
+from quilt_registry.web import callers
 
 PACKAGE = "/package/{owner:str}/{name:str}"
 ERROR_TITLES = {
@@ -54,7 +55,7 @@ def router() -> Router:
             _page("GET", "/help/api", help.api, who="visitor"),
             _static_files(),
         ],
-        dependencies=session.DEPENDENCIES,
+        dependencies=callers.DEPENDENCIES,
     )
 
 

@@ -1,4 +1,4 @@
-"""Guards and dependencies of pages: the reader, by the session cookie. Helpers for forms and for that cookie."""
+"""Guards of pages: the reader, by the session cookie. Helpers for forms and for that cookie."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from litestar import Response
-from litestar.connection import ASGIConnection
-from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler
 from litestar.response import Redirect
 
 from quilt_registry.accounts import rights, sessions
 from quilt_registry.accounts.sessions import TOKEN_LIFETIME, Session, Token
-from quilt_registry.accounts.users import Account
 from quilt_registry.errors import Forbidden, Invalid, TooLarge
-from quilt_registry.packages.access import Caller, Member
-from quilt_registry.registry import Registry
 from quilt_registry.settings import Settings
-from quilt_registry.web.requests import AnyRequest, Injected, records_read
+from quilt_registry.web import callers
+from quilt_registry.web.callers import registry_of
+from quilt_registry.web.requests import AnyConnection, AnyRequest
 
 COOKIE = "quilt_session"
 MAX_FORM_BYTES = 160_000  # a comment of 10,240 characters of any alphabet takes up to 123,000
 
-Connection = ASGIConnection[Any, Any, Any, Any]
 
-
-async def check_request(connection: Connection, _: BaseRouteHandler) -> None:
+async def check_request(connection: AnyConnection, _: BaseRouteHandler) -> None:
     """Raise Invalid for a NUL in the path, Forbidden for a form from another site. Runs before `authorize`."""
     if "\0" in connection.scope["path"]:
         raise Invalid("The URL contains a NUL character.")
@@ -34,59 +29,20 @@ async def check_request(connection: Connection, _: BaseRouteHandler) -> None:
         raise Forbidden("This form was sent from another site. Open it on this site and send it again.")
 
 
-def _from_another_site(connection: Connection) -> bool:
+def _from_another_site(connection: AnyConnection) -> bool:
     site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
     if site:  # checked first, because pages without a referrer send the origin `null`
         return site not in ("same-origin", "none")
     return origin is not None and urlsplit(origin).netloc != connection.headers.get("host")
 
 
-async def authorize(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Raise SignInNeeded or Forbidden unless the page's `who` includes the reader."""
-    who, registry = handler.opt["who"], connection.app.state.registry
-    if who == "anybody":
-        return
-    session = await _session(connection, registry)
-    connection.scope["state"]["session"] = session
-    rights.check_who(who, session, anonymous=registry.policy.anonymous)
-
-
-async def _session(connection: Connection, registry: Registry) -> Session | None:
+async def _find_session(connection: AnyConnection, _: BaseRouteHandler) -> Session | None:
     token = connection.cookies.get(COOKIE)
-    found = await sessions.find_session(registry.db, token) if token else None
-    return found if found and rights.may_use_pages(found) else None
+    session = await sessions.find_session(registry_of(connection).db, token) if token else None
+    return session if session and rights.may_use_pages(session) else None
 
 
-def session(request: AnyRequest) -> Session:
-    """Return the reader's session. Only for pages that require a sign-in."""
-    found: Session = request.scope["state"]["session"]
-    return found
-
-
-def account(request: AnyRequest) -> Account | None:
-    """Return the reader's account; None for a reader who is not signed in."""
-    found: Session | None = request.scope["state"]["session"]
-    return found.account if found else None
-
-
-def caller(request: AnyRequest, registry: Injected[Registry]) -> Caller:
-    """Return the reader of a page, signed in or not."""
-    reader = account(request)
-    return Member(reader, registry.policy) if reader else Caller(None, registry.policy)
-
-
-def member(request: AnyRequest, registry: Injected[Registry]) -> Member:
-    """Return the signed-in reader. Only for pages that require a sign-in."""
-    return Member(session(request).account, registry.policy)
-
-
-DEPENDENCIES = {
-    "session": Provide(session, sync_to_thread=False),
-    "account": Provide(account, sync_to_thread=False),
-    "caller": Provide(caller, sync_to_thread=False),
-    "member": Provide(member, sync_to_thread=False),
-    "record": Provide(records_read, sync_to_thread=False),
-}
+authorize = callers.guard(_find_session)
 
 
 async def read_form(request: AnyRequest, *fields: str) -> list[str]:

@@ -14,12 +14,13 @@ from quilt_registry.rate_limits import client_network
 T = TypeVar("T")
 
 AnyRequest = Request[Any, Any, Any]
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 # The type of a handler's argument that a dependency of the same name provides.
 Injected: TypeAlias = Annotated[NamedDependency[T], SkipValidationMarker()]
 
 
-def raw_path(request: ASGIConnection[Any, Any, Any, Any]) -> str:
+def raw_path(request: AnyConnection) -> str:
     """Return the path as it was sent, still percent-encoded. The router folds double slashes in its own copy."""
     raw: bytes = request.scope["raw_path"]
     return raw.decode("ascii", "replace")

@@ -11,10 +11,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 
 from quilt_registry.accounts.rights import Who
-from quilt_registry.api.dependencies import DEPENDENCIES, authorize, check_path
+from quilt_registry.api.dependencies import authorize, check_path
 from quilt_registry.api.messages import MAX_BODY_BYTES, STATUSES, ErrorResponse, refusal
 from quilt_registry.api.openapi import SECURITY
 from quilt_registry.api.v1 import audit, tokens
+from quilt_registry.web.callers import DEPENDENCIES
 from quilt_registry.web.packed_bodies import PackedBodies
 from quilt_registry.web.requests import AnyRequest
 
