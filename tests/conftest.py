@@ -136,6 +136,7 @@ def registry(
     given |= {"SIGNUP_DOMAINS": "welcome.example"}
     running = Registry(tmp_path_factory.mktemp("registry"), new_database(), **given).start()
     yield running
+    running.hang_up()
     assert running.stop() == 0
     assert "Traceback" not in running.log.read_text()
 
@@ -148,6 +149,7 @@ def open_registry(
     given = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port), "RATE_LIMITS": "off"}
     running = Registry(tmp_path_factory.mktemp("open"), new_database(), TEAM_ID="", **given).start()
     yield running
+    running.hang_up()
     assert running.stop() == 0
     assert "Traceback" not in running.log.read_text()
 
@@ -165,6 +167,7 @@ def own_registry(new_database: Callable[[], str], tmp_path: Path) -> Iterator[Ca
     yield start
     for each in started:
         if each.process and each.process.poll() is None:
+            each.hang_up()
             each.stop()
 
 

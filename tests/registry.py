@@ -133,14 +133,12 @@ class Registry:
             return False
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
-        """End it. Its people hang up first: it waits a second for connections that are kept alive."""
         assert self.process is not None
-        self.hang_up()
         self.process.send_signal(with_signal)
         return self.process.wait(90)
 
     def hang_up(self) -> None:
-        """Close the connections that clients keep alive; they may connect again."""
+        """Close the connections that idle clients keep alive, for which `stop` waits a second."""
         for person in self.people:
             for client in (person.http, person.transfers):
                 client._transport.close()

@@ -409,7 +409,7 @@ def test_a_full_disk_changes_nothing(host: Instance) -> None:
     with nothing_changes(host):
         done = host.run(f"{SMALL_DISK} {SCRIPT} install")
         assert done.returncode == 1
-        assert "Free there: " in done.stderr
+        assert "Free space: " in done.stderr
 
 
 def test_an_install_that_is_killed_changes_nothing(host: Instance) -> None:

@@ -337,7 +337,7 @@ def test_the_store_passes_the_tests_of_objects(composed: Composed, tmp_path: Pat
     chosen = "(sizes and one) or prefixes or beginning or staged or signed_urls or empty"
     # Otherwise pytest closes the folder of all tests, in which a PostgreSQL of another user runs.
     apart = f"--basetemp={tmp_path / 'inner'}"
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", apart, "tests/test_s3.py", "-k", chosen]
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", apart, "tests/storage/test_s3.py", "-k", chosen]
     done = subprocess.run(
         [sys.executable, *words], env=os.environ | given, capture_output=True, text=True, cwd=ROOT, timeout=250
     )

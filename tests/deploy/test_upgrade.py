@@ -255,7 +255,7 @@ def test_a_dump_of_the_previous_release_is_restored_into_this_one(
     succeeds(upgraded(before).command("backup", str(file)))
     run_sql(postgres.format("postgres"), f"CREATE DATABASE {name}")
     restored = Registry(before.home, postgres.format(name))
-    assert f"brought to {schema.head()}" in succeeds(restored.command("restore", str(file)))
+    assert f"Migrated the schema to {schema.head()}" in succeeds(restored.command("restore", str(file)))
     anna = restored.start().sign_in("anna")
     [top_hash] = [each["hash"] for each in anna.get("/api/log/anna/trees/").json()["logs"]]
     anna.install("anna", "trees", top_hash)
@@ -398,7 +398,7 @@ def test_large_tables_are_migrated_while_users_work_with_the_previous_release(
         waited = longest_wait(members)
     assert waited < usual + MAX_DELAY
     assert before.stop() == 0
-    assert schema(before) == schema(Registry(before.home, new_database()))
+    assert columns(before) == columns(Registry(before.home, new_database()))
     unfilled = """SELECT p.name FROM package p JOIN instance i ON i.package_id = p.id
                                 JOIN package_search s ON s.package_id = p.id
                   WHERE p.owner = 'otto' AND (p.updated_at <> i.updated_at OR s.names = '' OR s.nodes = '')"""
