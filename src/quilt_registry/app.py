@@ -41,7 +41,7 @@ from quilt_registry.web.request_log import UNKNOWN, RequestLog
 
 log = logging.getLogger("quilt_registry")
 
-SHUTDOWN_TIMEOUT = 3  # seconds for background tasks to end; because one may wait longer for a mail server that hangs
+SHUTDOWN_TIMEOUT = 3  # seconds for background tasks to end, because a mail server that hangs would hold them up longer
 MIN_HELPERS = 1  # for each worker; a second one only helps where there are cores to spare
 
 
