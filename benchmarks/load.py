@@ -10,8 +10,7 @@ import time
 from typing import cast
 
 import uvloop
-
-CONNECTIONS = 16
+from tests.registry import Person
 
 
 class _Connection(asyncio.Protocol):
@@ -35,11 +34,11 @@ class _Connection(asyncio.Protocol):
             self.send()
 
 
-async def _run(port: int, request: bytes, seconds: float) -> None:
+async def _run(port: int, request: bytes, seconds: float, connections: int) -> None:
     loop = asyncio.get_running_loop()
     samples: list[float] = []
     began = time.perf_counter()
-    for _ in range(CONNECTIONS):
+    for _ in range(connections):
         await loop.create_connection(lambda: _Connection(request, samples), "127.0.0.1", port)
     await asyncio.sleep(seconds)
     taken = time.perf_counter() - began
@@ -47,15 +46,14 @@ async def _run(port: int, request: bytes, seconds: float) -> None:
     print(json.dumps([len(samples) / taken, samples[int(len(samples) * 0.99)]]))
 
 
-def measure(port: int, path: str, headers: dict[str, str], seconds: float) -> tuple[float, float]:
+def measure(person: Person, path: str, seconds: float, connections: int) -> tuple[float, float]:
     """Return requests per second, and the 99th percentile of response times in seconds."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n"
-    command = [sys.executable, "-m", "benchmarks.load", str(port), str(seconds)]
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {person.token}\r\n\r\n"
+    command = [sys.executable, "-m", "benchmarks.load", str(person.registry.port), str(seconds), str(connections)]
     done = subprocess.run(command, input=request.encode(), stdout=subprocess.PIPE, check=True)
     rate, p99 = json.loads(done.stdout)
     return rate, p99
 
 
 if __name__ == "__main__":
-    uvloop.run(_run(int(sys.argv[1]), sys.stdin.buffer.read(), float(sys.argv[2])))
+    uvloop.run(_run(int(sys.argv[1]), sys.stdin.buffer.read(), float(sys.argv[2]), int(sys.argv[3])))

@@ -10,12 +10,11 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 from tests.registry import Registry
 
+from benchmarks import processes
 from benchmarks.table import row
 
 FILES, CHANGED_FILES = 40, 3  # files of a package, and how many of them a version changes
@@ -88,8 +87,8 @@ class Worker(threading.Thread):
         self.person.get(f"/api/package_preview/{owner}/{name}/{answer.json()['hash']}").raise_for_status()
 
 
-def run(registry: Registry, seconds: float, people: int, processes: Callable[[], list[int]]) -> None:
-    """Let users work. `processes` returns the PIDs of the registry, without PostgreSQL."""
+def run(registry: Registry, seconds: float, people: int) -> None:
+    """Let users work, then print what each kind of task took, and the memory of the registry without PostgreSQL."""
     registry.database_url = f"postgresql://postgres@/quilt?host={registry.home}/postgres"
     end = time.monotonic() + seconds
     workers = [Worker(registry, number, end) for number in range(people)]
@@ -99,7 +98,7 @@ def run(registry: Registry, seconds: float, people: int, processes: Callable[[],
     samples = []
     for _ in range(SAMPLES):
         time.sleep(seconds / SAMPLES)
-        samples.append(sum(map(_resident, processes())))
+        samples.append(sum(map(processes.pss, processes.own(registry))))
     for worker in workers:
         worker.join(120)
     done: dict[str, list[float]] = defaultdict(list)
@@ -117,12 +116,3 @@ def run(registry: Registry, seconds: float, people: int, processes: Callable[[],
     early, late = samples[SAMPLES // 5], max(samples[-SAMPLES // 10 :])
     result = f"{early / 2**20:.0f} → {late / 2**20:.0f} MiB"
     row("memory after a fifth → at the end", "", result, late <= early * MAX_MEMORY_GROWTH, "+10 %")
-
-
-def _resident(process: int) -> int:
-    """Return the resident memory of a process in bytes; 0 if it has ended."""
-    try:
-        pages = Path(f"/proc/{process}/statm").read_text().split()[1]
-    except OSError:
-        return 0
-    return int(pages) * 4096
