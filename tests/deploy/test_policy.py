@@ -12,6 +12,8 @@ from tests.deploy.tools import run
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.drill  # checkov is installed first, and reads for a minute
+
 # The check, the resource, and why it is not followed.
 AWS_EXCEPTIONS = {
     ("CKV_AWS_260", "AWS::EC2::SecurityGroup.ElbSecurityGroup"): "port 80 only redirects to 443",
