@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from quilt_registry import schema, settings as settings_module
-from quilt_registry.cli import dump
+from quilt_registry.cli import dump, statement_logging
 from quilt_registry.cli.context import check_schema, open_database, run_with_database
 from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
@@ -96,13 +96,14 @@ def _finding(part: str, check_part: Callable[[], str]) -> Finding:
 
 
 class _Server(msgspec.Struct):
-    """The state of a database server. `time` is in seconds, `tls` the TLS version in use."""
+    """The state of a database server. `time` is in seconds, `tls` the TLS version in use, `logging` its settings."""
 
     version: str
     time: float
     tls: str | None
     used: int
     limit: int
+    logging: dict[str, str]
 
 
 def _check_database() -> str:
@@ -126,7 +127,7 @@ async def _query_server(db: Database) -> _Server:
         """
     )
     assert row is not None
-    return _Server(**row)
+    return _Server(**row, logging=await statement_logging.query(db))
 
 
 def _server_warnings(server: _Server) -> Iterator[str]:
@@ -137,6 +138,7 @@ def _server_warnings(server: _Server) -> Iterator[str]:
             f"{server.used} of the database's {server.limit} connections are in use. Lower DATABASE_POOL or the number "
             "of workers, or give the database more memory and a higher max_connections."
         )
+    yield from statement_logging.warnings(server.logging)
 
 
 def _clock_warning(other: str, other_time: float) -> str:
