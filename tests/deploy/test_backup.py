@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from quilt_registry.cli import restore_dump
-from quilt_registry.cli.dump import without_password
 from quilt_registry.cli.embedded_postgres import programs
+from quilt_registry.cli.postgres_programs import without_password
 from tests import trees
 from tests.commands import refuses, succeeds
 from tests.registry import LocalRegistry, Person, Registry, new_name, run_sql
@@ -403,7 +403,7 @@ def test_an_interrupted_restore_leaves_an_empty_database_and_says_so(
     target.sql("CREATE FUNCTION wait() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); END $$")
     target.sql("CREATE EVENT TRIGGER wait ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION wait()")
     running = _started(target, "restore", str(file))
-    copied = "application_name = 'pg_restore' AND datname = current_database() AND wait_event = 'PgSleep'"
+    copied = "application_name = 'psql' AND datname = current_database() AND wait_event = 'PgSleep'"
     wait_until(lambda: target.sql(f"SELECT FROM pg_stat_activity WHERE {copied}"))
     if how == "the command is stopped":
         running.terminate()

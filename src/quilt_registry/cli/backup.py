@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from quilt_registry import settings as settings_module
-from quilt_registry.cli import dump
+from quilt_registry.cli import dump, object_copies
 from quilt_registry.cli.context import (
     DIRECTORY,
     FILE,
@@ -28,7 +28,7 @@ def backup(file: Path, objects: Path | None, overwrite: bool) -> None:
     check_directory_store(settings_module.load(), objects)
     with dump.new_file(file, overwrite=overwrite) as new, open_database(join=True) as settings:
         header = run_with_database(settings, lambda db: dump.dump(db, new))
-        copied = dump.copy_objects(settings.objects_directory, objects) if objects else 0
+        copied = object_copies.copy_objects(settings.objects_directory, objects) if objects else 0
         dump.publish(file, new, header)
     click.echo(f"Wrote {file} ({header.bytes:,} bytes): {dump.describe(header)}.")
     if warning := dump.warning(header):

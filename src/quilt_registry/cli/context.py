@@ -118,6 +118,5 @@ def check_directory_store(settings: Settings, objects: Path | None) -> None:
     if objects and settings.package_bucket_name:
         raise CommandError(
             f"--objects needs a directory store, but this registry stores objects in the bucket "
-            f"{settings.package_bucket_name}. Copy the bucket with the store's own tools, after a backup or before a "
-            "restore."
+            f"{settings.package_bucket_name}. Copy the bucket with the store's own tools, after the backup."
         )

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
 
-from quilt_registry import schema, settings as settings_module
-from quilt_registry.cli import dump, restore_dump
+from quilt_registry import schema
+from quilt_registry.cli import dump, object_copies, restore_dump
 from quilt_registry.cli.context import (
     DIRECTORY,
     FILE,
-    check_directory_store,
     database_url,
     interrupt_on_sigterm,
     open_database,
     run_with_database,
 )
 from quilt_registry.cli.errors import CommandError
+from quilt_registry.settings import Settings
+from quilt_registry.storage.objects import ObjectStore
+
+MAX_EXAMPLES = 10
 
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--objects", type=DIRECTORY, help="First copy the objects in this directory to the directory store.")
+@click.option("--objects", type=DIRECTORY, help="First copy the objects in this directory to the store.")
 @click.option("--into-empty-schema", is_flag=True, help="Replace the registry's tables if none of them has a row.")
 def restore(file: Path, objects: Path | None, into_empty_schema: bool) -> None:
     """Restore a backup into an empty database and migrate it to this release's schema. No registry may use it."""
     interrupt_on_sigterm()
     header = restore_dump.read_header(file)
-    check_directory_store(settings_module.load(), objects)
     if objects and not (objects / "objs").is_dir():
         raise CommandError(f"There are no objects in {objects}: it has no directory objs.")
     with open_database() as settings:
         run_with_database(settings, lambda db: restore_dump.prepare(db, header, into_empty_schema=into_empty_schema))
-        copied = dump.copy_objects(objects, settings.objects_directory) if objects else 0
+        copied, damaged = _copy_objects(objects, settings) if objects else (0, [])
         run_with_database(settings, lambda db: restore_dump.restore(db, file, header))
         schema.migrate(database_url(settings))
         foreign_keys = run_with_database(settings, restore_dump.finish)
@@ -42,3 +45,16 @@ def restore(file: Path, objects: Path | None, into_empty_schema: bool) -> None:
         click.echo(f"Migrated the schema to {schema.head()}.")
     if objects:
         click.echo(f"Copied {copied:,} new objects from {objects}.")
+    if damaged:
+        click.echo(
+            f"Warning: the SHA-256 of {len(damaged):,} objects does not match their contents, so they were not copied: "
+            f"{', '.join(damaged[:MAX_EXAMPLES])}. `verify-objects` reports the packages that reference them.",
+            err=True,
+        )
+
+
+def _copy_objects(source: Path, settings: Settings) -> tuple[int, list[str]]:
+    """Copy objects to the store. Return the number of new ones, and the keys of damaged ones that were left out."""
+    if settings.package_bucket_name:
+        return asyncio.run(object_copies.upload_objects(source, ObjectStore(settings)))
+    return object_copies.copy_objects(source, settings.objects_directory), []

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Set
 from pathlib import Path
 
 import msgspec
 
 from quilt_registry import schema
-from quilt_registry.cli.dump import (
-    TRANSACTION_TIMEOUT_VERSION,
-    Header,
-    count_rows,
-    find_program,
-    lift_timeouts,
-    run_program,
-    sha256,
-    sibling,
-)
+from quilt_registry.cli.dump import Header, count_rows, lift_timeouts, sha256, sibling
+from quilt_registry.cli.postgres_programs import find_program, start
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Invalid, Unavailable
 from quilt_registry.migrations import take_turn
+
+CHUNK_SIZE = 1 << 18  # bytes
 
 
 def read_header(file: Path) -> Header:
@@ -55,23 +52,24 @@ async def prepare(db: Database, header: Header, *, into_empty_schema: bool) -> N
     The database must be empty. With `into_empty_schema` it may have the registry's tables, if none of them has a row;
     they are dropped.
     """
+    find_program("pg_restore", header.pg_dump)
     async with db.connection() as connection:
-        _find_pg_restore(header, connection.get_server_version().major)
+        await _check_encoding(connection)
         await _make_empty(connection, into_empty_schema=into_empty_schema)
 
 
 async def restore(db: Database, file: Path, header: Header) -> None:
     """Restore a backup into an empty database in one transaction. The schema is that of the backup.
 
-    Raise Unavailable, with nothing restored, if pg_restore fails; Conflict if the database changed meanwhile.
+    Raise Unavailable, with nothing restored, if the dump cannot be loaded; Conflict if the database changed meanwhile.
     """
     async with db.connection() as connection:
         await lift_timeouts(connection)
         await take_turn(connection)
-        program = _find_pg_restore(header, connection.get_server_version().major)
-        options = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
+        program, _ = find_program("pg_restore", header.pg_dump)
+        settings = {row[0] for row in await connection.fetch("SELECT name FROM pg_settings")}
         try:
-            await run_program(program, db.url, *options, str(file))
+            await _load(program, file, db.url, settings)
         except Unavailable as error:
             raise Unavailable(f"{error}\nNothing was restored: the database is empty.") from None
         except asyncio.CancelledError:
@@ -79,15 +77,51 @@ async def restore(db: Database, file: Path, header: Header) -> None:
         await _compare_row_counts(connection, header)
 
 
-def _find_pg_restore(header: Header, server: int) -> Path:
-    program, version = find_program("pg_restore", header.pg_dump)
-    if version >= TRANSACTION_TIMEOUT_VERSION > server:
+async def _load(pg_restore: Path, file: Path, url: str, settings: Set[str]) -> None:
+    """Load a dump in one transaction: pg_restore writes it as a script, which psql runs.
+
+    pg_restore cannot do it alone, because it begins with the settings of its own version. A server that lacks one of
+    them, such as transaction_timeout before PostgreSQL 17, would refuse the whole dump.
+    """
+    script = start(pg_restore, "--no-owner", "--no-privileges", "--file=-", str(file), stdout=PIPE)
+    options = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+    async with script as reading, start(pg_restore.with_name("psql"), *options, url=url, stdin=PIPE) as loading:
+        source, target = reading.process.stdout, loading.process.stdin
+        assert source
+        assert target
+        try:
+            target.write(b"BEGIN;\n")
+            async for line in _head(source, settings):
+                target.write(line)
+            while chunk := await source.read(CHUNK_SIZE):
+                target.write(chunk)
+                await target.drain()
+            await reading.finish()
+            target.write(b"COMMIT;\n")  # of a complete script only
+            await target.drain()
+        except ConnectionError:
+            pass  # psql has ended, and says why
+        target.close()
+        await loading.finish()
+
+
+async def _head(script: asyncio.StreamReader, settings: Set[str]) -> AsyncIterator[bytes]:
+    """Yield the lines of a script up to its first command, without settings that the server does not have."""
+    async for line in script:
+        setting = re.match(rb"SET (\w+) = ", line)
+        if setting is None or setting[1].decode() in settings:
+            yield line
+        if not re.match(rb"SET |SELECT pg_catalog.set_config|--|\\restrict|\s*$", line):
+            return
+
+
+async def _check_encoding(connection: Connection) -> None:
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding != "UTF8":
         raise Conflict(
-            f"pg_restore of PostgreSQL {version} cannot restore into a server of version {server}, and the dump needs "
-            f"version {header.pg_dump} or newer. Restore into PostgreSQL {TRANSACTION_TIMEOUT_VERSION} or newer"
-            + ("." if header.pg_dump > server else f", or install the client programs of PostgreSQL {server}.")
+            f"The database has the encoding {encoding}. Create it anew, with UTF8: "
+            "createdb --template=template0 --encoding=UTF8 NAME."
         )
-    return program
 
 
 async def _make_empty(connection: Connection, *, into_empty_schema: bool) -> None:

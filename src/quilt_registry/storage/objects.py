@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from itertools import islice
+from pathlib import Path
 
 import obstore
 from obstore.exceptions import BaseError as StoreError
@@ -28,6 +29,8 @@ CONCURRENT_HEADS = 32
 HEX_DIGITS = range(16)  # of the SHA-256 that a key ends with; each listing covers the keys with one first digit
 CONCURRENT_PROMOTIONS = 16
 LISTING_PAGE_SIZE = 1000  # objects in one response of a bucket
+MIN_PART_SIZE, MAX_PARTS = 8 << 20, 10_000  # of an upload: bytes, and the limit of S3
+CONCURRENT_PARTS = 2
 MAX_HEADS = 128  # up to this many keys, one HEAD for each is faster than listings
 
 
@@ -198,6 +201,15 @@ class ObjectStore:
                 return await self._sha256(key) == sha256
             except FileNotFoundError:
                 return False
+
+    async def upload(self, key: str, file: Path, size: int) -> None:
+        """Upload a file to the bucket, in parts if it is large. Raise Unavailable.
+
+        The signature of each request covers its bytes, so that the store refuses those that changed on their way.
+        """
+        part_size = max(MIN_PART_SIZE, -(-size // MAX_PARTS))
+        async with _translate_errors():
+            await obstore.put_async(self._s3, key, file, chunk_size=part_size, max_concurrency=CONCURRENT_PARTS)
 
     async def listing(self, owner: str | None = None) -> AsyncIterator[list[tuple[str, int, float]]]:
         """Yield pages of all final objects, or of one owner's. Raise Unavailable.
