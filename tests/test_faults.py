@@ -143,7 +143,7 @@ def pid_of(registry: Registry) -> int:
 
 
 def processes_of(registry: Registry) -> list[int]:
-    """Return all processes of a registry, once each worker has its helper."""
+    """Return all processes of a registry, once each worker has helpers."""
     wait_until(lambda: all(map(spawned, workers := spawned(pid_of(registry)))) and len(workers) == registry.workers)
     return descendants(pid_of(registry))
 
@@ -408,12 +408,14 @@ def test_pushing_while_the_package_is_deleted_ends_well(registry: Registry, anna
 def test_a_helper_that_dies_loses_one_response(registry: Registry, anna: Person) -> None:
     node, data = large(20_000, new_name())
     put_into_store(registry, "anna", data)
-    (helper,) = spawned(pid_of(registry))
+    helpers = spawned(pid_of(registry))
     with ThreadPoolExecutor(1) as threads:
-        os.kill(helper, signal.SIGSTOP)  # so that it has not finished when it is killed
+        for helper in helpers:
+            os.kill(helper, signal.SIGSTOP)  # so that none has finished when it is killed
         pushing = threads.submit(anna.send_push, "anna", "data", node, sizes=trees.sizes(data))
         time.sleep(1)
-        os.kill(helper, signal.SIGKILL)
+        for helper in helpers:
+            os.kill(helper, signal.SIGKILL)
         answer = pushing.result()
     assert answer.status_code == 503
     assert "Try again" in message_of(answer)

@@ -328,6 +328,19 @@ def test_the_word_type_elsewhere_in_metadata_is_fine() -> None:
     _checked(leaf(b'{"a":"type","types":["type"],"b":"\\"type\\":","c":"C:\\\\users\\\\type"}'))
 
 
+def test_metadata_of_a_node_is_bounded() -> None:
+    for text in (b'{"a":"' + b"x" * 90 + b'"}', b'{"q_path":[' + b"{}," * 28 + b"{}]}"):
+        manifest.check(manifest.decode(leaf(text)), Bounds(metadata=len(text)))
+        with pytest.raises(ManifestError, match=f"The metadata of 'f' is longer than {len(text) - 1} bytes"):
+            manifest.check(manifest.decode(leaf(text)), Bounds(metadata=len(text) - 1))
+
+
+def test_a_source_path_that_is_no_text_hides_no_other() -> None:
+    texts = [b'{"q_path":"a.csv"}', b'{"q_path":[{}]}', b'{"q_path":null}', b"{}", b'{"q_path":"\\u0062.csv"}']
+    tree = root({f"f{i}": file(b"", metadata=json.loads(text)) for i, text in enumerate(texts)})
+    assert check(tree).sources == ["a.csv", "b.csv"]
+
+
 @pytest.mark.parametrize("metadata", [b"[]", b"null", b'"text"', b"1", b'["\\u0074ype"]'])
 def test_metadata_must_be_an_object(metadata: bytes) -> None:
     with pytest.raises(ManifestError, match="The metadata of 'f' is not a JSON object"):

@@ -42,7 +42,7 @@ from quilt_registry.web.request_log import UNKNOWN, RequestLog
 log = logging.getLogger("quilt_registry")
 
 SHUTDOWN_TIMEOUT = 3  # seconds for background tasks to end, because a mail server that hangs would hold them up longer
-MIN_HELPERS = 1  # for each worker; a second one only helps where there are cores to spare
+MIN_HELPERS = 2  # for each worker: one is left to light jobs, so more only help where there are cores to spare
 
 
 def from_environment() -> ASGIApp:

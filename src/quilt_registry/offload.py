@@ -2,58 +2,91 @@
 
 Decoding a manifest of a million files holds the GIL for a second, so in a thread it would block all other requests of
 the process. Small jobs run at once, because sending them to another process would take longer.
+
+A helper has limits of memory and time, so that a request can neither exhaust the machine nor hold a helper. People take
+turns (`turns.py`), and heavy jobs leave one helper to light ones, so that nobody waits for another's large push.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import multiprocessing
 import os
+import pickle
+import resource
 import signal
 import threading
+import traceback
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from multiprocessing.connection import wait
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from quilt_registry.errors import Unavailable
+from quilt_registry.errors import Refusal, TooLarge, Unavailable
+from quilt_registry.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_INLINE_WEIGHT = 500  # manifest entries, or as much work: about a millisecond
+# Weights are numbers of manifest entries, or as much work.
+MAX_INLINE_WEIGHT = 500  # about a millisecond
+MAX_LIGHT_WEIGHT = 20_000  # some tenths of a second
+LIGHT_TIMEOUT, HEAVY_TIMEOUT = 60, 180  # seconds that a job may take
+MAX_MEMORY = 4 * 2**30  # bytes of a helper, and at most half of the machine's
+
+_context = multiprocessing.get_context("spawn")
 
 
 class Offload:
-    """A pool of helper processes."""
+    """A pool of helper processes. At least two, so that heavy jobs leave one to light jobs."""
 
     def __init__(self, processes: int):
         self.processes = processes
-        self._pool: ProcessPoolExecutor | None = None
+        self._turns = Turns(processes)
+        self._helpers: set[_Helper] = set()
+        self._idle: list[_Helper] = []
+        # A thread waits for each running helper.
+        self._threads = ThreadPoolExecutor(processes, "helper")
 
     async def run(self, weight: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of a pure module-level function, or raise its exception.
 
-        `weight` is the approximate number of manifest entries that it processes. Raise Unavailable if the helper dies,
-        most likely because it ran out of memory.
+        `weight` is the approximate number of manifest entries that it processes. Raise TooLarge if it needs more memory
+        than a helper may use, Unavailable if it takes too long or the helper dies.
         """
         if weight <= MAX_INLINE_WEIGHT:
             return function(*args, **kwargs)
-        loop = asyncio.get_running_loop()
-        pool = self._pool or self._start()
-        try:
-            return await loop.run_in_executor(pool, _call, function, args, kwargs)
-        except BrokenExecutor as error:
-            if self._pool is pool:
-                self._pool = None
-            raise Unavailable("The registry ran out of memory for this request. Try again in a moment.") from error
+        heavy = weight > MAX_LIGHT_WEIGHT
+        await self._turns.take(heavy=heavy)
+        # A task of its own, because the helper works on when the request is cancelled.
+        work = asyncio.create_task(self._work((function, args, kwargs), heavy=heavy))
+        work.add_done_callback(_retrieve)
+        result: T = await asyncio.shield(work)
+        return result
 
-    def _start(self) -> ProcessPoolExecutor:
-        self._pool = ProcessPoolExecutor(
-            self.processes, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
-        )
-        return self._pool
+    async def _work(self, job: Any, *, heavy: bool) -> Any:
+        """Let a helper do a job in a turn that was taken, and give the turn back."""
+        loop = asyncio.get_running_loop()
+        helper = self._idle.pop() if self._idle else _Helper()
+        self._helpers.add(helper)
+        timer = loop.call_later(HEAVY_TIMEOUT if heavy else LIGHT_TIMEOUT, helper.stop_late)
+        try:
+            succeeded, result = await loop.run_in_executor(self._threads, helper.call, job)
+            self._idle.append(helper)
+        except (EOFError, OSError) as error:
+            self._helpers.discard(helper)
+            raise Unavailable(helper.reason) from error
+        finally:
+            timer.cancel()
+            self._turns.give_back(heavy=heavy)
+        if not succeeded:
+            raise result
+        return result
 
     async def warm_up(self, *functions: Callable[..., Any]) -> None:
         """Start the helpers and let them import the modules of some functions, before the first request needs them."""
@@ -61,9 +94,56 @@ class Offload:
         await asyncio.gather(*(self.run(weight, _import_modules, *functions) for _ in range(self.processes)))
 
     async def close(self) -> None:
-        """Wait for the helpers to end, because Python sometimes fails if it has to wait for them at its exit."""
-        if self._pool is not None:
-            await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        """End the helpers, and wait for that."""
+        await asyncio.gather(*(asyncio.to_thread(helper.close) for helper in self._helpers))
+        self._threads.shutdown(wait=False)
+
+
+class _Helper:
+    """A helper process, which does one job at a time. It starts with the first job."""
+
+    def __init__(self) -> None:
+        self.reason = "The registry ran out of memory for this request. Try again in a moment."  # why it died
+        self._process: Any = None
+        self._pipe: Connection
+
+    def call(self, job: Any) -> tuple[bool, Any]:
+        """Return whether a job succeeded, and its result or exception. Raise EOFError or OSError if the process dies.
+
+        Blocks until the job is done.
+        """
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        self._pipe.send(job)
+        answer: tuple[bool, Any] = self._pipe.recv()
+        return answer
+
+    def _start(self) -> None:
+        self._pipe, theirs = _context.Pipe()
+        process = _context.Process(target=_serve, args=(theirs, memory_limit()), daemon=True)
+        process.start()
+        theirs.close()
+        self._process = process
+
+    def stop_late(self) -> None:
+        """End the process because its job takes too long."""
+        self.reason = "The registry stopped this request because it took too long. Push the package in smaller parts."
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """End the process and wait until it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+
+
+def memory_limit() -> int:
+    """Return how many bytes a helper may use: at most half of what this machine or container has."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(MAX_MEMORY, total // 2)
 
 
 def end_with_parent() -> None:
@@ -73,19 +153,52 @@ def end_with_parent() -> None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
 
 
-def _prepare() -> None:
-    """Prepare a new helper process."""
+def _retrieve(work: asyncio.Task[Any]) -> None:
+    """Look at the exception of a job whose request is gone, because asyncio logs those that nothing looks at."""
+    if not work.cancelled():
+        work.exception()
+
+
+# ------------------------------------------------------------------------------------------ in the helper process
+
+
+def _serve(pipe: Connection, memory: int) -> None:
+    """Do one job after the other until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # because the parent handles Ctrl-C
     end_with_parent()
     os.nice(1)  # so that small requests in the parent run first
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    with contextlib.suppress(OSError):  # so that a kernel without memory kills this process, not the parent
+        Path("/proc/self/oom_score_adj").write_text("500")
+    with contextlib.suppress(EOFError, OSError, MemoryError):
+        while True:
+            pipe.send_bytes(_do(pipe.recv_bytes(), memory))
+            _release_memory()
 
 
-def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _do(job: bytes, memory: int) -> Any:
+    """Do a pickled job. Return whether it succeeded, and its result or exception, pickled."""
     gc.disable()  # because manifests have no cycles, so that scanning millions of objects would find nothing
     try:
-        return function(*args, **kwargs)
+        function, args, kwargs = pickle.loads(job)  # noqa: S301  from the parent
+        return ForkingPickler.dumps((True, function(*args, **kwargs)))
+    except MemoryError:
+        limit = f"{memory // 2**20:,} MB"
+        return ForkingPickler.dumps(
+            (False, TooLarge(f"This request needs more memory than {limit}. Push the package in smaller parts."))
+        )
+    except Exception as error:
+        if not isinstance(error, Refusal):
+            error.add_note(traceback.format_exc())
+        return ForkingPickler.dumps((False, error))
     finally:
         gc.enable()
+
+
+def _release_memory() -> None:
+    """Return free memory to the system, which glibc keeps otherwise."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _import_modules(*functions: Callable[..., Any]) -> None:

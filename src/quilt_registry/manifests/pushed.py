@@ -20,6 +20,7 @@ MAX_SIZE = 2**63 - 1  # of an object, in bytes
 README = "README"
 MAX_INDEXED_METADATA = 100  # metadata objects of an instance
 PREVIEW_NAMES, PREVIEW_LEVELS = 10, 4  # names on each level of a preview, levels
+MAX_OBJECTS_PER_NODE = 4  # JSON objects on average: the node, its children or metadata, and two inside of these
 
 
 class PushRequest(Struct, forbid_unknown_fields=True):  # protocol §9
@@ -82,9 +83,10 @@ def parse_whole(packed: Packed, bounds: Bounds, top_hash: str, known: frozenset[
 
     `top_hash` is that of the URL. `known` are the digests of pages that the package has: their objects were verified.
     """
-    request, checked = _decode(packed, bounds)
+    request = _decode(packed, bounds)
     if not isinstance(request.contents, Root):
         raise Invalid("Unexpected node type")
+    checked = _check(request.contents, bounds)
     computed = manifest.top_hash(request.contents)
     if computed != top_hash:
         raise Invalid(f"Wrong contents hash: the contents have the top hash {computed}.")
@@ -97,7 +99,7 @@ def parse_whole(packed: Packed, bounds: Bounds, top_hash: str, known: frozenset[
 
 def parse_part(packed: Packed, bounds: Bounds, path: list[str]) -> PushOptions:
     """Parse the push of a part to a path. Raise Invalid, also for a path that no tree can have."""
-    request = bodies.decode(packed, _decoder)
+    request = _decode(packed, bounds)
     if isinstance(request.contents, Root):
         raise Invalid("Unexpected node type")
     root = Root({})
@@ -113,7 +115,7 @@ def merge(packed: Packed, bounds: Bounds, base: list[bytes], path: list[str], kn
 
     Raise NotFound if the path leads through a FILE or TABLE, Invalid if the merged tree exceeds the bounds.
     """
-    request, _ = _decode(packed, bounds)
+    request = _decode(packed, bounds)
     assert isinstance(request.contents, Child)
     root, base_sizes = tree.rebuild(base)
     manifest.graft(root, path, request.contents, not_a_group)
@@ -127,9 +129,8 @@ def not_a_group(name: str) -> NotFound:
     return NotFound(f"Target subpath is not a group node: {name!r}")
 
 
-def _decode(packed: Packed, bounds: Bounds) -> tuple[PushRequest, Checked]:
-    request = bodies.decode(packed, _decoder)
-    return request, _check(request.contents, bounds)
+def _decode(packed: Packed, bounds: Bounds) -> PushRequest:
+    return bodies.decode(packed, _decoder, MAX_OBJECTS_PER_NODE * bounds.nodes)
 
 
 def _check(node: Node, bounds: Bounds) -> Checked:
@@ -231,10 +232,8 @@ def _file_types(checked: Checked) -> dict[str, int]:
     return {extension: count for extension, count in counts.items() if count}
 
 
-def _extension(path: Any) -> str:
+def _extension(path: str) -> str:
     """Return the extension with its dot. A dot at either end of the file's name begins none; both slashes separate."""
-    if not isinstance(path, str):
-        return ""
     dot = path.rfind(".")
     extension = path[dot:]
     if dot <= 0 or len(extension) == 1 or path[dot - 1] in "/\\" or "/" in extension or "\\" in extension:

@@ -60,23 +60,28 @@ async def push(services: PushServices, member: Member, target: Target, body: Pac
 
     Raise Invalid, Forbidden, NotFound, Conflict, TooLarge, Unavailable.
     """
-    commit.check_name(target.name)
     push_to = _push_part if target.path else _push_whole
     for _ in range(MAX_ATTEMPTS):
-        package = await access.find(services.db, member, target.owner, target.name)
+        package = await check_rights(services, member, target)
         with contextlib.suppress(PackageReplaced):
             return await push_to(services, member, target, package, body)
     raise Conflict("The package is being deleted and created again. Try again when that is done.")
+
+
+async def check_rights(services: PushServices, member: Member, target: Target) -> Package | None:
+    """Return the package of a push, None if it is new. Raise Invalid or Forbidden, as far as no body is needed."""
+    commit.check_name(target.name)
+    package = await access.find(services.db, member, target.owner, target.name)
+    access.check_push(member, target.owner, package)
+    return package
 
 
 async def _push_whole(
     services: PushServices, member: Member, target: Target, package: Package | None, body: Packed
 ) -> Pushed | AsyncIterator[bytes]:
     known = await _known_pages(services.db, package.id) if package else frozenset()
-    parsed = await services.offload.run(
-        _weight(body), pushed.parse_whole, body, services.bounds, target.top_hash, known
-    )
-    await _check_rights(services, member, target, package, parsed.options)
+    parsed = await services.offload.run(body.weight, pushed.parse_whole, body, services.bounds, target.top_hash, known)
+    await _check_options(services, member, target, package, parsed.options)
     if parsed.options.dry_run:
         return _upload_urls(services, member, target, parsed.options.objects)
     assert parsed.manifest is not None
@@ -86,17 +91,12 @@ async def _push_whole(
 async def _push_part(
     services: PushServices, member: Member, target: Target, package: Package | None, body: Packed
 ) -> Pushed | AsyncIterator[bytes]:
-    options = await services.offload.run(_weight(body), pushed.parse_part, body, services.bounds, target.path)
-    await _check_rights(services, member, target, package, options)
+    options = await services.offload.run(body.weight, pushed.parse_part, body, services.bounds, target.path)
+    await _check_options(services, member, target, package, options)
     if options.dry_run:
         await _check_no_leaf_on_path(services, target, package)
         return _upload_urls(services, member, target, options.objects)
     return await _store_part(services, member, target, package, body, options)
-
-
-def _weight(body: Packed) -> int:
-    """Return about how many manifest entries a body holds."""
-    return len(body.data) // 100
 
 
 async def _known_pages(db: Database | Connection, package_id: int) -> frozenset[bytes]:
@@ -105,10 +105,9 @@ async def _known_pages(db: Database | Connection, package_id: int) -> frozenset[
     return frozenset(row["page"] for row in rows)
 
 
-async def _check_rights(
+async def _check_options(
     services: PushServices, member: Member, target: Target, package: Package | None, options: PushOptions
 ) -> None:
-    access.check_push(member, target.owner, package)
     full_name = f"{target.owner}/{target.name}"
     public, team = options.is_public, options.is_team
     access.check_visibility(member.policy, services.team_id, package, full_name, public=public, team=team)
@@ -155,7 +154,7 @@ async def _store_part(
         base = await instances.find_tagged(connection, locked.id, LATEST)
         stored = await instances.read_pages(connection, base) if base else PageBodies([], [])
         known = await _known_pages(connection, locked.id)
-        weight = _weight(body) + (base.entries if base else 0)
+        weight = body.weight + (base.entries if base else 0)
         manifest = await services.offload.run(
             weight, pushed.merge, body, services.bounds, stored.bodies, target.path, known
         )

@@ -16,7 +16,8 @@ from quilt_registry.accounts.sessions import Session
 from quilt_registry.accounts.users import Account
 from quilt_registry.packages.access import Caller, Member
 from quilt_registry.registry import Registry
-from quilt_registry.web.requests import AnyConnection, AnyRequest, Injected, records_read
+from quilt_registry.turns import current_person
+from quilt_registry.web.requests import AnyConnection, AnyRequest, Injected, client_ip, records_read
 
 Guard = Callable[[AnyConnection, BaseRouteHandler], Awaitable[None]]
 FindSession = Callable[[AnyConnection, BaseRouteHandler], Awaitable[Session | None]]
@@ -37,6 +38,7 @@ def guard(find_session: FindSession) -> Guard:
             return
         session = await find_session(connection, handler)
         connection.scope["state"]["session"] = session
+        current_person.set(session.account.name if session else client_ip(connection))
         rights.check_who(who, session, anonymous=registry_of(connection).policy.anonymous)
 
     return authorize

@@ -26,7 +26,7 @@ def raw_path(request: AnyConnection) -> str:
     return raw.decode("ascii", "replace")
 
 
-def client_ip(request: AnyRequest) -> str:
+def client_ip(request: AnyConnection) -> str:
     """Return the client's IP as rate limits count it, as far as trusted proxies report it; "" if it is unknown."""
     return client_network(request.client.host) if request.client else ""
 

@@ -57,6 +57,7 @@ async def push_part(
 async def _push(
     request: AnyRequest, member: Injected[Member], registry: Injected[Registry], target: Target
 ) -> Response[Any]:
+    await pushing.check_rights(registry, member, target)  # before the body costs anything
     body = await read_large(request, registry.settings)
     answer = await pushing.push(registry, member, target, body)
     if isinstance(answer, Pushed):
