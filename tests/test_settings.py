@@ -98,6 +98,28 @@ def test_the_catalog_url_defaults_to_that_of_the_registry() -> None:
     assert (given.registry_url, given.catalog_url) == ("https://r.example.com", "https://c.example.com:8443")
 
 
+@pytest.mark.parametrize(
+    ("url", "sender"),
+    [
+        ("https://quilt.acme.org", "quilt@quilt.acme.org"),
+        ("http://localhost:5000", "quilt@localhost"),
+        ("http://[::1]:5000", "quilt@localhost"),
+        ("http://[2001:db8::7]", "quilt@localhost"),
+        ("http://192.0.2.7:8080", "quilt@localhost"),
+        ("http://my_laptop:5000", "quilt@localhost"),
+    ],
+)
+def test_the_sender_is_derived_from_any_url(url: str, sender: str) -> None:
+    given = load(REGISTRY_URL=url)
+    assert (given.registry_url, given.catalog_url, given.quilt_default_sender) == (url, url, sender)
+    assert load(QUILT_DEFAULT_SENDER=sender).quilt_default_sender == sender
+
+
+def test_a_default_derived_from_a_wrong_value_is_not_reported() -> None:
+    assert refusal(REGISTRY_URL="nonsense").count("\n") == 0
+    assert refusal(TEAM_ID="Not Valid", DISABLE_SIGNUP="perhaps").count("\n") == 1
+
+
 def test_empty_counts_as_absent() -> None:
     given = load(DATABASE_URL="", PACKAGE_BUCKET_NAME="", S3_ENDPOINT="", CATALOG_URL="", MAX_NODES="")
     assert given == load()
@@ -122,6 +144,20 @@ def test_empty_counts_as_absent() -> None:
         ("REGISTRY_URL", "https://quilt.example.com?x=1"),
         ("REGISTRY_URL", "https://"),
         ("REGISTRY_URL", "ftp://quilt.example.com"),
+        ("REGISTRY_URL", "http://[::1"),
+        ("REGISTRY_URL", "http://quilt.example.com:port"),
+        ("REGISTRY_URL", "http://quilt.example.com:99999"),
+        ("REGISTRY_URL", "http://anna:secret@quilt.example.com"),
+        ("REGISTRY_URL", "http://quilt example.com"),
+        ("REGISTRY_URL", "http://quilt.example.com\r\nX: 1"),
+        ("DATABASE_URL", "mysql://quilt@db/quilt"),
+        ("DATABASE_URL", "db.example.com"),
+        ("DATABASE_URL", "postgresql://quilt:a/b@db:5432/quilt"),
+        ("SMTP_PORT", "smtp"),
+        ("SIGNUP", "maybe"),
+        ("LOG_FORMAT", "xml"),
+        ("TEAM_ID", "\udcff"),
+        ("QUILT_SECRET_KEY", "\udcff"),
         ("CATALOG_URL", "https://quilt.example.com#x"),
         ("TEAM_ID", "Acme"),
         ("TEAM_ID", "acme1"),
@@ -141,7 +177,9 @@ def test_empty_counts_as_absent() -> None:
     ],
 )
 def test_a_wrong_value_is_refused_with_the_variables_name(name: str, value: str) -> None:
-    assert refusal(**{name: value}).startswith(f"{name}: ")
+    message = refusal(**{name: value})
+    assert message.startswith(f"{name}: ")
+    assert not re.search("Input|valid (integer|boolean)|parse|validation|Value error", message), "pydantic's words"
 
 
 def test_all_wrong_values_are_reported_at_once() -> None:
@@ -179,11 +217,11 @@ def _value(name: str, given: Settings) -> Any:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_may_be_in_a_file(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    file.write_text(SECRET + "\n")
+    file, secret = tmp_path / "secret", f"postgresql://{SECRET}" if "DATABASE" in name else SECRET
+    file.write_text(secret + "\n")
     with_key = {} if name == "QUILT_SECRET_KEY" else {"QUILT_SECRET_KEY": "s"}
     given = load(**{name + "_FILE": str(file)}, **with_key)
-    assert _value(name, given) == SECRET
+    assert _value(name, given) == secret
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.deploy.boot import private_network
 from tests.deploy.debian import require
 from tests.deploy.tools import RELEASES, program, run
 from tests.mailbox import Mailbox
-from tests.registry import PASSWORD, Person, Registry
+from tests.registry import PASSWORD, Person, Registry, run_sql
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.drill, pytest.mark.slow]
@@ -216,6 +216,13 @@ class Composed(Registry):
         url = self.services["store"]["healthcheck"]["test"][-1]
         wait_until(lambda: responds(url), 60, (self.home / "store.log").read_text)
 
+    def migrate(self) -> None:
+        """Run the service `migrate` with its environment alone."""
+        words = self.within(sys.executable, "-m", "quilt_registry", *self.services["migrate"]["command"])
+        environment = self.settings_of("migrate")
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, cwd=self.home)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def make_bucket(self) -> None:
         [(script, _)] = [volume.split(":")[:2] for volume in self.services["bucket"]["volumes"]]
         done = subprocess.run(
@@ -229,6 +236,7 @@ class Composed(Registry):
         self.mailbox.start()
         self.start_store()
         self.make_bucket()
+        self.migrate()
         self.run_service("registry", sys.executable, "-m", "quilt_registry", *self.services["registry"]["command"])
         self.environment |= {name: str(value) for name, value in self.services["proxy"]["environment"].items()}
         self.run_service(
@@ -256,10 +264,11 @@ def responds(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def composed(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
+def composed(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
     require("caddy", "unshare", "ip", "setpriv")
+    run_sql(postgres.format("postgres"), "CREATE DATABASE composed")
     with private_network():
-        made = Composed(tmp_path_factory.mktemp("compose"), new_database())
+        made = Composed(tmp_path_factory.mktemp("compose"), postgres.format("composed"))
         try:
             yield made.start()
         finally:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from quilt_registry import settings as settings_module
 from quilt_registry.cli import dump, object_copies
 from quilt_registry.cli.context import (
     DIRECTORY,
@@ -16,6 +15,7 @@ from quilt_registry.cli.context import (
     open_database,
     run_with_database,
 )
+from quilt_registry.settings import DatabaseSettings
 
 
 @click.command("backup")
@@ -25,8 +25,9 @@ from quilt_registry.cli.context import (
 def backup(file: Path, objects: Path | None, overwrite: bool) -> None:
     """Write the database to FILE, and a summary of its contents to FILE.json. The registry may be in use."""
     interrupt_on_sigterm()
-    check_directory_store(settings_module.load(), objects)
-    with dump.new_file(file, overwrite=overwrite) as new, open_database(join=True) as settings:
+    if objects:
+        check_directory_store()
+    with dump.new_file(file, overwrite=overwrite) as new, open_database(DatabaseSettings, join=True) as settings:
         header = run_with_database(settings, lambda db: dump.dump(db, new))
         copied = object_copies.copy_objects(settings.objects_directory, objects) if objects else 0
         dump.publish(file, new, header)

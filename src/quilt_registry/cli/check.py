@@ -25,7 +25,7 @@ from quilt_registry.database import Database
 from quilt_registry.errors import Refusal
 from quilt_registry.mail import outbox
 from quilt_registry.mail.outbox import SmtpTransport
-from quilt_registry.settings import SettingsError
+from quilt_registry.settings import Settings, SettingsError
 from quilt_registry.storage.objects import ObjectStore
 
 MAX_CLOCK_SKEW = 60  # seconds
@@ -107,7 +107,7 @@ class _Server(msgspec.Struct):
 
 
 def _check_database() -> str:
-    with open_database(join=True) as settings:
+    with open_database(Settings, join=True) as settings:
         schema_warning = check_schema(settings)
         server = run_with_database(settings, _query_server)
     warnings = [*([schema_warning] if schema_warning else []), *_server_warnings(server)]
@@ -154,7 +154,7 @@ def _clock_warning(other: str, other_time: float) -> str:
 
 def _check_contents() -> str:
     """Return counts, so that operators can compare them before and after a restore."""
-    with open_database(join=True) as settings:
+    with open_database(Settings, join=True) as settings:
         check_schema(settings)
         return dump.summary(run_with_database(settings, dump.count_contents))
 
@@ -246,7 +246,7 @@ def _check_mail() -> str:
 
 def _check_outbox() -> str:
     """Return the state of the outbox. Undeliverable emails are no failure, because the registry works."""
-    with open_database(join=True) as settings:
+    with open_database(Settings, join=True) as settings:
         check_schema(settings)
         waiting, undeliverable = run_with_database(settings, outbox.status)
     return "\n".join([f"{waiting} waiting, {len(undeliverable)} could not be delivered", *undeliverable])

@@ -17,9 +17,10 @@ from quilt_registry import schema, settings as settings_module
 from quilt_registry.cli import embedded_postgres
 from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
-from quilt_registry.settings import Settings
+from quilt_registry.settings import DatabaseSettings, StorageSettings
 
 T = TypeVar("T")
+Kind = TypeVar("Kind", bound=DatabaseSettings)
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
@@ -28,12 +29,13 @@ SLOW_QUERY_MS = 86_400_000  # a day, because statements of commands may take lon
 
 
 @contextlib.contextmanager
-def open_database(*, join: bool = False) -> Iterator[Settings]:
+def open_database(kind: type[Kind], *, join: bool = False) -> Iterator[Kind]:
     """Return settings with the URL of a database. The embedded one runs for the length of the block.
 
+    `kind`: the settings that the command uses; others are not read, so they may be missing or wrong.
     `join`: if a registry already runs the embedded database, use that one.
     """
-    settings = settings_module.load()
+    settings = settings_module.load_only(kind)
     if settings.database_url:
         yield settings
         return
@@ -48,12 +50,12 @@ def open_database(*, join: bool = False) -> Iterator[Settings]:
         os.environ.pop("DATABASE_URL", None)  # because it is valid inside the block only
 
 
-def _embedded(settings: Settings, url: str) -> Settings:
+def _embedded(settings: Kind, url: str) -> Kind:
     """Put the settings of the embedded mode into the environment, where workers read them, and return them."""
     os.environ["DATABASE_URL"] = url
     if not settings.quilt_secret_key:
         os.environ["QUILT_SECRET_KEY"] = _secret_key(settings.quilt_home / "secret")
-    return settings_module.load()
+    return settings_module.load_only(type(settings))
 
 
 def _secret_key(path: Path) -> str:
@@ -71,13 +73,13 @@ def _secret_key(path: Path) -> str:
     return key
 
 
-def database_url(settings: Settings) -> str:
+def database_url(settings: DatabaseSettings) -> str:
     """Return the database's URL from settings that `open_database` returned."""
     assert settings.database_url is not None
     return settings.database_url.get_secret_value()
 
 
-def run_with_database(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+def run_with_database(settings: DatabaseSettings, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
     """Return the result of `work`, which gets an open database. Raise Unavailable if it does not respond."""
 
     async def run() -> T:
@@ -91,7 +93,7 @@ def run_with_database(settings: Settings, work: Callable[[Database], Coroutine[A
     return asyncio.run(run())
 
 
-def check_schema(settings: Settings) -> str | None:
+def check_schema(settings: DatabaseSettings) -> str | None:
     """Return a warning if the schema is of a newer release. Raise CommandError if it is of an older one."""
     current = asyncio.run(schema.revision(database_url(settings)))
     if schema.is_behind(current):
@@ -113,9 +115,10 @@ def interrupt_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
-def check_directory_store(settings: Settings, objects: Path | None) -> None:
-    """Raise CommandError if --objects is used although the objects are in a bucket."""
-    if objects and settings.package_bucket_name:
+def check_directory_store() -> None:
+    """Raise CommandError if the objects are in a bucket, which --objects does not copy."""
+    settings = settings_module.load_only(StorageSettings)
+    if settings.package_bucket_name:
         raise CommandError(
             f"--objects needs a directory store, but this registry stores objects in the bucket "
             f"{settings.package_bucket_name}. Copy the bucket with the store's own tools, after the backup."

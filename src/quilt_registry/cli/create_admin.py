@@ -8,6 +8,7 @@ import click
 
 from quilt_registry.accounts import users
 from quilt_registry.cli.context import check_schema, open_database, run_with_database
+from quilt_registry.settings import DatabaseSettings
 
 
 @click.command("create-admin")
@@ -20,7 +21,7 @@ def create_admin(username: str, email: str, password_stdin: bool) -> None:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    with open_database(join=True) as settings:
+    with open_database(DatabaseSettings, join=True) as settings:
         check_schema(settings)
         run_with_database(settings, lambda db: users.create(db, username, email, password, is_admin=True))
     click.echo(f"Created the admin {username}.")

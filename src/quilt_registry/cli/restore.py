@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from quilt_registry import schema
+from quilt_registry import schema, settings as settings_module
 from quilt_registry.cli import dump, object_copies, restore_dump
 from quilt_registry.cli.context import (
     DIRECTORY,
@@ -18,7 +18,7 @@ from quilt_registry.cli.context import (
     run_with_database,
 )
 from quilt_registry.cli.errors import CommandError
-from quilt_registry.settings import Settings
+from quilt_registry.settings import DatabaseSettings, StorageSettings
 from quilt_registry.storage.objects import ObjectStore
 
 MAX_EXAMPLES = 10
@@ -34,9 +34,10 @@ def restore(file: Path, objects: Path | None, into_empty_schema: bool) -> None:
     header = restore_dump.read_header(file)
     if objects and not (objects / "objs").is_dir():
         raise CommandError(f"There are no objects in {objects}: it has no directory objs.")
-    with open_database() as settings:
+    storage = settings_module.load_only(StorageSettings) if objects else None
+    with open_database(DatabaseSettings) as settings:
         run_with_database(settings, lambda db: restore_dump.prepare(db, header, into_empty_schema=into_empty_schema))
-        copied, damaged = _copy_objects(objects, settings) if objects else (0, [])
+        copied, damaged = _copy_objects(objects, storage) if objects and storage else (0, [])
         run_with_database(settings, lambda db: restore_dump.restore(db, file, header))
         schema.migrate(database_url(settings))
         foreign_keys = run_with_database(settings, restore_dump.finish)
@@ -53,7 +54,7 @@ def restore(file: Path, objects: Path | None, into_empty_schema: bool) -> None:
         )
 
 
-def _copy_objects(source: Path, settings: Settings) -> tuple[int, list[str]]:
+def _copy_objects(source: Path, settings: StorageSettings) -> tuple[int, list[str]]:
     """Copy objects to the store. Return the number of new ones, and the keys of damaged ones that were left out."""
     if settings.package_bucket_name:
         return asyncio.run(object_copies.upload_objects(source, ObjectStore(settings)))

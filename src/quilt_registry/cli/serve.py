@@ -65,7 +65,7 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
     plain_text = is_embedded or logs.is_text(configured)
     for warning in settings_module.warnings():
         log.warning("%s", warning)
-    with contextlib.suppress(_Stopped), _listen(host, port) as listener, open_database() as settings:
+    with contextlib.suppress(_Stopped), _listen(host, port) as listener, open_database(Settings) as settings:
         if is_embedded or migrate:
             schema.migrate(database_url(settings))
         if schema_warning := check_schema(settings):

@@ -9,6 +9,7 @@ import msgspec
 
 from quilt_registry.cli.context import check_schema, open_database, run_with_database
 from quilt_registry.maintenance import verify_objects as verification
+from quilt_registry.settings import StorageSettings
 from quilt_registry.storage.objects import ObjectStore
 
 EXIT_DAMAGED = 5
@@ -21,7 +22,7 @@ EXIT_DAMAGED = 5
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify_objects(owner: str | None, sample: int | None, deep: bool, as_json: bool) -> None:
     """Compare every object that packages reference with the store. Exit status 5 if one is missing or damaged."""
-    with open_database(join=True) as settings:
+    with open_database(StorageSettings, join=True) as settings:
         check_schema(settings)
         store, lifetime = ObjectStore(settings), settings.package_url_expiration
         report = run_with_database(
