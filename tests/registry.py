@@ -26,6 +26,7 @@ from argon2 import PasswordHasher
 
 from quilt_registry import app, settings
 from quilt_registry.audit import PACKAGE_KINDS
+from quilt_registry.cli import http_protocol
 from quilt_registry.offload import Offload
 from tests import trees
 from tests.trees import Files, Json
@@ -197,7 +198,7 @@ class LocalRegistry(Registry):
         with mock.patch.dict(os.environ, self.environment, clear=True):
             service = app.build(settings.load())
         config = uvicorn.Config(
-            service, loop="uvloop", log_config=None, access_log=False, server_header=False,
+            service, loop="uvloop", http=http_protocol.Protocol, log_config=None, access_log=False, server_header=False,
             forwarded_allow_ips=self.environment.get("FORWARDED_ALLOW_IPS", "127.0.0.1"),
         )  # fmt: skip
         self.server = uvicorn.Server(config)

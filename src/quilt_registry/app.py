@@ -37,6 +37,7 @@ from quilt_registry.registry import Registry
 from quilt_registry.settings import Settings
 from quilt_registry.storage.objects import ObjectStore
 from quilt_registry.web.cors import Cors
+from quilt_registry.web.request_bodies import RequestBodies
 from quilt_registry.web.request_log import UNKNOWN, RequestLog
 
 log = logging.getLogger("quilt_registry")
@@ -66,7 +67,8 @@ def build(settings: Settings) -> ASGIApp:
         request_max_body_size=None,  # because each call has its own limit, and uploads of objects have none
         state=State({"registry": registry, "openapi": openapi_document(settings.registry_url)}),
     )
-    request_log = RequestLog(Cors(service), registry.metrics)
+    bounded = RequestBodies(service, settings.max_body_bytes)
+    request_log = RequestLog(Cors(bounded), registry.metrics)
     return request_log
 
 
@@ -147,7 +149,7 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         status, message, headers = error.status, error.message, error.headers
         if status >= 500:
             log.warning("%s %s: %s (%r)", request.method, route, message, error.__cause__)
-    elif isinstance(error, HTTPException):
+    elif isinstance(error, HTTPException) and error.status_code < 500:
         status, message, headers = error.status_code, _sentence(error), error.headers
     else:
         status = 500

@@ -39,6 +39,16 @@ class NotFound(Refusal):
     status = 404
 
 
+class TooSlow(Refusal):
+    """The request body does not arrive, or too slowly."""
+
+    status = 408
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.headers = {"Connection": "close"}
+
+
 class Conflict(Refusal):
     """The request contradicts the current state, for example because a name is taken."""
 
@@ -71,6 +81,15 @@ class TooMany(Refusal):
         self.headers = {"Retry-After": str(max(1, wait))}
 
 
+class ClientLeft(Refusal):
+    """The client closed the connection before its request was complete. Nobody receives the response.
+
+    The status is the one that nginx logs for this.
+    """
+
+    status = 499
+
+
 class NotOffered(Refusal):
     """A setting of this registry disables the feature."""
 
@@ -81,6 +100,14 @@ class Unavailable(Refusal):
     """The database or the object store does not respond. The same request may succeed later."""
 
     status = 503
+
+
+class Overloaded(Unavailable):
+    """The registry has too much to do. The same request may succeed after `wait` seconds."""
+
+    def __init__(self, message: str, wait: int):
+        super().__init__(message)
+        self.headers = {"Retry-After": str(wait)}
 
 
 class StoreFull(Unavailable):

@@ -249,7 +249,7 @@ class Settings(StorageSettings):
     """Sender of emails. Default: quilt@ the host of REGISTRY_URL, or quilt@localhost if that is an IP."""
 
     max_body_bytes: int = Field(100_000_000, ge=1_000_000)
-    """Maximum size of an uncompressed request body."""
+    """Maximum size of a request body as it is sent, compressed or not."""
     max_unpacked_bytes: int = Field(512 * 1024 * 1024, ge=1_000_000)
     """Maximum size of a gzip request body after decompression."""
     max_nodes: int = Field(2_000_000, ge=1)

@@ -1,4 +1,4 @@
-"""The uvicorn version whose internals `cli/server.py` uses."""
+"""The uvicorn version whose internals `cli/server.py` and `cli/http_protocol.py` use."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ TESTED = "0.54"  # the minor version of uvicorn that the subclasses were tested 
 
 def test_uvicorn_has_the_minor_version_that_its_subclasses_were_tested_with() -> None:
     assert re.match(r"\d+\.\d+", version("uvicorn"))[0] == TESTED, (  # type: ignore[index]
-        f"cli/server.py uses internals of uvicorn and was tested with {TESTED}, but {version('uvicorn')} is installed. "
-        "Compare uvicorn/server.py and supervisors/multiprocess.py of both versions, run tests/deploy/test_serving.py "
-        "and tests/cli/test_commands.py, and then change the pin in pyproject.toml and TESTED here."
+        f"cli/server.py and cli/http_protocol.py use internals of uvicorn and were tested with {TESTED}, but "
+        f"{version('uvicorn')} is installed. Compare uvicorn/server.py, supervisors/multiprocess.py and "
+        "protocols/http/httptools_impl.py of both versions, run tests/deploy/test_serving.py, "
+        "tests/cli/test_commands.py and tests/cli/test_http_protocol.py, and then change the pin in "
+        "pyproject.toml and TESTED here."
     )
 
 

@@ -5,27 +5,29 @@ They run before any body is read.
 
 from __future__ import annotations
 
+import re
+
 from litestar.handlers import BaseRouteHandler
 
 from quilt_registry.accounts import rights, sessions
 from quilt_registry.accounts.sessions import Session
-from quilt_registry.errors import Invalid, NotFound, SignInNeeded
+from quilt_registry.errors import NotFound, SignInNeeded
 from quilt_registry.web import callers
 from quilt_registry.web.callers import registry_of
-from quilt_registry.web.requests import AnyConnection, raw_path
+from quilt_registry.web.requests import AnyConnection, check_url, raw_path
+
+_SCHEME = re.compile("^bearer +", re.IGNORECASE)  # RFC 7235: the name of a scheme is case-insensitive
 
 
 def token_of(connection: AnyConnection) -> str:
     """Return the token of a request; "" if it has none."""
-    return connection.headers.get("authorization", "").removeprefix("Bearer ")
+    return _SCHEME.sub("", connection.headers.get("authorization", ""), count=1)
 
 
 async def check_path(connection: AnyConnection, handler: BaseRouteHandler) -> None:
     """Raise Invalid or NotFound for a path that no caller may use. Runs before `authorize`."""
-    path = raw_path(connection)
-    if "%00" in path:
-        raise Invalid("The URL contains a NUL character.")
-    if path.endswith("/") and not handler.opt.get("slash"):
+    check_url(connection)
+    if raw_path(connection).endswith("/") and not handler.opt.get("slash"):
         raise NotFound("There is nothing at this URL.")
     if handler.opt.get("user_endpoint"):
         rights.check_user_endpoints(enabled=registry_of(connection).settings.enable_user_endpoints)

@@ -39,12 +39,13 @@ STATUSES = {
     403: Status("forbidden", "The caller may not do this."),
     404: Status("not_found", "It does not exist, or the caller may not see it."),
     405: Status("method_not_allowed", "The URL does not support this method."),
+    408: Status("too_slow", "The request body arrives too slowly."),
     409: Status("conflict", "The request conflicts with the current state."),
     413: Status("too_large", "The request is larger than this call accepts."),
     416: Status("range_not_satisfiable", "The range is beyond the end of the object."),
     429: Status("too_many", "Too many requests; `Retry-After` has the seconds to wait."),
     501: Status("not_offered", "This feature is switched off on this registry."),
-    503: Status("unavailable", "The database or the object store does not respond. Try again in a moment."),
+    503: Status("unavailable", "The registry is overloaded, or a part of it does not respond. Try again in a moment."),
     507: Status("store_full", "The object store is full."),
 }
 
@@ -60,14 +61,14 @@ class ErrorResponse(Struct):
     code: str | None = None
 
 
-async def read_packed(
-    request: AnyRequest, plain_limit: int = MAX_BODY_BYTES, unpacked_limit: int = MAX_BODY_BYTES
-) -> Packed:
-    """Return the body as it was sent. Raise TooLarge, or Invalid for an encoding other than gzip."""
+async def read_packed(request: AnyRequest, limit: int = MAX_BODY_BYTES, unpacked_limit: int = MAX_BODY_BYTES) -> Packed:
+    """Return the body as it was sent. Raise TooLarge, or Invalid for an encoding other than gzip.
+
+    `limit` is that of the body as it was sent, `unpacked_limit` that after decompression.
+    """
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise Invalid(f"Unsupported content encoding: {encoding[:40]}")
-    limit = unpacked_limit if encoding == "gzip" else plain_limit
     data = await _read(request, limit)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return Packed(data, encoding == "gzip", kind == "application/json", unpacked_limit)
@@ -124,10 +125,20 @@ async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[
     headers = {"Vary": "Accept-Encoding"}
     first = await anext(chunks, b"")
     rest = _chain(first, chunks)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if accepts_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         rest = _gzip(rest)
     return Stream(rest, media_type="application/json", headers=headers)
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether a header `Accept-Encoding` allows gzip: as `gzip` or `*`, without `q=0` (RFC 9110 §12.5.3)."""
+    qualities = {}
+    for each in accept_encoding.lower().split(","):
+        coding, *parameters = each.replace(" ", "").replace("\t", "").split(";")
+        qualities[coding] = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+    quality = qualities.get("gzip", qualities.get("*", "0"))
+    return quality.strip("0.") != ""
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

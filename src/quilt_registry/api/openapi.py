@@ -209,13 +209,11 @@ def _body(body: Any, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _errors(route: Route, schemas: _Schemas) -> dict[str, Any]:
-    statuses = {*route.errors, 503}
+    statuses = {*route.errors, 400, 503}
     if "{" in route.path:
-        statuses |= {400, 404}
-    if route.body is not None or route.query:
-        statuses |= {400}
+        statuses |= {404}
     if route.body is not None:
-        statuses |= {413}
+        statuses |= {408, 413}
     if route.who != "anybody":
         statuses |= {401, 403}
     content = {JSON: {"schema": schemas.of(ErrorResponse)}}

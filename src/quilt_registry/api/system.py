@@ -50,8 +50,8 @@ async def show_metrics(request: AnyRequest, registry: Injected[Registry]) -> Res
     token = registry.settings.metrics_token
     if token is None:
         raise NotFound("There is nothing at this URL.")
-    sent = request.headers.get("authorization", "")
-    if not hmac.compare_digest(sent.encode(), f"Bearer {token.get_secret_value()}".encode()):
+    scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(sent.encode(), token.get_secret_value().encode()):
         raise SignInNeeded(
             "Metrics require the header Authorization: Bearer TOKEN, with the value of the setting METRICS_TOKEN."
         )

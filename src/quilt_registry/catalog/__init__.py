@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from litestar import HttpMethod, Request, Response, Router
+from litestar.file_system import BaseLocalFileSystem
 from litestar.handlers import HTTPRouteHandler
 from litestar.static_files import create_static_files_router
+from litestar.types import PathType
+from litestar.types.file_types import FileInfo
 
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import session
@@ -68,7 +72,25 @@ def _page(method: str, path: str, function: Callable[..., Any], who: Who) -> HTT
 
 def _static_files() -> Router:
     directory = Path(__file__).parent / "static"
-    return create_static_files_router("/static", directories=[directory], name="static", guards=[session.check_request])
+    return create_static_files_router(
+        "/static",
+        directories=[directory],
+        file_system=_StaticFiles(),
+        name="static",
+        guards=[session.check_request],
+    )
+
+
+class _StaticFiles(BaseLocalFileSystem):
+    """The file system, in which names that are impossible for it do not exist."""
+
+    async def info(self, path: PathType, **kwargs: Any) -> FileInfo:
+        try:
+            return await super().info(path, **kwargs)
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR):
+                raise FileNotFoundError from error
+            raise
 
 
 def is_page(path: str) -> bool:

@@ -11,20 +11,19 @@ from litestar.response import Redirect
 
 from quilt_registry.accounts import rights, sessions
 from quilt_registry.accounts.sessions import TOKEN_LIFETIME, Session, Token
-from quilt_registry.errors import Forbidden, Invalid, TooLarge
+from quilt_registry.errors import Forbidden, TooLarge
 from quilt_registry.settings import Settings
 from quilt_registry.web import callers
 from quilt_registry.web.callers import registry_of
-from quilt_registry.web.requests import AnyConnection, AnyRequest
+from quilt_registry.web.requests import AnyConnection, AnyRequest, check_url
 
 COOKIE = "quilt_session"
 MAX_FORM_BYTES = 160_000  # a comment of 10,240 characters of any alphabet takes up to 123,000
 
 
 async def check_request(connection: AnyConnection, _: BaseRouteHandler) -> None:
-    """Raise Invalid for a NUL in the path, Forbidden for a form from another site. Runs before `authorize`."""
-    if "\0" in connection.scope["path"]:
-        raise Invalid("The URL contains a NUL character.")
+    """Raise Invalid for a URL that is no text, Forbidden for a form from another site. Runs before `authorize`."""
+    check_url(connection)
     if connection.scope.get("method") == "POST" and _from_another_site(connection):
         raise Forbidden("This form was sent from another site. Open it on this site and send it again.")
 

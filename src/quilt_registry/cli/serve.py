@@ -20,7 +20,7 @@ import uvicorn
 
 from quilt_registry import schema, settings as settings_module
 from quilt_registry.accounts import users
-from quilt_registry.cli import server
+from quilt_registry.cli import http_protocol, server
 from quilt_registry.cli.context import check_schema, database_url, open_database, run_with_database
 from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
@@ -56,6 +56,7 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    http_protocol.raise_descriptor_limit()
     if port != 5000:
         os.environ.setdefault("REGISTRY_URL", f"http://localhost:{port}")
     configured = settings_module.load()
@@ -166,7 +167,7 @@ def _run_server(settings: Settings, listener: socket.socket, workers: int) -> No
         factory=True,
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=http_protocol.Protocol,
         log_config=None,
         access_log=False,  # because URLs contain signatures
         server_header=False,

@@ -19,7 +19,7 @@ from quilt_registry.monitoring import logs
 from quilt_registry.monitoring.metrics import Metrics
 
 UNKNOWN = "unknown"  # the route of URLs without a handler
-# Logged at the level `debug` only, because programs request them all the time.
+# Logged at the level `debug` only unless they fail, because programs request them all the time.
 QUIET_ROUTES = ("/healthcheck", "/readyz", "/metrics", "/static")
 FLUSH_INTERVAL = 0.1  # seconds; a line of a batch takes a third of the time of a single line
 MAX_NAME_LENGTH = 100  # characters of a name, which may be anything that was sent
@@ -134,5 +134,10 @@ def _write(entry: _Entry) -> None:
         line["name"] = entry.name[:MAX_NAME_LENGTH]
     if not entry.complete:
         line["broken_off"] = True
-    quiet = entry.route.startswith(QUIET_ROUTES)
-    logs.write(logging.DEBUG if quiet else logging.WARNING if entry.status >= 500 else logging.INFO, line)
+    logs.write(_level(entry), line)
+
+
+def _level(entry: _Entry) -> int:
+    if entry.status >= 500:
+        return logging.ERROR if entry.status == 500 else logging.WARNING
+    return logging.DEBUG if entry.route.startswith(QUIET_ROUTES) else logging.INFO

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency
 from litestar.params import SkipValidationMarker
 
+from quilt_registry.errors import Invalid
 from quilt_registry.rate_limits import client_network
 
 T = TypeVar("T")
@@ -24,6 +26,22 @@ def raw_path(request: AnyConnection) -> str:
     """Return the path as it was sent, still percent-encoded. The router folds double slashes in its own copy."""
     raw: bytes = request.scope["raw_path"]
     return raw.decode("ascii", "replace")
+
+
+def check_url(request: AnyConnection) -> None:
+    """Raise Invalid for a URL that is not UTF-8, or whose path contains a NUL.
+
+    Decoders replace what is not UTF-8, so that without this check `%FF` and `%FE` would be the same name.
+    """
+    path, query = request.scope["raw_path"], request.scope["query_string"]
+    if b"%" in path or b"%" in query or not query.isascii():
+        try:
+            unquote_to_bytes(query).decode()
+            has_nul = "\0" in unquote_to_bytes(path).decode()
+        except UnicodeDecodeError:
+            raise Invalid("The URL is not UTF-8. Percent-encode the UTF-8 bytes of each name.") from None
+        if has_nul:
+            raise Invalid("The URL contains a NUL character.")
 
 
 def client_ip(request: AnyConnection) -> str:

@@ -27,7 +27,7 @@ def router() -> Router:
         route_handlers=[
             _route("GET", "/audit", audit.list_events, who="admin"),
             _route("GET", "/tokens", tokens.list_tokens, who="member"),
-            _route("POST", "/tokens", tokens.create_token, who="member", errors=(409, 413)),
+            _route("POST", "/tokens", tokens.create_token, who="member", errors=(408, 409, 413)),
             _route("DELETE", "/tokens/{token_id:str}", tokens.revoke_token, who="member", errors=(404,)),
         ],
         middleware=[PackedBodies(MAX_BODY_BYTES)],
