@@ -17,10 +17,10 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
 from quilt.manifest import Bounds
-from quilt_registry import catalog, settings as settings_module
+from quilt_registry import background, catalog, settings as settings_module
 from quilt_registry.api import messages, openapi, quilt2, routing, system, v1
 from quilt_registry.api.openapi import Route
-from quilt_registry.database import Database
+from quilt_registry.database import PING_INTERVAL, Database
 from quilt_registry.errors import Refusal
 from quilt_registry.mail.outbox import SmtpTransport, send_forever
 from quilt_registry.mail.site import Site
@@ -130,6 +130,7 @@ def _background(registry: Registry, request_log: RequestLog) -> list[Coroutine[A
         scrub_forever(db, registry.store, settings.package_url_expiration),
         send_forever(db, SmtpTransport(settings)),
         expire_forever(db),
+        background.repeat(db.watch, interval=PING_INTERVAL, failure="The database could not be watched."),
         request_log.flush_forever(),
         registry.metrics.sample_forever(db),
     ]

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
+import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import msgspec
@@ -21,8 +24,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 T = TypeVar("T")
 
 ACQUIRE_TIMEOUT = 10.0  # seconds to get a connection, which bridges a restart of the database
+# A server that hangs keeps connections open and no statement_timeout ends what waits for it. After so many seconds of
+# waiting the worker pings it, and if no answer comes in time, it ends all waiting and refuses requests until one comes.
+PATIENCE, PING_TIMEOUT, PING_INTERVAL = 1.0, 5.0, 0.5
 STATEMENT_TIMEOUT = IDLE_IN_TRANSACTION_TIMEOUT = 120  # seconds
 MAX_LOGGED_SQL = 300  # characters of a slow statement
+
+NO_RESPONSE = "The database does not respond. Try again in a moment."
 
 _CONNECTION_ERRORS = (
     OSError,
@@ -71,12 +79,14 @@ class Database:
     def __init__(self, url: str, size: int, slow_ms: int = 500):
         self.url, self.size, self.slow_ms = libpq_url(url), size, slow_ms
         self._pool: asyncpg.Pool | None = None
+        self.is_hanging = False
+        self.acquisitions: set[_Acquired] = set()  # those that wait for a connection or use one
         # Totals for the metrics: connections acquired, seconds waited for them, slow statements, audit events by kind.
         self.acquired, self.waited, self.slow, self.recorded = 0, 0.0, 0, Counter[str]()
 
     async def open(self) -> None:
-        """Connect. Raise Unavailable if the database does not respond."""
-        try:
+        """Connect. Raise Unavailable with the reason if that fails."""
+        with reporting_host(self.url):
             self._pool = await asyncpg.create_pool(
                 self.url,
                 min_size=1,
@@ -93,9 +103,23 @@ class Database:
                     "jit": "off",  # because compiling short queries costs more than it gains
                 },
             )
-        except Exception as error:
-            translate(error)
-            raise
+
+    async def watch(self) -> None:
+        """If a request has waited for long, ping the server, and while it hangs let all requests fail at once.
+
+        A background task calls this again and again.
+        """
+        patience_ends = time.perf_counter() - PATIENCE
+        if not self.is_hanging and not any(each.began < patience_ends for each in self.acquisitions):
+            return
+        hung, self.is_hanging = self.is_hanging, await _hangs(self.url)
+        if self.is_hanging:
+            for each in tuple(self.acquisitions):
+                each.give_up()
+        if self.is_hanging and not hung:
+            log.warning("The database does not respond. Requests get 503 until it does.")
+        elif hung and not self.is_hanging:
+            log.info("The database responds again.")
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -169,14 +193,18 @@ async def _no_reset(_: asyncpg.Connection) -> None:
     """Leave a connection as it is between uses: nothing here changes a session, and a reset doubles the round trips."""
 
 
-async def _acquire(pool: asyncpg.Pool) -> Any:
-    """Return a live connection. Wait for a database that restarts, so that users see a pause and no error."""
-    async with asyncio.timeout(ACQUIRE_TIMEOUT):
-        while True:
-            try:
-                return await pool.acquire()
-            except _CONNECTION_ERRORS:
-                await asyncio.sleep(0.2)
+async def _hangs(url: str) -> bool:
+    """Return whether a server neither answers a new connection nor refuses it."""
+    try:
+        async with asyncio.timeout(PING_TIMEOUT):
+            connection = await asyncpg.connect(url)
+            await connection.fetchval("SELECT 1")
+            await connection.close()
+    except TimeoutError:
+        return True
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        return False
+    return False
 
 
 class _Acquired:
@@ -187,18 +215,42 @@ class _Acquired:
 
     def __init__(self, db: Database, pool: asyncpg.Pool):
         self.db, self.pool = db, pool
+        self.began = 0.0
+        self.connection: Any = None
+        self._deadline: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> Connection:
-        began = time.perf_counter()
+        if self.db.is_hanging:
+            raise Unavailable(NO_RESPONSE)
+        self.began = time.perf_counter()
+        self.db.acquisitions.add(self)
         try:
-            self.connection = await _acquire(self.pool)
-        except Exception as error:
+            self.connection = await self._acquire()
+        except BaseException as error:
+            self.db.acquisitions.discard(self)
             translate(error)
             raise
         finally:
             self.db.acquired += 1
-            self.db.waited += time.perf_counter() - began
+            self.db.waited += time.perf_counter() - self.began
         return cast(Connection, self.connection)
+
+    async def _acquire(self) -> Any:
+        """Return a live connection. Wait for a database that restarts, so that users see a pause and no error."""
+        async with asyncio.timeout(ACQUIRE_TIMEOUT) as self._deadline:
+            while True:
+                try:
+                    return await self.pool.acquire()
+                except _CONNECTION_ERRORS:
+                    await asyncio.sleep(0.2)
+
+    def give_up(self) -> None:
+        """Let what waits for the connection, or for an answer to its statement, fail as if the server were lost."""
+        if self.connection is not None:
+            with contextlib.suppress(asyncpg.InterfaceError):  # released meanwhile
+                self.connection.terminate()
+        elif self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(0)
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, asyncpg.InternalClientError):  # lost in the middle of a statement, so of no more use
@@ -209,6 +261,7 @@ class _Acquired:
             translate(lost)
             raise
         finally:
+            self.db.acquisitions.discard(self)
             if error is not None:
                 translate(error)
 
@@ -217,10 +270,35 @@ def translate(error: BaseException) -> None:
     """Raise Unavailable for an error that comes from a lost or overloaded database; return for all others."""
     if isinstance(error, asyncpg.QueryCanceledError):
         raise Unavailable("The database took too long. Try again in a moment.") from error
-    lost = isinstance(error, asyncpg.InterfaceError) and "closed" in str(error)
+    # Nothing but a loss releases a connection inside of its block.
+    lost = isinstance(error, asyncpg.InterfaceError) and ("closed" in str(error) or "released" in str(error))
     if lost or isinstance(error, asyncpg.InternalClientError):
         raise Unavailable("The connection to the database was lost. Try again in a moment.") from error
     if isinstance(error, asyncpg.DeadlockDetectedError):
         raise Unavailable("Two changes blocked each other. Try again in a moment.") from error
     if isinstance(error, (*_CONNECTION_ERRORS, TimeoutError)):
-        raise Unavailable("The database does not respond. Try again in a moment.") from error
+        raise Unavailable(NO_RESPONSE) from error
+
+
+@contextlib.contextmanager
+def reporting_host(url: str) -> Iterator[None]:
+    """Raise Unavailable with the server's host and the reason if it cannot be connected to. For operators only."""
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise Unavailable(f"Cannot connect to the database at {_place(url)}: {_reason(error)}.") from error
+
+
+def _place(url: str) -> str:
+    """Return host and port of a database URL, or the directory of its socket, without username and password."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2] or ",".join(parse_qs(parts.query).get("host", ["localhost"]))
+    return f"{host} (database {parts.path.lstrip('/')})" if parts.path.strip("/") else host
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no response within {ACQUIRE_TIMEOUT:.0f} seconds"
+    if codes := re.findall(r"\[Errno (\d+)]", str(error)):  # one for each IP of the host, with asyncio's words
+        return " and ".join(sorted({os.strerror(int(code)).lower() for code in codes}))
+    return (getattr(error, "strerror", None) or str(error)).rstrip(".")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from quilt_registry.database import ACQUIRE_TIMEOUT, libpq_url, translate
+from quilt_registry.database import ACQUIRE_TIMEOUT, libpq_url, reporting_host, translate
 from quilt_registry.errors import Unavailable
 from quilt_registry.migrations import TablesInUse
 
@@ -82,11 +82,8 @@ def describe_revision(current: str | None) -> str:
 
 async def revision(url: str) -> str | None:
     """Return the schema revision of a database, or None if it has no schema. Raise Unavailable."""
-    try:
+    with reporting_host(url):
         connection = await asyncpg.connect(libpq_url(url), timeout=ACQUIRE_TIMEOUT)
-    except Exception as error:
-        translate(error)
-        raise
     try:
         if not await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
             return None

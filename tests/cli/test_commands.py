@@ -253,7 +253,7 @@ def test_serve_can_migrate(postgres: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "part", "message"),
     [
-        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}, "database", "does not respond"),
+        ({"DATABASE_URL": "postgresql://x@127.0.0.1:9/none"}, "database", "127.0.0.1:9 (database none): connection"),
         ({"QUILT_HOME": "/proc/nowhere"}, "store", "permissions"),
         ({"REGISTRY_URL": "nonsense"}, "settings", "REGISTRY_URL"),
     ],

@@ -182,7 +182,7 @@ def no_bucket(instance: Instance) -> Iterator[dict[str, str]]:
         (no_certificates, f"Cannot fetch the database's certificates from https://{Aws.bundle}/absent.pem."),
         (secret_out_of_reach, "Cannot read the secret arn:"),
         (wrong_database_password, "password authentication failed"),
-        (database_out_of_reach, "The database does not respond."),
+        (database_out_of_reach, "Cannot connect to the database at "),
         (no_bucket, "The specified bucket does not exist"),
     ],
 )
