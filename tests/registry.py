@@ -28,6 +28,7 @@ from quilt_registry import app, settings
 from quilt_registry.audit import PACKAGE_KINDS
 from quilt_registry.cli import http_protocol
 from quilt_registry.offload import Offload
+from quilt_registry.web.proxies import trusted_proxies
 from tests import trees
 from tests.trees import Files, Json
 from tests.waiting import wait_until
@@ -194,15 +195,20 @@ class LocalRegistry(Registry):
     For tests of what settings do to requests. Its log and its processes are those of the tests.
     """
 
+    def __init__(self, home: Path, database_url: str | None = None, *, host: str = "127.0.0.1", **environment: str):
+        super().__init__(home, database_url, **environment)
+        self.host = host
+
     def start(self) -> LocalRegistry:
         with mock.patch.dict(os.environ, self.environment, clear=True):
             service = app.build(settings.load())
         config = uvicorn.Config(
             service, loop="uvloop", http=http_protocol.Protocol, log_config=None, access_log=False, server_header=False,
-            forwarded_allow_ips=self.environment.get("FORWARDED_ALLOW_IPS", "127.0.0.1"),
+            forwarded_allow_ips=trusted_proxies(self.environment.get("FORWARDED_ALLOW_IPS", "127.0.0.1")),
         )  # fmt: skip
         self.server = uvicorn.Server(config)
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=100)
+        family, both = (socket.AF_INET6, True) if ":" in self.host else (socket.AF_INET, False)
+        listener = socket.create_server((self.host, self.port), family=family, backlog=100, dualstack_ipv6=both)
         self.thread = threading.Thread(target=self.server.run, args=([listener],), daemon=True)
         # A helper process starts when the first large request needs one.
         with mock.patch.object(Offload, "warm_up", mock.AsyncMock()):

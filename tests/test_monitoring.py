@@ -19,6 +19,7 @@ import pytest
 from quilt_registry import schema
 from quilt_registry.cli import embedded_postgres
 from tests import trees
+from tests.browsers import browser, sign_in
 from tests.mailbox import Mailbox
 from tests.postgres import needs_proc, own_postgres
 from tests.registry import PASSWORD, Person, Registry, free_port, new_name
@@ -87,7 +88,9 @@ def test_anonymous_requests_have_no_user_name(registry: Registry, nobody: Person
 
 
 def test_requests_for_pages_have_a_user_name(registry: Registry, anna: Person) -> None:
-    answer = httpx.get(registry.url + "/", cookies={"quilt_session": anna.token or ""})
+    with browser(registry) as page:
+        sign_in(page, "anna")
+        answer = page.get("/")
     assert (answer.status_code, line_of(registry, answer)["user"]) == (200, "anna")
 
 
@@ -200,9 +203,10 @@ def test_no_secret_is_in_the_log(verbose: Registry, mailbox: Mailbox) -> None:
 def test_a_failure_names_the_id_that_its_traceback_has(own_registry: Start) -> None:
     registry = own_registry()
     anna = registry.make_person("anna")
-    registry.sql("ALTER TABLE token RENAME COLUMN expires_at TO lost")
-    wire = anna.get("/api/me")
-    page = httpx.get(registry.url + "/", cookies={"quilt_session": anna.token or ""})
+    with browser(registry) as reader:
+        sign_in(reader, "anna")
+        registry.sql("ALTER TABLE token RENAME COLUMN expires_at TO lost")
+        wire, page = anna.get("/api/me"), reader.get("/")
     for answer in (wire, page):
         id = answer.headers["X-Request-ID"]
         assert answer.status_code == 500

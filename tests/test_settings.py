@@ -14,7 +14,8 @@ from quilt_registry import settings as settings_module
 from quilt_registry.settings import Settings, SettingsError
 
 OPERATING = Path(__file__).parent.parent / "docs" / "operating.md"
-SECRET = "hunter2-hunter2"
+SECRET = "hunter2-hunter2-hunter2"
+KEY = "k" * 16
 
 
 def _variables() -> dict[str, list[str]]:
@@ -200,8 +201,25 @@ def test_a_bucket_needs_both_keys(lacking: str) -> None:
 def test_an_external_database_without_a_bucket_needs_a_secret() -> None:
     url = f"postgresql://quilt:{SECRET}@db/quilt"
     assert "QUILT_SECRET_KEY" in refusal(DATABASE_URL=url)
-    assert load(DATABASE_URL=url, QUILT_SECRET_KEY="s").database_url is not None
+    assert load(DATABASE_URL=url, QUILT_SECRET_KEY=KEY).database_url is not None
     assert load(DATABASE_URL=url, PACKAGE_BUCKET_NAME="b", **KEYS).database_url is not None
+
+
+def test_a_short_key_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("k" * 15 + "\n")
+    for given in ({"QUILT_SECRET_KEY": "k" * 15}, {"QUILT_SECRET_KEY_FILE": str(file)}):
+        message = refusal(**given)
+        assert message.startswith("QUILT_SECRET_KEY: must have at least 16 random characters")
+        assert "openssl rand -hex 32" in message
+        assert "kkk" not in message
+    assert load(QUILT_SECRET_KEY="").quilt_secret_key is None
+
+
+def test_origins_are_as_browsers_write_them() -> None:
+    given = load(REGISTRY_URL="https://Registry.example.com:443", CATALOG_URL="http://[::1]:5000")
+    assert given.origins == {"https://registry.example.com", "http://[::1]:5000"}
+    assert load(REGISTRY_URL="http://quilt.example.com:80").origins == {"http://quilt.example.com"}
 
 
 # ------------------------------------------------------------------------------------------------ secrets
@@ -219,7 +237,7 @@ def _value(name: str, given: Settings) -> Any:
 def test_a_secret_may_be_in_a_file(name: str, tmp_path: Path) -> None:
     file, secret = tmp_path / "secret", f"postgresql://{SECRET}" if "DATABASE" in name else SECRET
     file.write_text(secret + "\n")
-    with_key = {} if name == "QUILT_SECRET_KEY" else {"QUILT_SECRET_KEY": "s"}
+    with_key = {} if name == "QUILT_SECRET_KEY" else {"QUILT_SECRET_KEY": KEY}
     given = load(**{name + "_FILE": str(file)}, **with_key)
     assert _value(name, given) == secret
 
@@ -238,7 +256,7 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 def test_the_older_names_of_the_secrets_are_known() -> None:
-    assert _value("DATABASE_URL", load(SQLALCHEMY_DATABASE_URI="postgresql:///x", QUILT_SECRET_KEY="s"))
+    assert _value("DATABASE_URL", load(SQLALCHEMY_DATABASE_URI="postgresql:///x", QUILT_SECRET_KEY=KEY))
     assert _value("AWS_SECRET_KEY", load(AWS_SECRET_KEY="old", AWS_SECRET_ACCESS_KEY="new")) == "old"
     assert _value("AWS_SECRET_KEY", load(AWS_SECRET_ACCESS_KEY="new")) == "new"
 

@@ -37,6 +37,7 @@ from quilt_registry.registry import Registry
 from quilt_registry.settings import Settings
 from quilt_registry.storage.objects import ObjectStore
 from quilt_registry.web.cors import Cors
+from quilt_registry.web.hsts import Hsts
 from quilt_registry.web.request_bodies import RequestBodies
 from quilt_registry.web.request_log import UNKNOWN, RequestLog
 
@@ -67,8 +68,8 @@ def build(settings: Settings) -> ASGIApp:
         request_max_body_size=None,  # because each call has its own limit, and uploads of objects have none
         state=State({"registry": registry, "openapi": openapi_document(settings.registry_url)}),
     )
-    bounded = RequestBodies(service, settings.max_body_bytes)
-    request_log = RequestLog(Cors(bounded), registry.metrics)
+    edge: ASGIApp = Cors(RequestBodies(service, settings.max_body_bytes))
+    request_log = RequestLog(Hsts(edge) if settings.is_https_only else edge, registry.metrics)
     return request_log
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quilt_registry import rate_limits
 from quilt_registry.accounts import codes, rights, signin, signup, users
 from quilt_registry.accounts.sessions import Token
+from quilt_registry.accounts.signin import Attempt
 from quilt_registry.accounts.signup import Registration
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid
@@ -31,9 +32,9 @@ async def register(services: Services, settings: Settings, new: Registration, cl
         raise
 
 
-async def sign_in(db: Database, limits: RateLimits, name: str, password: str, client_ip: str) -> Token:
+async def sign_in(db: Database, limits: RateLimits, attempt: Attempt) -> Token:
     """Sign in on a page and claim invitations. Raise SignInNeeded, TooMany or Invalid."""
-    token = await signin.sign_in(db, limits, name, password, client_ip)
+    token = await signin.sign_in(db, limits, attempt)
     await invitations.claim(db, token.account)
     return token
 

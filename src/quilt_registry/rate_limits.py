@@ -34,14 +34,22 @@ COMMENT = Rule("comment, account", 10, 60, "comments")
 COMMENT_EMAIL = Rule("comment emails, package", 20, 3600, "comments")
 
 
+# Networks whose addresses contain an IPv4 address in their last 32 bits: IPv4-mapped ones, as a socket for both
+# protocols reports IPv4 clients, and those of NAT64 gateways (RFC 6052).
+_CONTAIN_IPV4 = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
+
+
 def client_network(client_ip: str) -> str:
     """Return the network that a client IP is counted by: an IPv4 address, or the /64 network of an IPv6 address."""
     if ":" not in client_ip:
         return client_ip
     try:
-        return str(ipaddress.ip_network((client_ip.partition("%")[0], 64), strict=False))
+        address = ipaddress.IPv6Address(client_ip.partition("%")[0])
     except ValueError:
         return client_ip
+    if any(address in network for network in _CONTAIN_IPV4):
+        return str(ipaddress.IPv4Address(address.packed[-4:]))
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
 class RateLimits:

@@ -74,6 +74,14 @@ def _domains(value: str) -> str:
     return ",".join(names)
 
 
+def _secret_key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < MIN_SECRET_KEY_LENGTH:
+        raise ValueError(
+            f"must have at least {MIN_SECRET_KEY_LENGTH} random characters, such as those of `openssl rand -hex 32`"
+        )
+    return value
+
+
 def _sender(value: str) -> str:
     try:
         header = Parser(policy=policy.default).parsestr(f"From: {value}").get("From")
@@ -90,6 +98,9 @@ def _default_sender(registry_url: str) -> str:
     host = urlsplit(registry_url).hostname or ""
     return f"quilt@{host if _DOMAIN.fullmatch(host) else 'localhost'}"
 
+
+MIN_SECRET_KEY_LENGTH = 16  # characters
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 Url = Annotated[str, AfterValidator(_url)]
 Secret = Annotated[SecretStr, AfterValidator(_text)]
@@ -145,8 +156,9 @@ class DatabaseSettings(BaseSettings):
         None, validation_alias=AliasChoices("DATABASE_URL", "SQLALCHEMY_DATABASE_URI")
     )
     """URL of PostgreSQL, postgresql://…. Not set: embedded PostgreSQL."""
-    quilt_secret_key: Secret | None = None
-    """Signs cookies and local URLs. In embedded mode it is generated once and stored in QUILT_HOME/secret."""
+    quilt_secret_key: Annotated[Secret, AfterValidator(_secret_key)] | None = None
+    """Signs the URLs of objects in a directory. In embedded mode it is generated once and stored in QUILT_HOME/secret.
+    Sessions do not depend on it: `quilt-registry sign-out` ends them."""
 
     @property
     def objects_directory(self) -> Path:
@@ -282,6 +294,21 @@ class Settings(StorageSettings):
         return self
 
     @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the pages over https."""
+        return urlsplit(self.catalog_url).scheme == "https"
+
+    @property
+    def is_https_only(self) -> bool:
+        """Whether all of the registry is reached over https. Its two URLs may be two ports of one host."""
+        return self.is_https and urlsplit(self.registry_url).scheme == "https"
+
+    @property
+    def origins(self) -> set[str]:
+        """The origins of the registry's own pages, as browsers write them."""
+        return {_origin(self.catalog_url), _origin(self.registry_url)}
+
+    @property
     def signup_domain_list(self) -> list[str]:
         """The email domains whose users can sign up."""
         return [name for name in self.signup_domains.split(",") if name]
@@ -290,6 +317,12 @@ class Settings(StorageSettings):
     def team_title(self) -> str:
         """The title of the registry on pages and in emails."""
         return self.team_name or self.team_id or "Quilt Registry"
+
+
+def _origin(url: str) -> str:
+    """Return the origin of a URL: without the scheme's own port, and in lower case."""
+    parts = urlsplit(url.lower())
+    return f"{parts.scheme}://{parts.netloc.removesuffix(DEFAULT_PORTS[parts.scheme])}"
 
 
 Kind = TypeVar("Kind", bound=DatabaseSettings)

@@ -26,6 +26,8 @@ ELSEWHERE = [
     "/\n/evil.example",
     "javascript:alert(1)",
     "evil.example",
+    "http://[",
+    "//[",
     "",
 ]
 

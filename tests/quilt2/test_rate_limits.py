@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from quilt_registry.rate_limits import SIGN_IN_PAIR, _key
 from tests.registry import PASSWORD, Registry, new_name
 from tests.waiting import wait_until
 
@@ -170,3 +171,37 @@ def test_a_page_says_how_long_to_wait(strict: Registry) -> None:
     assert statuses(pages) == [422] * 10 + [429]
     assert "Try again in 15 minutes" in pages[-1].text
     assert pages[-1].headers["retry-after"]
+
+
+def exhaust(registry: Registry, client_ip: str, name: str) -> None:
+    """Use up the attempts on an account, and those of a client IP, as a hundred guesses at many names would."""
+    registry.sql("DELETE FROM allowance")
+    sign_in(registry, name, "wrong", client_ip="2001:db8:1:2::1")
+    sign_in(registry, "another", "wrong", client_ip=client_ip)
+    registry.sql("UPDATE allowance SET used = 100")
+    registry.sql("DELETE FROM allowance WHERE subject = $1", _key(SIGN_IN_PAIR, ("another", client_ip)))
+
+
+def test_others_lock_nobody_out_of_a_familiar_place(strict: Registry) -> None:
+    """The guesses come from many networks of one IPv6 site, or from neighbors behind the same IP."""
+    fay = strict.make_person(new_name("fay")).name
+    home, office = "192.0.2.1", "192.0.2.2"
+    assert sign_in(strict, fay, client_ip=home).status_code == 200
+    exhaust(strict, home, fay)
+    check_wait(sign_in(strict, fay, client_ip=office), 900)
+    assert sign_in(strict, fay, client_ip=home).status_code == 200
+    assert sign_in(strict, fay, client_ip=f"::ffff:{home}").status_code == 200, "the same place"
+    check_wait(sign_in(strict, "another", client_ip=home), 900)
+    assert statuses([sign_in(strict, fay, "wrong", client_ip=home) for _ in range(11)]) == [401] * 10 + [429]
+    check_wait(sign_in(strict, fay, client_ip=home), 900)
+
+
+def test_a_place_becomes_unfamiliar(strict: Registry) -> None:
+    fay = strict.make_person(new_name("fay")).name
+    strict.sql(
+        """INSERT INTO event (kind, account, created_at, extra)
+           VALUES ('SIGN_IN', $1, now() - interval '31 days', '{"address": "192.0.2.1"}')""",
+        fay,
+    )
+    exhaust(strict, "192.0.2.1", fay)
+    check_wait(sign_in(strict, fay, client_ip="192.0.2.1"), 900)

@@ -14,10 +14,11 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.errors import SignInNeeded
 
 CODE_LIFETIME = timedelta(minutes=10)
+MAX_CODES_PER_ACCOUNT = 5  # valid at a time
 
 
 async def create_code(db: Database, session: Session) -> str:
-    """Return a new code, which can be exchanged once for a token. Earlier codes stay valid.
+    """Return a new code, which can be exchanged once for a token. The latest five codes of an account are valid.
 
     Raise Forbidden for a personal token: the code would turn it into a session with more rights and a longer life.
     """
@@ -25,6 +26,7 @@ async def create_code(db: Database, session: Session) -> str:
     code = secrets.token_hex(16)  # hexadecimal, so that a double click selects all of it
     async with db.transaction() as connection:
         await lock_account(connection, session)
+        await _delete_oldest(connection, session.account)
         await connection.execute(
             "INSERT INTO code (digest, account_id, expires_at) VALUES ($1, $2, now() + $3::interval)",
             secret.digest(code), session.account.id, CODE_LIFETIME,
@@ -32,9 +34,23 @@ async def create_code(db: Database, session: Session) -> str:
     return code
 
 
+async def _delete_oldest(connection: Connection, account: Account) -> None:
+    """Make room for a new code."""
+    await connection.execute(
+        """
+        DELETE FROM code WHERE digest IN (
+            SELECT digest FROM code WHERE account_id = $1 AND expires_at > now() ORDER BY expires_at DESC OFFSET $2)
+        """,
+        account.id, MAX_CODES_PER_ACCOUNT - 1,
+    )  # fmt: skip
+
+
 async def exchange(db: Database, code_or_token: str) -> Token:
-    """Exchange a code, which is deleted, or a token, which expires soon, for a new token. Raise SignInNeeded."""
-    digest = secret.digest(code_or_token)
+    """Exchange a code, which is deleted, or a client's token, which expires soon, for a new token. Raise SignInNeeded.
+
+    Spaces and line breaks around a code, or within one, come from copying it and do not count.
+    """
+    digest = secret.digest("".join(code_or_token.split()))
     async with db.transaction() as connection:
         account = await _lock_owner(connection, digest)
         is_valid_code = await connection.fetchval(
@@ -47,7 +63,7 @@ async def exchange(db: Database, code_or_token: str) -> Token:
         if is_valid_code:
             extra: dict[str, Any] = {"with": "code"}
             await audit.record(connection, "SIGN_IN", account.name, **extra)
-        return await issue(connection, account)
+        return await issue(connection, account, "client")
 
 
 async def _lock_owner(connection: Connection, digest: bytes) -> Account | None:
@@ -67,11 +83,11 @@ async def _lock_owner(connection: Connection, digest: bytes) -> Account | None:
 
 
 async def _expire_soon(connection: Connection, digest: bytes) -> bool:
-    """Let a renewed token expire soon. Return False for an unknown token, or a personal one, which is not renewed."""
+    """Let a renewed token expire soon. Return False for other ones: unknown, personal, or of a cookie."""
     renewed: bool | None = await connection.fetchval(
         """
         UPDATE token SET expires_at = least(expires_at, now() + $2::interval)
-        WHERE digest = $1 AND expires_at > now() AND name IS NULL RETURNING true
+        WHERE digest = $1 AND expires_at > now() AND name IS NULL AND purpose IS DISTINCT FROM 'page' RETURNING true
         """,
         digest, RENEWED_TOKEN_LIFETIME,
     )  # fmt: skip
@@ -84,4 +100,4 @@ async def refresh(db: Database, session: Session) -> Token:
     async with db.transaction() as connection:
         await lock_account(connection, session)
         await connection.execute("DELETE FROM token WHERE id = $1", session.token_id)
-        return await issue(connection, session.account)
+        return await issue(connection, session.account, "client")

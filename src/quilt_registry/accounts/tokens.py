@@ -62,8 +62,8 @@ async def create(db: Database, session: Session, name: str, days: int, *, read_o
         try:
             row = await connection.fetchrow(
                 """
-                INSERT INTO token (digest, account_id, name, read_only, expires_at)
-                VALUES ($1, $2, $3, $4, now() + $5::interval) RETURNING id, expires_at
+                INSERT INTO token (digest, account_id, purpose, name, read_only, expires_at)
+                VALUES ($1, $2, 'client', $3, $4, now() + $5::interval) RETURNING id, expires_at
                 """,
                 secret.digest(text), session.account.id, name, read_only, timedelta(days=days),
             )  # fmt: skip

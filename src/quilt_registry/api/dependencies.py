@@ -37,7 +37,7 @@ async def _find_session(connection: AnyConnection, handler: BaseRouteHandler) ->
     token = token_of(connection)
     if not token:
         return None
-    session = await sessions.find_session(registry_of(connection).db, token)
+    session = await sessions.find_session(registry_of(connection).db, token, "client")
     if session is None:
         raise SignInNeeded("Token invalid.")
     rights.check_active(session.account)

@@ -19,20 +19,11 @@ from quilt_registry.catalog import session
 from quilt_registry.catalog.account import code, password, signin, signup
 from quilt_registry.catalog.package import comments, overview
 from quilt_registry.catalog.site import help, home
-from quilt_registry.catalog.templates import render
+from quilt_registry.catalog.site.refusal import ErrorPage
 from quilt_registry.errors import SignInNeeded
 from quilt_registry.web import callers
 
 PACKAGE = "/package/{owner:str}/{name:str}"
-ERROR_TITLES = {
-    400: "Bad request",
-    403: "Access denied",
-    404: "Page not found",
-    405: "Method not allowed",
-    413: "Request too large",
-    429: "Too many requests",
-    503: "Service unavailable",
-}
 
 
 def router() -> Router:
@@ -48,7 +39,7 @@ def router() -> Router:
             _page("GET", "/signin", signin.sign_in_form, who="visitor"),
             _page("POST", "/signin", signin.sign_in, who="anybody"),
             _page("GET", "/signout", signin.sign_out_form, who="visitor"),
-            _page("POST", "/signout", signin.sign_out, who="anybody"),
+            _page("POST", "/signout", signin.sign_out, who="visitor"),
             _page("GET", "/signup", signup.sign_up_form, who="visitor"),
             _page("POST", "/signup", signup.sign_up, who="anybody"),
             _page("GET", "/activation_error", signup.activation_error, who="visitor"),
@@ -102,5 +93,4 @@ def refusal(request: Request[Any, Any, Any], status: int, message: str) -> Respo
     """Return an error page, or a redirect to the sign-in page if the page requires a sign-in."""
     if status == SignInNeeded.status:
         return session.redirect_to_sign_in(request)
-    title = ERROR_TITLES.get(status, "Something went wrong")
-    return render(request, "site/refusal.html", status=status, title=title, message=message)
+    return ErrorPage(status, message)

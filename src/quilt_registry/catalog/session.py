@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from litestar import Response
 from litestar.handlers import BaseRouteHandler
@@ -18,6 +18,9 @@ from quilt_registry.web.callers import registry_of
 from quilt_registry.web.requests import AnyConnection, AnyRequest, check_url
 
 COOKIE = "quilt_session"
+# Used with https. Browsers accept this prefix only from the host itself and over https, so that no other host of the
+# domain, and nobody on the network, can plant a session of their own.
+SECURE_COOKIE = "__Host-quilt_session"
 MAX_FORM_BYTES = 160_000  # a comment of 10,240 characters of any alphabet takes up to 123,000
 
 
@@ -29,16 +32,34 @@ async def check_request(connection: AnyConnection, _: BaseRouteHandler) -> None:
 
 
 def _from_another_site(connection: AnyConnection) -> bool:
+    """Return whether a browser says that a form is from another site.
+
+    The registry's own origins come from its settings, because a proxy may have replaced the header `Host`.
+    """
     site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
-    if site:  # checked first, because pages without a referrer send the origin `null`
+    if origin in registry_of(connection).settings.origins:
+        return False
+    if site:  # checked before the host, because pages without a referrer send the origin `null`
         return site not in ("same-origin", "none")
-    return origin is not None and urlsplit(origin).netloc != connection.headers.get("host")
+    return origin is not None and origin.partition("://")[2] != connection.headers.get("host")
+
+
+async def find_session(connection: AnyConnection) -> Session | None:
+    """Return the session of the cookie, or None.
+
+    With https, the cookie without the prefix holds only sessions of the release before, which did not know the prefix.
+    """
+    registry, cookies = registry_of(connection), connection.cookies
+    session = None
+    if token := cookies.get(_cookie(registry.settings)):
+        session = await sessions.find_session(registry.db, token, "page")
+    elif token := cookies.get(COOKIE):
+        session = await sessions.find_session(registry.db, token, None)
+    return session if session and rights.may_use_pages(session) else None
 
 
 async def _find_session(connection: AnyConnection, _: BaseRouteHandler) -> Session | None:
-    token = connection.cookies.get(COOKIE)
-    session = await sessions.find_session(registry_of(connection).db, token) if token else None
-    return session if session and rights.may_use_pages(session) else None
+    return await find_session(connection)
 
 
 authorize = callers.guard(_find_session)
@@ -61,18 +82,25 @@ def redirect_to_sign_in(request: AnyRequest) -> Redirect:
 
 def safe_next(target: str) -> str:
     """Return the path to open after sign-in; "/" if the target is not a path of this site."""
-    parts = urlsplit(target)
-    is_path = target.startswith("/") and not target.startswith("//") and not parts.scheme and not parts.netloc
+    is_path = target.startswith("/") and not target.startswith("//")
     return target if is_path and "\\" not in target and target.isprintable() else "/"
 
 
 def set_cookie(response: Response[Any], settings: Settings, token: Token) -> None:
     """Store a session in a cookie. Scripts cannot read it, and forms of other sites do not send it."""
-    response.set_cookie(
-        COOKIE,
-        token.text,
-        max_age=int(TOKEN_LIFETIME.total_seconds()),
-        httponly=True,
-        secure=settings.catalog_url.startswith("https:"),
-        samesite="lax",
-    )
+    _set(response, settings, _cookie(settings), token.text, int(TOKEN_LIFETIME.total_seconds()))
+
+
+def clear_cookies(response: Response[Any], settings: Settings) -> None:
+    """Delete the session's cookie, and the one of the release before."""
+    for name in {COOKIE, _cookie(settings)}:
+        _set(response, settings, name, "", 0)
+
+
+def _cookie(settings: Settings) -> str:
+    return SECURE_COOKIE if settings.is_https else COOKIE
+
+
+def _set(response: Response[Any], settings: Settings, name: str, value: str, max_age: int) -> None:
+    # Without `Secure`, browsers would ignore the deletion of a cookie with the prefix, too.
+    response.set_cookie(name, value, max_age=max_age, httponly=True, secure=settings.is_https, samesite="lax")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from quilt_registry import __version__
-from quilt_registry.cli import backup, check, create_admin, host, migrate, restore, serve, verify_objects
+from quilt_registry.cli import backup, check, create_admin, host, migrate, restore, serve, sign_out, verify_objects
 from quilt_registry.cli.errors import CommandError
 from quilt_registry.errors import Refusal
 from quilt_registry.settings import SettingsError
@@ -34,6 +34,7 @@ for command in (
     serve.serve,
     migrate.migrate,
     create_admin.create_admin,
+    sign_out.sign_out,
     check.check,
     backup.backup,
     restore.restore,

@@ -26,6 +26,7 @@ from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
 from quilt_registry.monitoring import logs
 from quilt_registry.settings import Settings
+from quilt_registry.web.proxies import trusted_proxies
 
 log = logging.getLogger("quilt_registry")
 
@@ -171,7 +172,7 @@ def _run_server(settings: Settings, listener: socket.socket, workers: int) -> No
         log_config=None,
         access_log=False,  # because URLs contain signatures
         server_header=False,
-        forwarded_allow_ips=settings.forwarded_allow_ips,
+        forwarded_allow_ips=trusted_proxies(settings.forwarded_allow_ips),
         timeout_keep_alive=KEEP_ALIVE_TIMEOUT,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
         backlog=server.BACKLOG,

@@ -49,6 +49,16 @@ def client_ip(request: AnyConnection) -> str:
     return client_network(request.client.host) if request.client else ""
 
 
+def is_speculative(request: AnyRequest) -> bool:
+    """Return whether a request has no user waiting for it: HEAD, or a page that a browser loads in advance.
+
+    Such a request must not redeem or issue anything.
+    """
+    headers = request.headers
+    purposes = {headers.get(name, "").lower() for name in ("sec-purpose", "purpose", "x-purpose", "x-moz")}
+    return request.method == "HEAD" or any("prefetch" in each or "preview" in each for each in purposes)
+
+
 def records_read(request: AnyRequest) -> bool:
     """Return whether a read goes into the audit trail: a GET does, a HEAD does not."""
     return request.method == "GET"

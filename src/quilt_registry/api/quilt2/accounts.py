@@ -14,7 +14,7 @@ from quilt_registry.accounts import admin, email_links, password_reset, rights, 
 from quilt_registry.api.messages import json, read
 from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
-from quilt_registry.web.requests import AnyRequest, Injected, client_ip
+from quilt_registry.web.requests import AnyRequest, Injected, client_ip, is_speculative
 
 
 class SignUpRequest(Struct, forbid_unknown_fields=True):
@@ -67,7 +67,7 @@ async def activate(request: AnyRequest, registry: Injected[Registry], link: From
 
     HEAD requests and prefetching browsers do not redeem the link.
     """
-    if request.method == "HEAD" or "prefetch" in request.headers.get("sec-purpose", ""):
+    if is_speculative(request):
         is_valid = await email_links.is_valid(registry.db, link, "activation")
     else:
         is_valid = await signup.activate(registry.db, registry.site, link)

@@ -11,12 +11,12 @@ from msgspec import Struct
 from quilt_registry import onboarding
 from quilt_registry.accounts import codes, sessions, signin
 from quilt_registry.accounts.sessions import Session
-from quilt_registry.api import dependencies
+from quilt_registry.accounts.signin import Attempt
 from quilt_registry.api.messages import json, read, read_form
 from quilt_registry.api.quilt2 import schemas
 from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
-from quilt_registry.web.requests import AnyRequest, Injected, client_ip
+from quilt_registry.web.requests import AnyRequest, Injected, client_ip, is_speculative
 
 CODE_FORM = {"refresh_token": "A code from the page /code, or a token to renew."}
 
@@ -36,7 +36,8 @@ async def redirect_to_code(registry: Injected[Registry]) -> Redirect:
 async def login(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
     """Sign in with a username and a password."""
     body = await read(request, Credentials)
-    token = await signin.sign_in(registry.db, registry.limits, body.username, body.password, client_ip(request))
+    attempt = Attempt(body.username, body.password, client_ip(request), "client")
+    token = await signin.sign_in(registry.db, registry.limits, attempt)
     return json(schemas.SessionToken(token.text))
 
 
@@ -51,9 +52,9 @@ async def refresh(session: Injected[Session], registry: Injected[Registry]) -> R
     return json(schemas.SessionToken((await codes.refresh(registry.db, session)).text))
 
 
-async def logout(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
+async def logout(session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
     """Revoke the token used."""
-    await sessions.sign_out(registry.db, dependencies.token_of(request))
+    await sessions.sign_out(registry.db, session)
     return json({})
 
 
@@ -65,5 +66,5 @@ async def get_me(member: Injected[Member]) -> Response[Any]:
 
 async def get_code(request: AnyRequest, session: Injected[Session], registry: Injected[Registry]) -> Response[Any]:
     """Return a new code that signs a client in once and expires after ten minutes."""
-    code = "" if request.method == "HEAD" else await codes.create_code(registry.db, session)
+    code = "" if is_speculative(request) else await codes.create_code(registry.db, session)
     return json(schemas.SignInCode(code))

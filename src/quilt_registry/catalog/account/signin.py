@@ -9,8 +9,10 @@ from litestar.response import Redirect
 
 from quilt_registry import onboarding
 from quilt_registry.accounts import sessions
+from quilt_registry.accounts.sessions import Session
+from quilt_registry.accounts.signin import Attempt
 from quilt_registry.accounts.users import Account
-from quilt_registry.catalog.session import COOKIE, read_form, safe_next, set_cookie
+from quilt_registry.catalog.session import clear_cookies, read_form, safe_next, set_cookie
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Invalid, SignInNeeded, TooMany
 from quilt_registry.registry import Registry
@@ -27,8 +29,9 @@ async def sign_in_form(request: AnyRequest, account: Injected[Account | None]) -
 
 async def sign_in(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
     username, password, target = await read_form(request, "username", "password", "next")
+    attempt = Attempt(username.strip(), password, client_ip(request), "page")
     try:
-        token = await onboarding.sign_in(registry.db, registry.limits, username.strip(), password, client_ip(request))
+        token = await onboarding.sign_in(registry.db, registry.limits, attempt)
     except (SignInNeeded, Invalid):
         message = "Wrong username or password, or the account is not active."
         return _show_error(request, 422, username, target, message)
@@ -51,9 +54,16 @@ async def sign_out_form(request: AnyRequest, account: Injected[Account | None]) 
     return render(request, "account/signout.html", account=account)
 
 
-async def sign_out(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    if token := request.cookies.get(COOKIE):
-        await sessions.sign_out(registry.db, token)
+async def sign_out(
+    request: AnyRequest, registry: Injected[Registry], session: Injected[Session | None]
+) -> Response[Any]:
+    """End this session, or with `everywhere` all sessions of the account, also those of clients."""
+    everywhere, personal_tokens = await read_form(request, "everywhere", "personal_tokens")
+    if session and everywhere:
+        name = session.account.name
+        await sessions.sign_out_everywhere(registry.db, name, personal_tokens=bool(personal_tokens), by=name)
+    elif session:
+        await sessions.sign_out(registry.db, session)
     response = Redirect("/signin", status_code=303)
-    response.delete_cookie(COOKIE)
+    clear_cookies(response, registry.settings)
     return response
