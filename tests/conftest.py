@@ -18,6 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from quilt_registry import schema
 from quilt_registry.cli import embedded_postgres
+from tests import held
 from tests.mailbox import Mailbox
 from tests.registry import LocalRegistry, Person, Registry, new_name, run_sql
 from tests.s3server import NotToBeHadError, S3Server
@@ -39,6 +40,8 @@ def _tls(authorities: str | None, *given: Any) -> ssl.SSLContext:
 def _shared_tls(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
     return _tls(os.environ.get("SSL_CERT_FILE"), verify, cert, trust_env)
 
+
+held.watch()
 
 # Each client would read the list of certificate authorities anew: 40 ms, some thousand times.
 httpx._transports.default.create_ssl_context = _shared_tls

@@ -29,7 +29,7 @@ from quilt_registry.audit import PACKAGE_KINDS
 from quilt_registry.cli import http_protocol
 from quilt_registry.offload import Offload
 from quilt_registry.web.proxies import trusted_proxies
-from tests import trees
+from tests import held, trees
 from tests.trees import Files, Json
 from tests.waiting import wait_until
 
@@ -201,7 +201,7 @@ class LocalRegistry(Registry):
 
     def start(self) -> LocalRegistry:
         with mock.patch.dict(os.environ, self.environment, clear=True):
-            service = app.build(settings.load())
+            service = held.watched(app.build(settings.load()))
         config = uvicorn.Config(
             service, loop="uvloop", http=http_protocol.Protocol, log_config=None, access_log=False, server_header=False,
             forwarded_allow_ips=trusted_proxies(self.environment.get("FORWARDED_ALLOW_IPS", "127.0.0.1")),

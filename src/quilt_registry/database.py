@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakValueDictionary
 
 import asyncpg
 import msgspec
@@ -73,14 +74,33 @@ class Connection(asyncpg.Connection):
         return cast(T, await self.fetchval(query, *values))
 
 
+_CONNECT: dict[str, Any] = {
+    "timeout": ACQUIRE_TIMEOUT,
+    "connection_class": Connection,
+    "server_settings": {
+        "application_name": "quilt-registry",
+        "statement_timeout": f"{STATEMENT_TIMEOUT}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT}s",
+        "timezone": "UTC",
+        "jit": "off",  # because compiling short queries costs more than it gains
+    },
+}
+
+
 class Database:
-    """A pool of connections to one database. Statements that take `slow_ms` milliseconds or longer are logged."""
+    """A pool of connections to one database. Whoever has one awaits nothing else, or others would wait for it.
+
+    Statements that take `slow_ms` milliseconds or longer are logged.
+    """
 
     def __init__(self, url: str, size: int, slow_ms: int = 500):
         self.url, self.size, self.slow_ms = libpq_url(url), size, slow_ms
         self._pool: asyncpg.Pool | None = None
         self.is_hanging = False
         self.acquisitions: set[_Acquired] = set()  # those that wait for a connection or use one
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Long transactions leave half of the pool to others.
+        self.bulk = asyncio.Semaphore(max(1, size // 2))
         # Totals for the metrics: connections acquired, seconds waited for them, slow statements, audit events by kind.
         self.acquired, self.waited, self.slow, self.recorded = 0, 0.0, 0, Counter[str]()
 
@@ -88,20 +108,7 @@ class Database:
         """Connect. Raise Unavailable with the reason if that fails."""
         with reporting_host(self.url):
             self._pool = await asyncpg.create_pool(
-                self.url,
-                min_size=1,
-                max_size=self.size,
-                timeout=ACQUIRE_TIMEOUT,
-                init=self._prepare,
-                connection_class=Connection,
-                reset=_no_reset,
-                server_settings={
-                    "application_name": "quilt-registry",
-                    "statement_timeout": f"{STATEMENT_TIMEOUT}s",
-                    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_TIMEOUT}s",
-                    "timezone": "UTC",
-                    "jit": "off",  # because compiling short queries costs more than it gains
-                },
+                self.url, min_size=1, max_size=self.size, init=self._prepare, reset=_no_reset, **_CONNECT
             )
 
     async def watch(self) -> None:
@@ -133,11 +140,32 @@ class Database:
         assert self._pool is not None
         return _Acquired(self, self._pool)
 
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """Open a connection beside the pool, for work that keeps a lock while it awaits more than the database."""
+        try:
+            connection = await asyncpg.connect(self.url, **_CONNECT)
+            try:
+                await self._prepare(connection)
+                yield connection
+            finally:
+                await connection.close(timeout=ACQUIRE_TIMEOUT)
+        except Exception as error:
+            translate(error)
+            raise
+
     def connections(self) -> dict[str, int]:
         """Return how many connections are used, are open, and may be open."""
         opened = self._pool.get_size() if self._pool else 0
         idle = self._pool.get_idle_size() if self._pool else 0
         return {"used": opened - idle, "open": opened, "limit": self.size}
+
+    def turn(self, key: str) -> asyncio.Lock:
+        """Return a lock of this process, to be held around a transaction that waits for a row that many may want.
+
+        Those who wait for their turn hold no connection. It is politeness and no safety: other processes have theirs.
+        """
+        return self._turns.setdefault(key, asyncio.Lock())
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -31,7 +31,7 @@ async def scrub_forever(db: Database, store: ObjectStore, lifetime: int) -> None
 
 async def scrub_batch(db: Database, store: ObjectStore, lifetime: int) -> int:
     """Hash a batch of unverified objects that cannot be overwritten any more, and return its size."""
-    async with db.connection() as connection:
+    async with db.session() as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK):
             return 0
         try:
@@ -65,6 +65,14 @@ async def _mark_damaged(connection: Connection, object_id: int) -> None:
     The caller has removed it from the store before, because from now on a push may upload it there again.
     """
     async with connection.transaction():
+        # Packages first, as in all writers. A push of another package that names the object just now holds its row.
+        await connection.execute(
+            """
+            SELECT FROM package p WHERE p.id IN (SELECT package_id FROM package_object WHERE object_id = $1)
+            ORDER BY p.id FOR NO KEY UPDATE
+            """,
+            object_id,
+        )
         await connection.execute("UPDATE object SET state = $2 WHERE id = $1", object_id, ObjectState.DAMAGED)
         await connection.execute(
             """

@@ -74,7 +74,7 @@ async def run(
     URLs, in seconds: a running push may still reference younger objects. Raise NotFound for an unknown owner,
     Unavailable.
     """
-    async with db.connection() as connection:
+    async with db.session() as connection:
         if owner and not await connection.fetchval("SELECT id FROM account WHERE name = $1", owner):
             raise NotFound(f"There is no user {owner}.")
         await connection.execute("SET statement_timeout = 0")

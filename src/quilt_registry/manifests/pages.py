@@ -222,16 +222,6 @@ def objects_of(entries: list[Entry]) -> ObjectList:
     return ObjectList(b"".join(digests), pack_sizes(sizes))
 
 
-def without(objects: ObjectList, digests: bytes) -> ObjectList:
-    """Return the objects without those of the joined digests."""
-    if not digests:
-        return objects
-    rest = dict(objects)
-    for excluded in split(digests):
-        rest.pop(excluded, None)
-    return ObjectList(b"".join(rest), pack_sizes(rest.values()))
-
-
 def distinct(lists: Sequence[ObjectList]) -> ObjectList:
     """Return the objects of all lists, each once."""
     sizes = dict(chain.from_iterable(lists))

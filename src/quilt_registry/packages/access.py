@@ -13,6 +13,8 @@ Admins have no additional rights to packages: they manage accounts and read the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Struct
 
 from quilt_registry.accounts.users import Account
@@ -105,6 +107,21 @@ async def find(db: Database | Connection, caller: Caller, owner: str, name: str)
     return Package(*row) if row else None
 
 
+async def find_with(
+    db: Database | Connection, caller: Caller, owner: str, name: str, rows: str, *values: Any
+) -> tuple[Package, list[Any]] | None:
+    """Return the package and rows that belong to it, or None if it does not exist or the caller may not read it.
+
+    It is one statement, so that a package which is deleted at this moment never looks like one without rows. `rows` is
+    SQL for one column (a `ROW(…)` comes as a tuple), about the package `p`, with `values` as its parameters from $4 on.
+    """
+    row = await db.fetchrow(
+        f"SELECT {COLUMNS}, ARRAY({rows}) FROM package p WHERE p.owner = $2 AND p.name = $3 AND {READABLE}",
+        caller.grants, owner, name, *values,
+    )  # fmt: skip
+    return (Package(*row[:-1]), row[-1]) if row else None
+
+
 def package_not_found(caller: Caller, owner: str, name: str) -> NotFound:
     """Return the error for a package that does not exist or that the caller may not read."""
     hint = "" if caller.account else " (do you need to log in?)"
@@ -122,6 +139,16 @@ async def get_readable(db: Database | Connection, caller: Caller, owner: str, na
     if package is None:
         raise package_not_found(caller, owner, name)
     return package
+
+
+async def get_readable_with(
+    db: Database | Connection, caller: Caller, owner: str, name: str, rows: str, *values: Any
+) -> tuple[Package, list[Any]]:
+    """Return a package that the caller may read and rows that belong to it, as `find_with`. Raise NotFound."""
+    found = await find_with(db, caller, owner, name, rows, *values)
+    if found is None:
+        raise package_not_found(caller, owner, name)
+    return found
 
 
 def may_write(caller: Caller, package: Package) -> bool:

@@ -35,17 +35,17 @@ async def series(db: Database, caller: Caller, owner: str, name: str, kind: str)
     """
     if kind.upper() not in PACKAGE_KINDS:
         raise Invalid("Event type incorrectly specified.")
-    package = await access.find(db, caller, owner, name)
-    if package is None:
-        raise NotFound("Package does not exist.")
-    rows = await db.fetch(
+    found = await access.find_with(
+        db, caller, owner, name,
         """
-        SELECT date_trunc('week', created_at, 'UTC') AS week, count(*) FROM event
-        WHERE package_id = $1 AND kind = $2 GROUP BY week
+        SELECT ROW(date_trunc('week', e.created_at, 'UTC'), count(*)) FROM event e
+        WHERE e.package_id = p.id AND e.kind = $4 GROUP BY date_trunc('week', e.created_at, 'UTC')
         """,
-        package.id, kind.upper(),
+        kind.upper(),
     )  # fmt: skip
-    counts = {row["week"]: row["count"] for row in rows}
+    if found is None:
+        raise NotFound("Package does not exist.")
+    counts: dict[datetime, int] = dict(found[1])
     end = _next_monday(datetime.now(UTC))
     start = end - WEEKS * WEEK
     return TimeSeries(start, end, [counts.get(start + n * WEEK, 0) for n in range(WEEKS)], sum(counts.values()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 
-import asyncpg
 from msgspec import Struct
 
 from quilt_registry import audit, rate_limits
@@ -13,7 +12,7 @@ from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Invalid, NotFound
 from quilt_registry.mail import emails
 from quilt_registry.mail.site import Site
-from quilt_registry.packages import access
+from quilt_registry.packages import access, locks
 from quilt_registry.packages.access import Caller, Member, Package
 from quilt_registry.services import Services
 
@@ -46,14 +45,11 @@ async def post(services: Services, member: Member, owner: str, name: str, conten
     package = await access.get_readable(services.db, member, owner, name)
     await services.limits.hit(rate_limits.COMMENT, member.name)
     notify = member.name != owner and await services.limits.allows(rate_limits.COMMENT_EMAIL, str(package.id))
-    try:
-        async with services.db.transaction() as connection:
-            comment = await _insert(connection, package, member.name, contents)
-            await audit.record(connection, "COMMENT", member.name, package, id=comment.id)
-            if notify:
-                await _notify_owner(connection, services.site, package, comment)
-    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
-        raise access.package_not_found(member, owner, name) from None
+    async with locks.shared(services.db, member, package) as connection:
+        comment = await _insert(connection, package, member.name, contents)
+        await audit.record(connection, "COMMENT", member.name, package, id=comment.id)
+        if notify:
+            await _notify_owner(connection, services.site, package, comment)
     return comment
 
 
@@ -84,41 +80,39 @@ async def _notify_owner(connection: Connection, site: Site, package: Package, co
         await emails.comment(connection, site, email, package, comment.author, comment.contents)
 
 
-async def get_page(db: Database, caller: Caller, owner: str, name: str, *, limit: int, after: int) -> CommentPage:
-    """Return at most `limit` comments on a package, after the page whose `next` is `after`; 0 for the first page.
+async def get_page(
+    db: Database, caller: Caller, owner: str, name: str, *, limit: int, after: int
+) -> tuple[Package, CommentPage]:
+    """Return a package and at most `limit` comments on it, after the page whose `next` is `after`; 0 for the first.
 
     Raise NotFound.
     """
-    package = await access.get_readable(db, caller, owner, name)
-    return await _fetch_page(db, package, limit, after)
+    package, rows = await access.get_readable_with(
+        db, caller, owner, name,
+        """
+        SELECT ROW(c.id, c.key, c.author, extract(epoch FROM c.created_at)::float8, c.contents)
+        FROM comment c WHERE c.package_id = p.id AND c.id > $4 ORDER BY c.id LIMIT $5
+        """,
+        after, limit + 1,
+    )  # fmt: skip
+    page = rows[:limit]
+    return package, CommentPage([Comment(*row[1:]) for row in page], page[-1][0] if len(rows) > limit else None)
 
 
-async def iterate(db: Database, package: Package) -> AsyncIterator[list[Comment]]:
-    """Yield all comments on a package in batches, because together they may be large."""
+async def iterate(db: Database, caller: Caller, owner: str, name: str) -> AsyncIterator[list[Comment]]:
+    """Yield all comments on a package in batches, because together they may be large. Raise NotFound."""
     after: int | None = 0
     while after is not None:
-        page = await _fetch_page(db, package, MAX_COMMENTS_PER_PAGE, after)
+        _, page = await get_page(db, caller, owner, name, limit=MAX_COMMENTS_PER_PAGE, after=after)
         if page.comments:
             yield page.comments
         after = page.next
 
 
-async def _fetch_page(db: Database, package: Package, limit: int, after: int) -> CommentPage:
-    rows = await db.fetch(
-        """
-        SELECT id, key, author, extract(epoch FROM created_at)::float8, contents
-        FROM comment WHERE package_id = $1 AND id > $2 ORDER BY id LIMIT $3
-        """,
-        package.id, after, limit + 1,
-    )  # fmt: skip
-    page = rows[:limit]
-    return CommentPage([Comment(*row[1:]) for row in page], page[-1]["id"] if len(rows) > limit else None)
-
-
 async def delete(db: Database, member: Member, owner: str, name: str, key: str) -> None:
     """Delete a comment, as its author or as the package's owner. Raise NotFound, Forbidden."""
     package = await access.get_readable(db, member, owner, name)
-    async with db.transaction() as connection:
+    async with locks.shared(db, member, package) as connection:
         author = await connection.fetchval(
             "SELECT author FROM comment WHERE package_id = $1 AND key = $2 FOR UPDATE", package.id, key
         )

@@ -1,30 +1,35 @@
-"""Storage of a push, in one transaction that holds the lock on the package's row."""
+"""Storage of a push, in one transaction that holds the lock on the package's row.
+
+Everything that takes long was done before: the transaction checks again what that relied on, and raises PushOutdated if
+it has changed. It awaits nothing but the database.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
 from quilt_registry import audit
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Forbidden, Invalid
-from quilt_registry.manifests import diff
+from quilt_registry.manifests import diff, pages
 from quilt_registry.manifests.pages import ObjectList
-from quilt_registry.manifests.pushed import Manifest
-from quilt_registry.offload import Offload
-from quilt_registry.packages import access, descriptions, instances
+from quilt_registry.manifests.pushed import Manifest, PushOptions
+from quilt_registry.packages import access, descriptions, instances, locks
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.descriptions import Texts
-from quilt_registry.packages.instances import Instance
-from quilt_registry.packages.uploads import UNPACKED_OBJECTS
+from quilt_registry.packages.uploads import DIGESTS, UNPACKED_OBJECTS, VerifiedObjects
+from quilt_registry.services import Services
 from quilt_registry.storage.objects import ObjectState
 
 _NAME = re.compile(r"[a-zA-Z]\w{0,63}")
 
 
-class PackageReplaced(Exception):
-    """The package was created or deleted after the checks of a push, which must be repeated."""
+class PushOutdated(Exception):
+    """What a push relied on has changed since it looked: the package, its pages, or its objects. It must look again."""
 
 
 class LockedPackage(Struct, frozen=True):
@@ -39,13 +44,15 @@ class LockedPackage(Struct, frozen=True):
 class VerifiedPush(Struct, frozen=True):
     """A manifest whose objects are all in the store.
 
-    `state` is that of its new objects, `staged` has the SHA-256 of those that were promoted.
+    `state` is that of its new objects. `same_tree` are the pages of the instance with the same top hash, if there was
+    one: it has the same tree.
     """
 
     manifest: Manifest
+    objects: VerifiedObjects
     texts: Texts
     state: ObjectState
-    staged: list[str]
+    same_tree: list[bytes] | None
 
 
 def check_name(name: str) -> None:
@@ -63,13 +70,22 @@ async def check_free(db: Database | Connection, owner_id: int, owner: str, name:
         raise Forbidden(f"Package already exists: {owner}/{other}")
 
 
-async def claim(
-    connection: Connection, member: Member, package: Package | None, name: str, *, public: bool, team: bool
+@asynccontextmanager
+async def transaction(
+    db: Database, member: Member, package: Package | None, name: str, options: PushOptions
+) -> AsyncIterator[tuple[Connection, LockedPackage]]:
+    """Open a transaction that holds the package that was checked, or creates it. Raise PushOutdated, Forbidden."""
+    owner = package.owner if package else member.name
+    async with db.turn(locks.turn_key(owner, name)), db.bulk, db.transaction() as connection:
+        yield connection, await _claim(connection, member, package, name, options)
+
+
+async def _claim(
+    connection: Connection, member: Member, package: Package | None, name: str, options: PushOptions
 ) -> LockedPackage:
-    """Lock the package that was checked, or create it for the member. Raise PackageReplaced, Forbidden."""
     if package is not None:
         if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR NO KEY UPDATE", package.id):
-            raise PackageReplaced
+            raise PushOutdated
         return LockedPackage(package.id, package.owner_id, package.owner, package.name)
     owner_id, owner = member.account.id, member.name
     package_id = await connection.fetchval(
@@ -81,33 +97,52 @@ async def claim(
     )  # fmt: skip
     if package_id is None:
         await check_free(connection, owner_id, owner, name)
-        raise PackageReplaced
+        raise PushOutdated
     created = LockedPackage(package_id, owner_id, owner, name)
-    pseudo_users = [*([access.PUBLIC] if public else []), *([access.TEAM] if team else [])]
+    pseudo_users = [*([access.PUBLIC] if options.is_public else []), *([access.TEAM] if options.is_team else [])]
     await connection.execute("INSERT INTO access SELECT $1, unnest($2::text[])", package_id, [owner, *pseudo_users])
     for grantee in pseudo_users:
         await audit.record(connection, "ACCESS_GRANT", owner, created, subject=grantee)
     return created
 
 
-async def store(
-    connection: Connection,
-    offload: Offload,
-    member: Member,
-    package: LockedPackage,
-    push: VerifiedPush,
-    *,
-    public: bool,
-) -> int:
-    """Store a verified manifest, record its push, and return the instance's id.
+async def find_same_tree(services: Services, package: Package | None, manifest: Manifest) -> list[bytes] | None:
+    """Compare a manifest with the instance of the same top hash, and return that one's pages; None if there is none.
 
-    Raise Conflict if the top hash already identifies another tree.
+    Raise Conflict if it is another tree: a top hash does not tell to which node a metadata hash belongs.
     """
+    if package is None:
+        return None
+    stored = await services.db.fetchval(
+        "SELECT pages FROM instance WHERE package_id = $1 AND top_hash = $2", package.id, manifest.top_hash
+    )
+    if stored is None:
+        return None
+    digests = pages.split(stored)
+    if digests != manifest.pages:
+        bodies = await instances.read_bodies(services.db, [*{*digests, *manifest.pages}])
+        bodies |= {page.digest: page.body for page in manifest.fresh_pages}
+        if not bodies.keys() >= {*digests, *manifest.pages}:
+            raise PushOutdated
+        ours, theirs = ([bodies[digest] for digest in each] for each in (digests, manifest.pages))
+        if not await services.offload.run(2 * manifest.entries, diff.same_outside_metadata, ours, theirs):
+            raise Conflict(
+                "This top hash already identifies another tree of this package, which has the same metadata on another "
+                "node. Change a metadata value and push again."
+            )
+    return digests
+
+
+async def store(
+    connection: Connection, member: Member, package: LockedPackage, push: VerifiedPush, *, public: bool
+) -> int:
+    """Store a verified manifest, record its push, and return the instance's id. Raise PushOutdated."""
     manifest = push.manifest
-    await _store_objects(connection, package, manifest.fresh_objects, push.state)
+    await _check_known_pages(connection, package, manifest)
+    await _store_objects(connection, package, push)
     await _store_pages(connection, package, manifest)
     await descriptions.store(connection, package.owner_id, manifest, push.texts)
-    instance_id = await _store_instance(connection, offload, member, package, manifest)
+    instance_id = await _store_instance(connection, member, package, push)
     await connection.execute(
         "INSERT INTO push (package_id, instance_id, author) VALUES ($1, $2, $3)", package.id, instance_id, member.name
     )
@@ -116,31 +151,76 @@ async def store(
     return instance_id
 
 
-async def _store_objects(
-    connection: Connection, package: LockedPackage, objects: ObjectList, state: ObjectState
-) -> None:
-    """Insert the missing rows of objects and of their packages. A damaged object counts as new.
+async def _check_known_pages(connection: Connection, package: LockedPackage, manifest: Manifest) -> None:
+    """Raise PushOutdated unless the package still has the pages that the push did not store: they vouch for objects."""
+    known = {*manifest.pages} - {page.digest for page in manifest.fresh_pages}
+    count = await connection.value(
+        int,
+        "SELECT count(*) FROM package_page WHERE package_id = $1 AND page = ANY($2::bytea[])",
+        package.id,
+        list(known),
+    )
+    if count != len(known):
+        raise PushOutdated
+
+
+async def _store_objects(connection: Connection, package: LockedPackage, push: VerifiedPush) -> None:
+    """Insert the rows of new objects, and name all objects in the package. Raise PushOutdated if one was lost.
+
+    Nearly always, all new objects are new: other pushes add the same ones only at the same moment. A damaged object
+    counts as new.
+    """
+    new, known = push.objects.new, push.objects.known
+    if len(new) and await _add_objects(connection, package, new, push.state) < len(new):
+        await _name_objects(connection, package, new)
+    if len(known):
+        await _name_objects(connection, package, known)
+
+
+async def _add_objects(connection: Connection, package: LockedPackage, objects: ObjectList, state: ObjectState) -> int:
+    """Add objects and name them in the package. Return their number, without those that another push has added.
 
     The rows are inserted in the order of digests, so that two pushes with the same new objects cannot deadlock.
     """
-    await connection.execute(
+    return await connection.value(
+        int,
         f"""
-        INSERT INTO object (owner_id, digest, size, state)
-        SELECT $1, n.digest, n.size, $4 FROM ({UNPACKED_OBJECTS}) n ORDER BY n.digest
-        ON CONFLICT (digest, owner_id)
-        DO UPDATE SET size = excluded.size, state = excluded.state, created_at = excluded.created_at
-        WHERE object.state = {ObjectState.DAMAGED}
+        WITH added AS (
+            INSERT INTO object (owner_id, digest, size, state)
+            SELECT $1, n.digest, n.size, $4 FROM ({UNPACKED_OBJECTS}) n ORDER BY n.digest
+            ON CONFLICT (digest, owner_id)
+            DO UPDATE SET size = excluded.size, state = excluded.state, created_at = excluded.created_at
+            WHERE object.state = {ObjectState.DAMAGED}
+            RETURNING id
+        ), named AS (
+            INSERT INTO package_object (package_id, object_id)
+            SELECT $5, id FROM added ON CONFLICT DO NOTHING
+        )
+        SELECT count(*) FROM added
         """,
-        package.owner_id, objects.digests, objects.sizes, state,
+        package.owner_id, objects.digests, objects.sizes, state, package.id,
     )  # fmt: skip
-    await connection.execute(
+
+
+async def _name_objects(connection: Connection, package: LockedPackage, objects: ObjectList) -> None:
+    """Name objects of the owner in the package. Raise PushOutdated if one of them was found damaged meanwhile.
+
+    Their rows are locked, because whoever marks one as damaged then deletes the pages of the packages that name it.
+    """
+    count = await connection.fetchval(
         f"""
-        INSERT INTO package_object (package_id, object_id)
-        SELECT $4, o.id FROM ({UNPACKED_OBJECTS}) n JOIN object o ON o.digest = n.digest AND o.owner_id = $1
-        ORDER BY o.id ON CONFLICT DO NOTHING
+        WITH known AS (
+            SELECT id FROM object
+            WHERE owner_id = $1 AND digest = ANY({DIGESTS}) AND state <> {ObjectState.DAMAGED} FOR SHARE
+        ), named AS (
+            INSERT INTO package_object (package_id, object_id) SELECT $3, id FROM known ON CONFLICT DO NOTHING
+        )
+        SELECT count(*) FROM known
         """,
-        package.owner_id, objects.digests, objects.sizes, package.id,
+        package.owner_id, objects.digests, package.id,
     )  # fmt: skip
+    if count != len(objects):
+        raise PushOutdated
 
 
 async def _store_pages(connection: Connection, package: LockedPackage, manifest: Manifest) -> None:
@@ -159,14 +239,12 @@ async def _store_pages(connection: Connection, package: LockedPackage, manifest:
     )
 
 
-async def _store_instance(
-    connection: Connection, offload: Offload, member: Member, package: LockedPackage, manifest: Manifest
-) -> int:
+async def _store_instance(connection: Connection, member: Member, package: LockedPackage, push: VerifiedPush) -> int:
     """Create the instance. If its top hash is known, replace its `metadata`, which the hash does not cover."""
+    manifest = push.manifest
     row = await connection.fetchrow(
-        f"SELECT {instances.COLUMNS} FROM instance i WHERE i.package_id = $1 AND i.top_hash = $2",
-        package.id, manifest.top_hash,
-    )  # fmt: skip
+        "SELECT id, pages FROM instance WHERE package_id = $1 AND top_hash = $2", package.id, manifest.top_hash
+    )
     if row is None:
         return await connection.value(
             int,
@@ -178,34 +256,24 @@ async def _store_instance(
             package.id, manifest.top_hash, b"".join(manifest.pages), manifest.entries, manifest.size,
             manifest.preview, manifest.file_types, manifest.readme, manifest.names, manifest.metadata, member.name,
         )  # fmt: skip
-    instance = Instance(*row)
-    digests = await instances.page_digests(connection, instance)
+    instance_id: int = row["id"]
+    digests = pages.split(row["pages"])
     if digests != manifest.pages:
-        await _check_same_tree(connection, offload, digests, manifest)
-        if await _may_replace(connection, member, package, instance):
+        if digests != push.same_tree:
+            raise PushOutdated
+        if await _may_replace(connection, member, package, instance_id):
             await connection.execute(
                 "UPDATE instance SET pages = $2, size = $3, file_types = $4 WHERE id = $1",
-                instance.id, b"".join(manifest.pages), manifest.size, manifest.file_types,
+                instance_id, b"".join(manifest.pages), manifest.size, manifest.file_types,
             )  # fmt: skip
     # The words and metadata for search follow from the top hash, but an earlier release stored fewer of them.
     await connection.execute(
         "UPDATE instance SET names = $3, metadata = $4, updated_by = $2, updated_at = now() WHERE id = $1",
-        instance.id, member.name, manifest.names, manifest.metadata,
+        instance_id, member.name, manifest.names, manifest.metadata,
     )  # fmt: skip
-    return instance.id
+    return instance_id
 
 
-async def _check_same_tree(connection: Connection, offload: Offload, digests: list[bytes], manifest: Manifest) -> None:
-    # Two trees can have one top hash, because it does not tell to which node a metadata hash belongs.
-    ours = await instances.read_bodies(connection, digests)
-    theirs = await instances.read_bodies(connection, manifest.pages)
-    if not await offload.run(2 * manifest.entries, diff.same_outside_metadata, ours.bodies, theirs.bodies):
-        raise Conflict(
-            "This top hash already identifies another tree of this package, which has the same metadata on another "
-            "node. Change a metadata value and push again."
-        )
-
-
-async def _may_replace(connection: Connection, member: Member, package: LockedPackage, instance: Instance) -> bool:
-    versioned = await connection.value(bool, "SELECT EXISTS (SELECT FROM version WHERE instance_id = $1)", instance.id)
+async def _may_replace(connection: Connection, member: Member, package: LockedPackage, instance_id: int) -> bool:
+    versioned = await connection.value(bool, "SELECT EXISTS (SELECT FROM version WHERE instance_id = $1)", instance_id)
     return access.may_replace(member, package.owner, versioned=versioned)

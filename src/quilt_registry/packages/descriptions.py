@@ -27,16 +27,30 @@ CONCURRENT_READS = 16
 
 
 class Texts(Struct, frozen=True):
-    """Texts that a push read: the README, None if it is known or missing; and words of metadata by digest."""
+    """A README, None if there is none, and the words of metadata objects by digest."""
 
     readme: str | None
     metadata: dict[bytes, str]
 
 
-async def read(db: Database | Connection, store: ObjectStore, owner_id: int, owner: str, manifest: Manifest) -> Texts:
-    """Read the unknown texts of a manifest. Raise Forbidden if the README is not in the store, Unavailable."""
+async def read(db: Database, store: ObjectStore, owner_id: int, owner: str, manifest: Manifest) -> Texts:
+    """Return the texts of a manifest that are not stored yet.
+
+    Raise Forbidden if the README is not in the store, Unavailable.
+    """
     readme = await _read_readme(db, store, owner_id, owner, manifest.readme) if manifest.readme else None
     return Texts(readme, await _read_metadata(db, store, owner_id, owner, manifest.metadata))
+
+
+async def load(db: Database, owner_id: int, readme: bytes | None, metadata: bytes, fresh: Texts | None = None) -> Texts:
+    """Return the stored texts of a README and of joined metadata digests, and those of `fresh`, in their order."""
+    text = await db.fetchval("SELECT text FROM readme WHERE owner_id = $1 AND digest = $2", owner_id, readme)
+    rows = await db.fetch(
+        "SELECT digest, text FROM metadata WHERE owner_id = $1 AND digest = ANY($2)", owner_id, pages.split(metadata)
+    )
+    found = {row["digest"]: row["text"] for row in rows} | (fresh.metadata if fresh else {})
+    ordered = {digest: found[digest] for digest in pages.split(metadata) if digest in found}
+    return Texts(fresh.readme if fresh and fresh.readme is not None else text, ordered)
 
 
 async def store(connection: Connection, owner_id: int, manifest: Manifest, texts: Texts) -> None:
@@ -52,9 +66,7 @@ async def store(connection: Connection, owner_id: int, manifest: Manifest, texts
         )  # fmt: skip
 
 
-async def _read_readme(
-    db: Database | Connection, store: ObjectStore, owner_id: int, owner: str, digest: bytes
-) -> str | None:
+async def _read_readme(db: Database, store: ObjectStore, owner_id: int, owner: str, digest: bytes) -> str | None:
     """Return the beginning of a README, or None if it is known."""
     if await db.fetchval("SELECT EXISTS (SELECT FROM readme WHERE owner_id = $1 AND digest = $2)", owner_id, digest):
         return None
@@ -65,7 +77,7 @@ async def _read_readme(
 
 
 async def _read_metadata(
-    db: Database | Connection, store: ObjectStore, owner_id: int, owner: str, digests: bytes
+    db: Database, store: ObjectStore, owner_id: int, owner: str, digests: bytes
 ) -> dict[bytes, str]:
     """Return the words of each unknown metadata object; "" for an object that is too long or not JSON."""
     if not digests:

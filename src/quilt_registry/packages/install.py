@@ -50,7 +50,7 @@ async def install(
     The contents are always the whole tree, because the client checks its top hash. `record` records the event INSTALL.
     Raise NotFound for a subpath that does not exist, Conflict if a selected object is damaged.
     """
-    stored = await instances.read_pages(services.db, instance)
+    _, stored = await instances.read_pages(services.db, instance.id)
     span = await _span(services.offload, stored, instance, selection.subpath)
     await _check_undamaged(services, package, stored, span, meta_only=selection.meta_only)
     if record:

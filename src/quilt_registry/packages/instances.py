@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +10,6 @@ from msgspec import Struct
 
 from quilt.manifest import is_object_name
 from quilt_registry.database import Connection, Database
-from quilt_registry.manifests import pages
 from quilt_registry.manifests.pages import PageBodies
 from quilt_registry.packages import access
 from quilt_registry.packages.access import Caller, Package
@@ -32,18 +32,23 @@ class Instance(Struct, frozen=True):
 COLUMNS = "i.id, i.top_hash, i.entries, i.created_by, i.created_at, i.updated_by, i.updated_at"
 
 
+def parse_top_hash(top_hash: str) -> bytes | None:
+    """Return a full top hash as bytes. Return None, which no instance has, for any other text."""
+    return bytes.fromhex(top_hash) if is_object_name(top_hash) else None
+
+
 async def get_readable(
     db: Database | Connection, caller: Caller, owner: str, name: str, top_hash: str
 ) -> tuple[Package, Instance]:
     """Return a package that the caller may read and its instance with a full top hash. Raise NotFound."""
-    package = await access.find(db, caller, owner, name)
-    row = package and await db.fetchrow(
-        f"SELECT {COLUMNS} FROM instance i WHERE i.package_id = $1 AND i.top_hash = $2",
-        package.id,
-        bytes.fromhex(top_hash) if is_object_name(top_hash) else None,
-    )
-    if not package or not row:
+    found = await access.find_with(
+        db, caller, owner, name,
+        f"SELECT ROW({COLUMNS}) FROM instance i WHERE i.package_id = p.id AND i.top_hash = $4",
+        parse_top_hash(top_hash),
+    )  # fmt: skip
+    if found is None or not found[1]:
         raise access.instance_not_found()
+    package, (row,) = found
     return package, Instance(*row)
 
 
@@ -57,21 +62,27 @@ async def find_tagged(db: Database | Connection, package_id: int, tag: str) -> I
     return Instance(*row) if row else None
 
 
-async def read_pages(db: Database | Connection, instance: Instance) -> PageBodies:
-    """Return the pages of an instance."""
-    return await read_bodies(db, await page_digests(db, instance))
+async def read_pages(db: Database | Connection, instance_id: int) -> tuple[list[bytes], PageBodies]:
+    """Return the digests of an instance's pages, and the pages. Raise NotFound if the instance was just deleted."""
+    rows = await db.fetch(
+        """
+        SELECT substr(i.pages, n * 32 - 31, 32), g.body, g.entries
+        FROM instance i CROSS JOIN generate_series(1, length(i.pages) / 32) n
+        LEFT JOIN page g ON g.name = substr(i.pages, n * 32 - 31, 32)
+        WHERE i.id = $1 ORDER BY n
+        """,
+        instance_id,
+    )
+    digests, bodies, counts = [list(column) for column in zip(*rows, strict=True)] or ([], [], [])
+    if not digests or None in bodies:  # every instance has a page
+        raise access.instance_not_found()
+    return digests, PageBodies(bodies, counts)
 
 
-async def page_digests(db: Database | Connection, instance: Instance) -> list[bytes]:
-    """Return the digests of an instance's pages, in order."""
-    return pages.split(await db.fetchval("SELECT pages FROM instance WHERE id = $1", instance.id) or b"")
-
-
-async def read_bodies(db: Database | Connection, digests: list[bytes]) -> PageBodies:
-    """Return the pages with these digests, in their order."""
-    rows = await db.fetch("SELECT name, entries, body FROM page WHERE name = ANY($1::bytea[])", digests)
-    found = {row["name"]: row for row in rows}
-    return PageBodies([found[digest]["body"] for digest in digests], [found[digest]["entries"] for digest in digests])
+async def read_bodies(db: Database, digests: Collection[bytes]) -> dict[bytes, bytes]:
+    """Return the bodies of those pages with these digests that exist."""
+    rows = await db.fetch("SELECT name, body FROM page WHERE name = ANY($1::bytea[])", digests)
+    return {row["name"]: row["body"] for row in rows}
 
 
 async def set_tag(db: Database | Connection, package_id: int, name: str, instance_id: int) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-import asyncpg
 from msgspec import Struct
 
 from quilt_registry import audit, rate_limits
@@ -12,7 +11,7 @@ from quilt_registry.accounts.users import Account, is_email
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid
 from quilt_registry.mail import emails
-from quilt_registry.packages import access
+from quilt_registry.packages import access, locks
 from quilt_registry.packages.access import Caller, Member, Package
 from quilt_registry.services import Services
 
@@ -52,26 +51,23 @@ async def invite(services: Services, member: Member, package: Package, email: st
     if len(email) > MAX_EMAIL_LENGTH or not is_email(email):
         raise Invalid("Invalid email.")
     await services.limits.hit(rate_limits.INVITE, member.name)
-    try:
-        async with services.db.transaction() as connection:
-            fresh = await connection.fetchval(
-                """
-                INSERT INTO invitation (package_id, email, invited_by) VALUES ($1, $2, $3)
-                ON CONFLICT (email, package_id) DO UPDATE SET invited_at = now(), invited_by = excluded.invited_by
-                WHERE invitation.invited_at < now() - $4::interval RETURNING true
-                """,
-                package.id, email, member.name, RESEND_INTERVAL,
-            )  # fmt: skip
-            if fresh:
-                await emails.invitation(connection, services.site, email, package.owner, package.name)
-                await audit.record(connection, "INVITE", member.name, package, email=email)
-    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
-        raise access.package_not_found(member, package.owner, package.name) from None
+    async with locks.shared(services.db, member, package) as connection:
+        fresh = await connection.fetchval(
+            """
+            INSERT INTO invitation (package_id, email, invited_by) VALUES ($1, $2, $3)
+            ON CONFLICT (email, package_id) DO UPDATE SET invited_at = now(), invited_by = excluded.invited_by
+            WHERE invitation.invited_at < now() - $4::interval RETURNING true
+            """,
+            package.id, email, member.name, RESEND_INTERVAL,
+        )  # fmt: skip
+        if fresh:
+            await emails.invitation(connection, services.site, email, package.owner, package.name)
+            await audit.record(connection, "INVITE", member.name, package, email=email)
 
 
 async def withdraw(db: Database, member: Member, package: Package, email: str) -> None:
     """Withdraw an invitation. Raise NotFound."""
-    async with db.transaction() as connection:
+    async with locks.shared(db, member, package) as connection:
         status = await connection.execute(
             "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, email.lower()
         )
@@ -82,24 +78,25 @@ async def withdraw(db: Database, member: Member, package: Package, email: str) -
 
 async def list_for_package(db: Database, caller: Caller, owner: str, name: str) -> list[Invitation]:
     """Return the invitations to a package, for other readers than its owner an empty list. Raise NotFound."""
-    package = await access.get_readable(db, caller, owner, name)
-    return await _list(db, "i.package_id = $1", package.id) if access.may_see_invitations(caller, package) else []
+    rows = f"SELECT ROW({_COLUMNS}) FROM invitation i WHERE i.package_id = p.id ORDER BY i.id"
+    package, found = await access.get_readable_with(db, caller, owner, name, rows)
+    return [_invitation(*row) for row in found] if access.may_see_invitations(caller, package) else []
 
 
 async def list_for_account(db: Database, account: Account) -> list[Invitation]:
     """Return the invitations for an account's email address."""
-    return await _list(db, "i.email = $1", account.email.lower())
-
-
-async def _list(db: Database, condition: str, value: object) -> list[Invitation]:
     rows = await db.fetch(
-        f"""
-        SELECT i.id, p.owner, p.name, i.email, i.invited_at
-        FROM invitation i JOIN package p ON p.id = i.package_id WHERE {condition} ORDER BY i.id
-        """,
-        value,
+        f"SELECT {_COLUMNS} FROM invitation i JOIN package p ON p.id = i.package_id WHERE i.email = $1 ORDER BY i.id",
+        account.email.lower(),
     )
-    return [Invitation(row[0], row[1], row[2], row[3], row[4].isoformat()) for row in rows]
+    return [_invitation(*row) for row in rows]
+
+
+_COLUMNS = "i.id, p.owner, p.name, i.email, i.invited_at"
+
+
+def _invitation(id: int, owner: str, package: str, email: str, invited_at: datetime) -> Invitation:
+    return Invitation(id, owner, package, email, invited_at.isoformat())
 
 
 async def is_invited(db: Database, email: str) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import asyncpg
 import msgspec
 from msgspec import Raw, Struct
 
 from quilt_registry import audit
 from quilt_registry.database import Database
-from quilt_registry.packages import access, instances
+from quilt_registry.packages import access, instances, locks
 from quilt_registry.packages.access import AccessPolicy, Caller, Member, Package
 from quilt_registry.packages.instances import Instance, provenance
 from quilt_registry.services import Services
@@ -81,11 +80,9 @@ async def list_recent(db: Database, policy: AccessPolicy, limit: int) -> list[Re
 
 async def list_top_hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
     """Return the top hashes of all instances of a package, oldest first. Raise NotFound."""
-    package = await access.get_readable(db, caller, owner, name)
-    rows = await db.fetch(
-        "SELECT encode(top_hash, 'hex') FROM instance WHERE package_id = $1 ORDER BY created_at, id", package.id
-    )
-    return [row[0] for row in rows]
+    rows = "SELECT encode(i.top_hash, 'hex') FROM instance i WHERE i.package_id = p.id ORDER BY i.created_at, i.id"
+    _, hashes = await access.get_readable_with(db, caller, owner, name, rows)
+    return hashes
 
 
 async def preview(
@@ -95,22 +92,23 @@ async def preview(
 
     `record` records the event PREVIEW. Raise NotFound.
     """
-    package, instance = await instances.get_readable(services.db, caller, owner, name, top_hash)
-    row = await _fetch_summary(services.db, package, instance)
-    if row is None:
+    rows = f"{_SUMMARIES} WHERE i.package_id = p.id AND i.top_hash = $4"
+    found = await access.find_with(services.db, caller, owner, name, rows, instances.parse_top_hash(top_hash))
+    if found is None or not found[1]:
         raise access.instance_not_found()
+    package, summary = found[0], _summary(found[1][0])
     if record:
-        await audit.record(services.db, "PREVIEW", caller.name, package, instance.top_hash)
-    readme = row["readme"]
+        await audit.record(services.db, "PREVIEW", caller.name, package, summary.instance.top_hash)
+    readme = summary.readme
     return {
-        "preview": Raw(row["preview"]),
+        "preview": Raw(summary.preview),
         "readme_url": services.store.signer.urls([final_key(owner, readme.hex())])[0] if readme else None,
-        "readme_preview": row["text"],
-        **provenance(instance),
+        "readme_preview": summary.text,
+        **provenance(summary.instance),
         "is_public": access.is_public(caller, package),
         "is_team": access.is_team(caller, package),
-        "total_size_uncompressed": row["size"],
-        "file_types": Raw(row["file_types"]),
+        "total_size_uncompressed": summary.size,
+        "file_types": Raw(summary.file_types),
         "log_count": package.pushes,
     }
 
@@ -118,14 +116,33 @@ async def preview(
 async def delete(db: Database, member: Member, owner: str, name: str) -> None:
     """Delete a package with its history. Its objects and events stay. Raise Forbidden, NotFound."""
     access.check_owner(member, owner, "delete packages.")
-    async with db.transaction() as connection:
-        package = await access.get_readable(connection, member, owner, name)
-        if not await connection.fetchval("SELECT id FROM package WHERE id = $1 FOR UPDATE", package.id):
-            raise access.package_not_found(member, owner, name)
+    package = await access.get_readable(db, member, owner, name)
+    async with locks.exclusive(db, member, package) as connection:
         await connection.execute("DELETE FROM package_object WHERE package_id = $1", package.id)
         await connection.execute("DELETE FROM package_page WHERE package_id = $1", package.id)
         await connection.execute("DELETE FROM package WHERE id = $1", package.id)
         await audit.record(connection, "DELETE", member.name, package)
+
+
+class _Summary(Struct):
+    """An instance, what a push computed of it, and the text of its README."""
+
+    instance: Instance
+    preview: bytes
+    file_types: bytes
+    size: int
+    readme: bytes | None
+    text: str | None
+
+
+_SUMMARIES = f"""
+    SELECT ROW(ROW({instances.COLUMNS}), i.preview, i.file_types, i.size, i.readme, r.text)
+    FROM instance i LEFT JOIN readme r ON r.owner_id = p.owner_id AND r.digest = i.readme
+"""
+
+
+def _summary(row: tuple[Any, ...]) -> _Summary:
+    return _Summary(Instance(*row[0]), *row[1:])
 
 
 class Overview(Struct):
@@ -143,25 +160,15 @@ class Overview(Struct):
 
 async def overview(db: Database, caller: Caller, owner: str, name: str, tag: str, *, record: bool) -> Overview:
     """Return the overview of a package for the catalog. `record` records the event PREVIEW. Raise NotFound."""
-    package = await access.get_readable(db, caller, owner, name)
-    instance = await instances.find_tagged(db, package.id, tag)
-    row = instance and await _fetch_summary(db, package, instance)
-    if not instance or not row:
+    rows = f"{_SUMMARIES} JOIN tag t ON t.instance_id = i.id WHERE t.package_id = p.id AND t.name = $4"
+    package, found = await access.get_readable_with(db, caller, owner, name, rows, tag)
+    if not found:
         return Overview(package)
+    summary = _summary(found[0])
     if record:
-        await audit.record(db, "PREVIEW", caller.name, package, instance.top_hash)
-    return Overview(package, instance, row["size"], row["text"], _flatten(msgspec.json.decode(row["preview"])))
-
-
-async def _fetch_summary(db: Database, package: Package, instance: Instance) -> asyncpg.Record | None:
-    return await db.fetchrow(
-        """
-        SELECT i.preview, i.file_types, i.size, i.readme, r.text
-        FROM instance i LEFT JOIN readme r ON r.owner_id = $2 AND r.digest = i.readme WHERE i.id = $1
-        """,
-        instance.id,
-        package.owner_id,
-    )
+        await audit.record(db, "PREVIEW", caller.name, package, summary.instance.top_hash)
+    lines = _flatten(msgspec.json.decode(summary.preview))
+    return Overview(package, summary.instance, summary.size, summary.text, lines)
 
 
 def _flatten(rows: list[list[Any]], depth: int = 0) -> list[tuple[int, str]]:

@@ -1,9 +1,9 @@
 """The push of a package, or of a part of one.
 
 The order of effects: the client uploads the objects first, with presigned URLs from the dry run. The push looks all of
-them up. Then one transaction claims the name, stores the manifest and its objects, and records the event. A manifest
-never names an object that is not in the store. A push that fails leaves only objects behind, which the next attempt
-finds.
+them up. Then one transaction claims the name, checks that what was looked up still holds, stores the manifest and its
+objects, and records the event. A manifest never names an object that is not in the store. A push that fails leaves only
+objects behind, which the next attempt finds.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from quilt.manifest import Bounds
 from quilt_registry import audit
 from quilt_registry.bodies import Packed
 from quilt_registry.database import Connection, Database
-from quilt_registry.errors import Conflict, Unavailable
+from quilt_registry.errors import Conflict, NotFound, Unavailable
 from quilt_registry.manifests import pages, pushed, tree
 from quilt_registry.manifests.pages import ObjectList, PageBodies
 from quilt_registry.manifests.pushed import Manifest, PushOptions
 from quilt_registry.packages import access, commit, descriptions, instances, search, uploads
 from quilt_registry.packages.access import Member, Package
-from quilt_registry.packages.commit import PackageReplaced, VerifiedPush
+from quilt_registry.packages.commit import LockedPackage, PushOutdated, VerifiedPush
 from quilt_registry.packages.instances import LATEST
+from quilt_registry.packages.search import IndexTexts
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import ObjectStore, final_key, staging_key
 from quilt_registry.storage.signed_urls import Signer
 
 URLS_PER_BATCH = 10_000
-MAX_ATTEMPTS = 5  # when the package is created or deleted in the meantime
+MAX_ATTEMPTS = 20  # when the package has changed in the meantime; parts that other processes push move `latest`
 
 
 class PushServices(Services, frozen=True, kw_only=True):
@@ -49,6 +50,14 @@ class Target(Struct, frozen=True):
     path: list[str] = []
 
 
+class Base(Struct, frozen=True):
+    """What a part is merged into: an instance with its pages, or nothing."""
+
+    instance_id: int | None
+    digests: list[bytes]
+    pages: PageBodies
+
+
 class Pushed(Struct, frozen=True):
     """A push that was stored."""
 
@@ -63,9 +72,9 @@ async def push(services: PushServices, member: Member, target: Target, body: Pac
     push_to = _push_part if target.path else _push_whole
     for _ in range(MAX_ATTEMPTS):
         package = await check_rights(services, member, target)
-        with contextlib.suppress(PackageReplaced):
+        with contextlib.suppress(PushOutdated):
             return await push_to(services, member, target, package, body)
-    raise Conflict("The package is being deleted and created again. Try again when that is done.")
+    raise Conflict("The package changed again and again during the push. Push again in a moment.")
 
 
 async def check_rights(services: PushServices, member: Member, target: Target) -> Package | None:
@@ -96,10 +105,12 @@ async def _push_part(
     if options.dry_run:
         await _check_no_leaf_on_path(services, target, package)
         return _upload_urls(services, member, target, options.objects)
-    return await _store_part(services, member, target, package, body, options)
+    # Parts of a package take turns, because each is merged into what the one before it has left.
+    async with services.db.turn(f"part of {target.owner}/{target.name}"):
+        return await _store_part(services, member, target, package, body, options)
 
 
-async def _known_pages(db: Database | Connection, package_id: int) -> frozenset[bytes]:
+async def _known_pages(db: Database, package_id: int) -> frozenset[bytes]:
     """Return the digests of the package's pages. Their objects need no verification."""
     rows = await db.fetch("SELECT page FROM package_page WHERE package_id = $1", package_id)
     return frozenset(row["page"] for row in rows)
@@ -124,14 +135,10 @@ async def _store_whole(
     manifest: Manifest,
 ) -> Pushed:
     """Verify the objects of a whole push, then store it. No tag moves: the client moves `latest` afterwards."""
-    owner_id = package.owner_id if package else member.account.id
-    verified = await _verify(services, services.db, member, target.owner, owner_id, manifest)
-    async with services.db.transaction() as connection:
-        locked = await commit.claim(
-            connection, member, package, target.name, public=options.is_public, team=options.is_team
-        )
-        await commit.store(connection, services.offload, member, locked, verified, public=options.is_public)
-    await _remove_staged(services.store, target.owner, member.name, verified.staged)
+    verified = await _verify(services, member, target, package, manifest)
+    async with commit.transaction(services.db, member, package, target.name, options) as (connection, locked):
+        await commit.store(connection, member, locked, verified, public=options.is_public)
+    await _remove_staged(services.store, target.owner, member.name, verified.objects.staged)
     return Pushed(manifest.top_hash.hex())
 
 
@@ -145,36 +152,71 @@ async def _store_part(
 ) -> Pushed:
     """Merge a part into what `latest` points at, and move `latest` to the result.
 
-    All of it while the package is locked, so that concurrent parts are all kept.
+    Raise PushOutdated if `latest` has moved meanwhile, so that concurrent parts are all kept.
     """
-    async with services.db.transaction() as connection:
-        locked = await commit.claim(
-            connection, member, package, target.name, public=options.is_public, team=options.is_team
-        )
-        base = await instances.find_tagged(connection, locked.id, LATEST)
-        stored = await instances.read_pages(connection, base) if base else PageBodies([], [])
-        known = await _known_pages(connection, locked.id)
-        weight = body.weight + (base.entries if base else 0)
-        manifest = await services.offload.run(
-            weight, pushed.merge, body, services.bounds, stored.bodies, target.path, known
-        )
-        verified = await _verify(services, connection, member, target.owner, locked.owner_id, manifest)
-        public = options.is_public
-        instance_id = await commit.store(connection, services.offload, member, locked, verified, public=public)
+    base = await _read_base(services.db, package)
+    known = await _known_pages(services.db, package.id) if package else frozenset[bytes]()
+    weight = body.weight + sum(base.pages.counts)
+    manifest = await services.offload.run(
+        weight, pushed.merge, body, services.bounds, base.pages.bodies, target.path, known
+    )
+    verified = await _verify(services, member, target, package, manifest)
+    texts = await _index_texts(services.db, member, target, package, verified)
+    async with commit.transaction(services.db, member, package, target.name, options) as (connection, locked):
+        await _check_base(connection, locked, base)
+        instance_id = await commit.store(connection, member, locked, verified, public=options.is_public)
         await instances.set_tag(connection, locked.id, LATEST, instance_id)
         await audit.record(connection, "TAG_SET", member.name, locked, manifest.top_hash, tag=LATEST)
-        await search.index(connection, locked.id, locked.owner, locked.name)
-    await _remove_staged(services.store, target.owner, member.name, verified.staged)
+        await search.index(connection, locked.id, texts)
+    await _remove_staged(services.store, target.owner, member.name, verified.objects.staged)
     return Pushed(manifest.top_hash.hex())
 
 
+async def _read_base(db: Database, package: Package | None) -> Base:
+    """Return what `latest` points at. Raise PushOutdated if the package was just deleted."""
+    instance = package and await instances.find_tagged(db, package.id, LATEST)
+    if not instance:
+        return Base(None, [], PageBodies([], []))
+    try:
+        return Base(instance.id, *await instances.read_pages(db, instance.id))
+    except NotFound:
+        raise PushOutdated from None
+
+
+async def _check_base(connection: Connection, package: LockedPackage, base: Base) -> None:
+    """Raise PushOutdated if `latest` does not point at the base any more, or other metadata was pushed to that."""
+    row = await connection.fetchrow(
+        """
+        SELECT i.id, i.pages FROM tag t JOIN instance i ON i.id = t.instance_id
+        WHERE t.package_id = $1 AND t.name = $2
+        """,
+        package.id, LATEST,
+    )  # fmt: skip
+    if (row["id"] if row else None, row["pages"] if row else b"") != (base.instance_id, b"".join(base.digests)):
+        raise PushOutdated
+
+
+async def _index_texts(
+    db: Database, member: Member, target: Target, package: Package | None, push: VerifiedPush
+) -> IndexTexts:
+    """Return the words of a push for search, before it is stored."""
+    owner_id, manifest = _owner_id(member, package), push.manifest
+    texts = await descriptions.load(db, owner_id, manifest.readme, manifest.metadata, push.texts)
+    return await search.make_texts(target.owner, target.name, manifest.names, texts)
+
+
 async def _verify(
-    services: PushServices, db: Database | Connection, member: Member, owner: str, owner_id: int, manifest: Manifest
+    services: Services, member: Member, target: Target, package: Package | None, manifest: Manifest
 ) -> VerifiedPush:
-    """Look up all new objects of a manifest, and read its README and metadata."""
-    staged = await uploads.verify(services, db, member, owner, manifest.fresh_objects, manifest.readme)
-    texts = await descriptions.read(db, services.store, owner_id, owner, manifest)
-    return VerifiedPush(manifest, texts, services.store.state(staged=bool(staged)), staged)
+    """Look up all new objects of a manifest, read its README and metadata, and compare it with a known top hash."""
+    objects = await uploads.verify(services, member, target.owner, manifest.fresh_objects, manifest.readme)
+    texts = await descriptions.read(services.db, services.store, _owner_id(member, package), target.owner, manifest)
+    state = services.store.state(staged=bool(objects.staged))
+    return VerifiedPush(manifest, objects, texts, state, await commit.find_same_tree(services, package, manifest))
+
+
+def _owner_id(member: Member, package: Package | None) -> int:
+    return package.owner_id if package else member.account.id
 
 
 async def _remove_staged(store: ObjectStore, owner: str, uploader: str, staged: list[str]) -> None:
@@ -188,10 +230,10 @@ async def _remove_staged(store: ObjectStore, owner: str, uploader: str, staged: 
 
 async def _check_no_leaf_on_path(services: PushServices, target: Target, package: Package | None) -> None:
     """Raise NotFound if the path of a part leads through a leaf."""
-    base = package and await instances.find_tagged(services.db, package.id, LATEST)
-    if base:
-        stored = await instances.read_pages(services.db, base)
-        await services.offload.run(base.entries, tree.check_no_leaf_on_path, stored, target.path, pushed.not_a_group)
+    base = await _read_base(services.db, package)
+    if base.instance_id:
+        weight = sum(base.pages.counts)
+        await services.offload.run(weight, tree.check_no_leaf_on_path, base.pages, target.path, pushed.not_a_group)
 
 
 async def _upload_urls(
@@ -209,7 +251,7 @@ async def _upload_urls(
     new = final if access.may_upload_directly(member, target.owner) else staged
     lead = b'{"upload_urls":{'
     for batch in objects.batches(URLS_PER_BATCH):
-        known = await uploads.find_known(services.db, member, target.owner, batch)
+        known = await uploads.find_known(services.db, member, target.owner, batch.digests)
         signer, prefixes = services.store.signer, ((final, known_put), (new, new))
         yield lead + await services.offload.run(len(batch), _urls_json, signer, batch.digests, known.digests, *prefixes)
         lead = b","

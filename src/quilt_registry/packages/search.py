@@ -18,12 +18,14 @@ import re
 import asyncpg
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import astuple
 
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Invalid
 from quilt_registry.manifests import words
-from quilt_registry.packages import access
+from quilt_registry.packages import access, descriptions
 from quilt_registry.packages.access import Caller, Package
+from quilt_registry.packages.descriptions import Texts
 from quilt_registry.packages.instances import LATEST
 
 README_PREVIEW_LENGTH = 1024  # characters
@@ -77,24 +79,42 @@ class Word(Struct, frozen=True):
 # ------------------------------------------------------------------------------------------------ index
 
 
-async def index(connection: Connection, package_id: int, owner: str, name: str) -> None:
-    """Index the instance that the package's tag `latest` points at, if any. The caller holds the package's row."""
-    row = await connection.fetchrow(
-        f"""
-        SELECT i.names, left(r.text, {words.MAX_TEXT_BYTES}) AS readme, left((
-            SELECT string_agg(m.text, ' ' ORDER BY n)
-            FROM generate_series(1, length(i.metadata) / 32) n
-            JOIN metadata m ON m.owner_id = p.owner_id AND m.digest = substr(i.metadata, n * 32 - 31, 32)
-            ), {words.MAX_TEXT_BYTES}) AS metadata
-        FROM tag t JOIN instance i ON i.id = t.instance_id JOIN package p ON p.id = i.package_id
-        LEFT JOIN readme r ON r.owner_id = p.owner_id AND r.digest = i.readme
-        WHERE t.package_id = $1 AND t.name = '{LATEST}'
-        """,
-        package_id,
-    )
+class IndexTexts(Struct, frozen=True):
+    """The words of a package that are indexed: of its owner and name, their pieces, its nodes, README and metadata."""
+
+    names: str
+    pieces: str
+    nodes: str
+    readme: str
+    metadata: str
+
+
+async def read_texts(db: Database, package: Package, instance_id: int) -> IndexTexts:
+    """Return the words of an instance. Raise NotFound if it was just deleted."""
+    row = await db.fetchrow("SELECT names, readme, metadata FROM instance WHERE id = $1", instance_id)
     if row is None:
-        return
-    texts = await asyncio.to_thread(_texts, owner, name, row)
+        raise access.instance_not_found()
+    texts = await descriptions.load(db, package.owner_id, row["readme"], row["metadata"])
+    return await make_texts(package.owner, package.name, row["names"], texts)
+
+
+async def make_texts(owner: str, name: str, nodes: str, texts: Texts) -> IndexTexts:
+    """Return the words of names and texts. It takes long enough to be done before a transaction begins."""
+    return await asyncio.to_thread(_make_texts, owner, name, nodes, texts)
+
+
+def _make_texts(owner: str, name: str, nodes: str, texts: Texts) -> IndexTexts:
+    return IndexTexts(
+        names=" ".join(words.split(f"{owner} {name}")),
+        pieces=f"{words.pieces(owner)} {words.pieces(name)}",
+        nodes=words.distinct(nodes, words.MAX_TEXT_BYTES),
+        readme=words.distinct((texts.readme or "")[: words.MAX_TEXT_BYTES], words.MAX_TEXT_BYTES),
+        metadata=words.distinct(" ".join(texts.metadata.values())[: words.MAX_TEXT_BYTES], words.MAX_TEXT_BYTES),
+    )
+
+
+async def index(connection: Connection, package_id: int, texts: IndexTexts) -> None:
+    """Index a package by the words of the instance that its tag `latest` points at. The caller holds its row."""
     # Three texts of 100 kB with two forms of each word keep the vectors below PostgreSQL's limit of 1 MB.
     await connection.execute(
         f"""
@@ -108,16 +128,8 @@ async def index(connection: Connection, package_id: int, owner: str, name: str) 
         WHERE (package_search.names, package_search.nodes, package_search.words)
               IS DISTINCT FROM (excluded.names, excluded.nodes, excluded.words)
         """,
-        package_id, *texts,
+        package_id, *astuple(texts),
     )  # fmt: skip
-
-
-def _texts(owner: str, name: str, row: asyncpg.Record) -> list[str]:
-    """Return the words of names, pieces, nodes, README and metadata."""
-    names = " ".join(words.split(f"{owner} {name}"))
-    pieces = f"{words.pieces(owner)} {words.pieces(name)}"
-    texts = [words.distinct(row[column] or "", words.MAX_TEXT_BYTES) for column in ("names", "readme", "metadata")]
-    return [names, pieces, *texts]
 
 
 def _vector(text: str) -> str:

@@ -8,7 +8,7 @@ from quilt_registry import audit
 from quilt_registry.accounts.users import invalid_username, is_username
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, NotFound
-from quilt_registry.packages import access, invitations
+from quilt_registry.packages import access, invitations, locks
 from quilt_registry.packages.access import Caller, Member
 from quilt_registry.services import Services
 
@@ -17,11 +17,9 @@ PSEUDO_USERS = (access.PUBLIC, access.TEAM)
 
 async def list_grantees(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
     """Return the access list, the owner first. Raise NotFound."""
-    package = await access.get_readable(db, caller, owner, name)
-    rows = await db.fetch(
-        "SELECT grantee FROM access WHERE package_id = $1 ORDER BY grantee <> $2, grantee", package.id, owner
-    )
-    return [row[0] for row in rows]
+    rows = "SELECT a.grantee FROM access a WHERE a.package_id = p.id ORDER BY a.grantee <> p.owner, a.grantee"
+    _, grantees = await access.get_readable_with(db, caller, owner, name, rows)
+    return grantees
 
 
 async def grant(services: Services, member: Member, owner: str, name: str, grantee: str) -> None:
@@ -41,23 +39,20 @@ async def grant(services: Services, member: Member, owner: str, name: str, grant
     ):
         raise NotFound(f"User {grantee} does not exist")
     try:
-        async with services.db.transaction() as connection:
+        async with locks.shared(services.db, member, package) as connection:
             await connection.execute("INSERT INTO access (package_id, grantee) VALUES ($1, $2)", package.id, grantee)
             await audit.record(connection, "ACCESS_GRANT", member.name, package, subject=grantee)
     except asyncpg.UniqueViolationError:
         raise Conflict("The user already has access") from None
-    except asyncpg.ForeignKeyViolationError:  # because the package was just deleted
-        raise access.package_not_found(member, owner, name) from None
 
 
 async def check_granted(db: Database, member: Member, owner: str, name: str, grantee: str) -> None:
     """Raise NotFound unless the grantee is in the access list; Invalid, Forbidden."""
     _check_username(grantee)
     access.check_owner(member, owner, "view access")
-    package = await access.get_readable(db, member, owner, name)
-    if not await db.fetchval(
-        "SELECT EXISTS (SELECT FROM access WHERE package_id = $1 AND grantee = $2)", package.id, grantee
-    ):
+    rows = "SELECT a.grantee FROM access a WHERE a.package_id = p.id AND a.grantee = $4"
+    _, granted = await access.get_readable_with(db, member, owner, name, rows, grantee)
+    if not granted:
         raise access.package_not_found(member, owner, name)
 
 
@@ -74,7 +69,7 @@ async def revoke(db: Database, member: Member, owner: str, name: str, grantee: s
     if invitations.is_for_email(grantee):
         await invitations.withdraw(db, member, package, grantee)
         return
-    async with db.transaction() as connection:
+    async with locks.shared(db, member, package) as connection:
         status = await connection.execute(
             "DELETE FROM access WHERE package_id = $1 AND grantee = $2", package.id, grantee
         )

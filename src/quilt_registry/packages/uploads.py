@@ -10,7 +10,7 @@ import asyncio
 
 from msgspec import Struct
 
-from quilt_registry.database import Connection, Database
+from quilt_registry.database import Database
 from quilt_registry.errors import Forbidden, Invalid
 from quilt_registry.manifests import pages
 from quilt_registry.manifests.pages import ObjectList
@@ -22,12 +22,20 @@ from quilt_registry.storage.objects import DigestMismatch, ObjectState, ObjectSt
 MAX_NAMES_IN_ERROR = 10
 
 
-class KnownObjects(Struct, frozen=True):
-    """The joined digests of known objects, and the first whose size differs from the one claimed, if any."""
+class VerifiedObjects(Struct, frozen=True):
+    """The objects of a push: those that were known, and new ones, which were uploaded.
 
-    digests: bytes
-    wrong_size: bytes | None
+    `staged` has the SHA-256 of new ones that were promoted from staging keys.
+    """
 
+    known: ObjectList
+    new: ObjectList
+    staged: list[str] = []
+
+
+# The joined digests in parameter 2 as an array. With `= ANY`, PostgreSQL looks them up in one sorted index scan, so
+# that the time does not depend on the size of the table.
+DIGESTS = "ARRAY(SELECT substr($2::bytea, i * 32 - 31, 32) FROM generate_series(1, length($2::bytea) / 32) i)"
 
 # An ObjectList in parameters 2 and 3. Joined, a hundred thousand digests take only milliseconds in each direction.
 UNPACKED_OBJECTS = """
@@ -37,60 +45,63 @@ UNPACKED_OBJECTS = """
 """
 
 
-async def find_known(db: Database | Connection, member: Member, owner: str, objects: ObjectList) -> KnownObjects:
+async def find_known(db: Database, member: Member, owner: str, digests: bytes) -> ObjectList:
     """Return the objects that the owner has in the database, undamaged, and that the member may read."""
     row = await db.fetchrow(
         f"""
-        SELECT coalesce(string_agg(o.digest, ''), ''),
-               (array_agg(o.digest ORDER BY o.digest) FILTER (WHERE o.size <> n.size))[1]
-        FROM ({UNPACKED_OBJECTS}) n
-        JOIN object o ON o.digest = n.digest AND o.owner_id = (SELECT id FROM account WHERE name = $4)
-        WHERE o.state <> {ObjectState.DAMAGED} AND ($5 OR EXISTS (
+        SELECT coalesce(string_agg(o.digest, ''), ''), coalesce(string_agg(int8send(o.size), ''), '')
+        FROM object o
+        WHERE o.owner_id = (SELECT id FROM account WHERE name = $3) AND o.digest = ANY({DIGESTS})
+          AND o.state <> {ObjectState.DAMAGED} AND ($4 OR EXISTS (
             SELECT FROM package_object po JOIN package p ON p.id = po.package_id
             WHERE po.object_id = o.id AND {READABLE}))
         """,
-        member.grants, objects.digests, objects.sizes, owner, access.may_read_all_objects(member, owner),
+        member.grants, digests, owner, access.may_read_all_objects(member, owner),
     )  # fmt: skip
     assert row is not None
-    return KnownObjects(*row)
+    return ObjectList(*row)
 
 
 async def verify(
-    services: Services,
-    db: Database | Connection,
-    member: Member,
-    owner: str,
-    objects: ObjectList,
-    readme: bytes | None,
-) -> list[str]:
-    """Verify that every object of a push is known or was uploaded, and make uploads durable.
+    services: Services, member: Member, owner: str, objects: ObjectList, readme: bytes | None
+) -> VerifiedObjects:
+    """Verify that every object of a push is known or was uploaded, promote staged ones, and make uploads durable.
 
-    Return the SHA-256 of the staged ones, which are promoted. Raise Invalid if objects are missing or differ in size;
-    nothing is stored then. Raise Forbidden, as the original registry does, if the README is missing.
+    Raise Invalid if objects are missing or differ in size; nothing is stored then. Raise Forbidden, as the original
+    registry does, if the README is missing.
     """
-    known = await find_known(db, member, owner, objects)
-    if known.wrong_size:
-        raise Invalid(f"The size of {known.wrong_size.hex()} differs from that of the object in the store.")
-    new = await services.offload.run(len(objects) if known.digests else 0, pages.without, objects, known.digests)
+    known = await find_known(services.db, member, owner, objects.digests)
+    new = await services.offload.run(len(objects) if len(known) else 0, _check_known, objects, known)
     if not len(new):
-        return []
+        return VerifiedObjects(known, new)
     is_own, store = access.may_upload_directly(member, owner), services.store
     prefix = final_key(owner, "") if is_own else staging_key(owner, member.name, "")
     hashes = await asyncio.to_thread(_hashes, new)
-    among = await _estimate_count(db, owner) if is_own else 0
+    among = await _estimate_count(services.db, owner) if is_own and not store.directory else 0
     stored = await store.sizes([prefix + sha256 for sha256 in hashes], among)
     await asyncio.to_thread(_check_stored, new, prefix, stored, readme)
     if not is_own:
         await _promote_staged(store, owner, member.name, hashes)
     await store.fsync(owner)
-    return [] if is_own else hashes
+    return VerifiedObjects(known, new, [] if is_own else hashes)
+
+
+def _check_known(objects: ObjectList, known: ObjectList) -> ObjectList:
+    """Return the objects that are not known. Raise Invalid if the size of a known one differs."""
+    if not len(known):
+        return objects
+    unknown = dict(objects)
+    for digest, size in known:
+        if unknown.pop(digest) != size:
+            raise Invalid(f"The size of {digest.hex()} differs from that of the object in the store.")
+    return ObjectList(b"".join(unknown), pages.pack_sizes(unknown.values()))
 
 
 def _hashes(objects: ObjectList) -> list[str]:
     return [digest.hex() for digest, _ in objects]
 
 
-async def _estimate_count(db: Database | Connection, owner: str) -> int:
+async def _estimate_count(db: Database, owner: str) -> int:
     """Return about how many objects the owner has, estimated from the largest instance of each package."""
     return await db.value(
         int,

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from quilt_registry.api import params
 from quilt_registry.api.messages import json, read, stream
-from quilt_registry.packages import access, comments
-from quilt_registry.packages.access import Caller, Member, Package
+from quilt_registry.packages import comments
+from quilt_registry.packages.access import Caller, Member
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected
 
@@ -59,15 +59,15 @@ async def list_comments(
     limit = params.number(request, "limit", 1, comments.MAX_COMMENTS_PER_PAGE)
     after = params.number(request, "after", 0, params.MAX_BIGINT)
     if limit is None and after is None:
-        package = await access.get_readable(registry.db, caller, owner, name)
-        return await stream(request, _write_all(registry, package))
+        return await stream(request, _write_all(comments.iterate(registry.db, caller, owner, name)))
     page_size = limit or comments.MAX_COMMENTS_PER_PAGE
-    return json(await comments.get_page(registry.db, caller, owner, name, limit=page_size, after=after or 0))
+    _, page = await comments.get_page(registry.db, caller, owner, name, limit=page_size, after=after or 0)
+    return json(page)
 
 
-async def _write_all(registry: Injected[Registry], package: Package) -> AsyncIterator[bytes]:
+async def _write_all(pages: AsyncIterator[list[comments.Comment]]) -> AsyncIterator[bytes]:
     lead = b'{"comments":['
-    async for page in comments.iterate(registry.db, package):
+    async for page in pages:
         yield lead + msgspec.json.encode(page)[1:-1]
         lead = b","
     yield b"]}" if lead == b"," else lead + b"]}"

@@ -14,7 +14,7 @@ from quilt_registry.catalog.session import read_form
 from quilt_registry.catalog.templates import render
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid, TooMany
-from quilt_registry.packages import access, comments
+from quilt_registry.packages import comments
 from quilt_registry.packages.access import Caller, Member, Package
 from quilt_registry.packages.comments import CommentPage
 from quilt_registry.registry import Registry
@@ -58,9 +58,8 @@ async def post(
 
 
 async def _read(db: Database, caller: Caller, owner: str, name: str, after: int = 0) -> _CommentsPage:
-    package = await access.get_readable(db, caller, owner, name)
-    page = await comments.get_page(db, caller, owner, name, limit=comments.MAX_COMMENTS_PER_PAGE, after=after)
-    return _CommentsPage(package, page)
+    limit = comments.MAX_COMMENTS_PER_PAGE
+    return _CommentsPage(*await comments.get_page(db, caller, owner, name, limit=limit, after=after))
 
 
 def _render(request: AnyRequest, caller: Caller, view: _CommentsPage, status: int = 200, **form: str) -> Response[Any]:
