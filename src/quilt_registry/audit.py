@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
@@ -77,6 +78,25 @@ async def record(
         kind, account, *package_columns, top_hash, extra or None, subject,
     )  # fmt: skip
     db.recorded[kind] += 1
+
+
+async def record_all(
+    db: Connection | Database,
+    kind: Kind,
+    account: str | None,
+    packages: Sequence[AuditedPackage],
+    extras: Sequence[Any],
+) -> None:
+    """Record an event of each package, with its `extra`, in one statement."""
+    await db.execute(
+        """
+        INSERT INTO event (kind, account, owner, package, package_id, extra)
+        SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bigint[], $6::jsonb[])
+        """,
+        kind, account, [package.owner for package in packages], [package.name for package in packages],
+        [package.id for package in packages], extras,
+    )  # fmt: skip
+    db.recorded[kind] += len(packages)
 
 
 class AuditFilter(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, cast
@@ -19,6 +20,7 @@ import asyncpg
 import msgspec
 
 from quilt_registry.errors import Unavailable
+from quilt_registry.turns import Turns
 
 log = logging.getLogger(__name__)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -29,6 +31,7 @@ ACQUIRE_TIMEOUT = 10.0  # seconds to get a connection, which bridges a restart o
 # waiting the worker pings it, and if no answer comes in time, it ends all waiting and refuses requests until one comes.
 PATIENCE, PING_TIMEOUT, PING_INTERVAL = 1.0, 5.0, 0.5
 STATEMENT_TIMEOUT = IDLE_IN_TRANSACTION_TIMEOUT = 120  # seconds
+PUBLIC_TIMEOUT = 5  # seconds for a statement that everybody can cause
 MAX_LOGGED_SQL = 300  # characters of a slow statement
 
 NO_RESPONSE = "The database does not respond. Try again in a moment."
@@ -47,8 +50,11 @@ _CONNECTION_ERRORS = (
 def _timed(method: Method) -> Method:
     async def run(self: Connection, query: str, *values: Any, **options: Any) -> Any:
         began = time.perf_counter()
+        options.setdefault("timeout", self.limit)
         try:
             return await method(self, query, *values, **options)
+        except TimeoutError as error:  # asyncpg has canceled the statement
+            raise Unavailable("The database took too long. Ask for less, or try again in a moment.") from error
         finally:
             seconds = time.perf_counter() - began
             if seconds >= self.slow:
@@ -60,9 +66,13 @@ def _timed(method: Method) -> Method:
 class Connection(asyncpg.Connection):
     """A connection of the pool. It times statements itself: asyncpg's query loggers took twice the time."""
 
+    limit: float | None = None  # seconds that a statement may take, without the round trip that a setting takes
     slow = math.inf  # seconds from which on a statement is reported
     on_slow: Callable[[str, float], None]
     recorded: Counter[str]  # audit events of each kind; shared by all connections of a pool
+
+    def limit_to(self, seconds: float | None) -> None:
+        self.limit = seconds
 
     fetch = _timed(asyncpg.Connection.fetch)
     fetchrow = _timed(asyncpg.Connection.fetchrow)
@@ -87,7 +97,35 @@ _CONNECT: dict[str, Any] = {
 }
 
 
-class Database:
+class Statements(ABC):
+    """Single statements, each on a connection of its own."""
+
+    @abstractmethod
+    def connection(self) -> _Acquired:
+        """Return a context manager of a connection for single statements. Raise Unavailable if there is none."""
+
+    async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
+        async with self.connection() as connection:
+            return await connection.fetch(query, *values)
+
+    async def fetchrow(self, query: str, *values: Any) -> asyncpg.Record | None:
+        async with self.connection() as connection:
+            return await connection.fetchrow(query, *values)
+
+    async def fetchval(self, query: str, *values: Any) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetchval(query, *values)
+
+    async def value(self, type: type[T], query: str, *values: Any) -> T:  # noqa: ARG002  # `type` is for the type checker
+        """Return the first value of the first row, which is a `type`."""
+        return cast(T, await self.fetchval(query, *values))
+
+    async def execute(self, query: str, *values: Any) -> str:
+        async with self.connection() as connection:
+            return await connection.execute(query, *values)
+
+
+class Database(Statements):
     """A pool of connections to one database. Whoever has one awaits nothing else, or others would wait for it.
 
     Statements that take `slow_ms` milliseconds or longer are logged.
@@ -96,6 +134,7 @@ class Database:
     def __init__(self, url: str, size: int, slow_ms: int = 500):
         self.url, self.size, self.slow_ms = libpq_url(url), size, slow_ms
         self._pool: asyncpg.Pool | None = None
+        self.public = PublicReads(self)
         self.is_hanging = False
         self.acquisitions: set[_Acquired] = set()  # those that wait for a connection or use one
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -136,7 +175,6 @@ class Database:
                 self._pool.terminate()
 
     def connection(self) -> _Acquired:
-        """Return a context manager of a connection for single statements. Raise Unavailable if there is none."""
         assert self._pool is not None
         return _Acquired(self, self._pool)
 
@@ -173,26 +211,6 @@ class Database:
         async with self.connection() as connection, connection.transaction():
             yield connection
 
-    async def fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
-        async with self.connection() as connection:
-            return await connection.fetch(query, *values)
-
-    async def fetchrow(self, query: str, *values: Any) -> asyncpg.Record | None:
-        async with self.connection() as connection:
-            return await connection.fetchrow(query, *values)
-
-    async def fetchval(self, query: str, *values: Any) -> Any:
-        async with self.connection() as connection:
-            return await connection.fetchval(query, *values)
-
-    async def value(self, type: type[T], query: str, *values: Any) -> T:  # noqa: ARG002  # `type` is for the type checker
-        """Return the first value of the first row, which is a `type`."""
-        return cast(T, await self.fetchval(query, *values))
-
-    async def execute(self, query: str, *values: Any) -> str:
-        async with self.connection() as connection:
-            return await connection.execute(query, *values)
-
     async def _prepare(self, connection: asyncpg.Connection) -> None:
         assert isinstance(connection, Connection)
         connection.slow, connection.on_slow = self.slow_ms / 1000, self._log_slow
@@ -209,6 +227,20 @@ class Database:
         self.slow += 1
         sql = " ".join(query.split())[:MAX_LOGGED_SQL]
         log.warning("slow query", extra={"ms": round(seconds * 1000, 1), "sql": sql})
+
+
+class PublicReads(Statements):
+    """Statements that everybody can cause: searches, lists. They get little time, and half of all connections.
+
+    People take turns at these connections, so that nobody's many searches hold up others.
+    """
+
+    def __init__(self, db: Database):
+        self.db, self.turns = db, Turns(max(1, db.size // 2))
+
+    def connection(self) -> _Acquired:
+        assert self.db._pool is not None
+        return _PublicAcquired(self.db, self.db._pool)
 
 
 def libpq_url(url: str) -> str:
@@ -292,6 +324,32 @@ class _Acquired:
             self.db.acquisitions.discard(self)
             if error is not None:
                 translate(error)
+
+
+class _PublicAcquired(_Acquired):
+    """A connection of `PublicReads`."""
+
+    async def __aenter__(self) -> Connection:
+        try:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT):
+                await self.db.public.turns.take(heavy=False)
+        except TimeoutError as error:
+            translate(error)
+        try:
+            connection = await super().__aenter__()
+        except BaseException:
+            self.db.public.turns.give_back(heavy=False)
+            raise
+        connection.limit_to(PUBLIC_TIMEOUT)
+        return connection
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            with contextlib.suppress(asyncpg.InterfaceError):  # lost
+                self.connection.limit_to(None)
+            await super().__aexit__(kind, error, trace)
+        finally:
+            self.db.public.turns.give_back(heavy=False)
 
 
 def translate(error: BaseException) -> None:

@@ -11,7 +11,7 @@ from litestar.response import Redirect
 
 from quilt_registry.accounts import rights, sessions
 from quilt_registry.accounts.sessions import TOKEN_LIFETIME, Session, Token
-from quilt_registry.errors import Forbidden, TooLarge
+from quilt_registry.errors import Forbidden, Invalid, TooLarge
 from quilt_registry.settings import Settings
 from quilt_registry.web import callers
 from quilt_registry.web.callers import registry_of
@@ -22,6 +22,7 @@ COOKIE = "quilt_session"
 # domain, and nobody on the network, can plant a session of their own.
 SECURE_COOKIE = "__Host-quilt_session"
 MAX_FORM_BYTES = 160_000  # a comment of 10,240 characters of any alphabet takes up to 123,000
+MAX_FORM_FIELDS = 20
 
 
 async def check_request(connection: AnyConnection, _: BaseRouteHandler) -> None:
@@ -66,9 +67,12 @@ authorize = callers.guard(_find_session)
 
 
 async def read_form(request: AnyRequest, *fields: str) -> list[str]:
-    """Return the fields of a form; "" for missing ones. Raise TooLarge."""
+    """Return the fields of a form; "" for missing ones. Raise TooLarge, Invalid."""
     if int(request.headers.get("content-length") or MAX_FORM_BYTES + 1) > MAX_FORM_BYTES:
         raise TooLarge(f"The form exceeds the limit of {MAX_FORM_BYTES:,} bytes. Shorten the text and send it again.")
+    is_multipart = request.content_type[0] == "multipart/form-data"  # its parts are limited where it is parsed
+    if not is_multipart and (await request.body()).count(b"&") >= MAX_FORM_FIELDS:
+        raise Invalid("The form has too many fields.")
     form = await request.form()
     return [str(form.get(name, "")) for name in fields]
 

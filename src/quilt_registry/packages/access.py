@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from quilt_registry.accounts.users import Account
-from quilt_registry.database import Connection, Database
+from quilt_registry.database import Connection, Database, Statements
 from quilt_registry.errors import Forbidden, NotFound
 
 PUBLIC, TEAM = "public", "team"
@@ -108,7 +108,7 @@ async def find(db: Database | Connection, caller: Caller, owner: str, name: str)
 
 
 async def find_with(
-    db: Database | Connection, caller: Caller, owner: str, name: str, rows: str, *values: Any
+    db: Statements | Connection, caller: Caller, owner: str, name: str, rows: str, *values: Any
 ) -> tuple[Package, list[Any]] | None:
     """Return the package and rows that belong to it, or None if it does not exist or the caller may not read it.
 
@@ -142,7 +142,7 @@ async def get_readable(db: Database | Connection, caller: Caller, owner: str, na
 
 
 async def get_readable_with(
-    db: Database | Connection, caller: Caller, owner: str, name: str, rows: str, *values: Any
+    db: Statements | Connection, caller: Caller, owner: str, name: str, rows: str, *values: Any
 ) -> tuple[Package, list[Any]]:
     """Return a package that the caller may read and rows that belong to it, as `find_with`. Raise NotFound."""
     found = await find_with(db, caller, owner, name, rows, *values)

@@ -36,7 +36,7 @@ async def series(db: Database, caller: Caller, owner: str, name: str, kind: str)
     if kind.upper() not in PACKAGE_KINDS:
         raise Invalid("Event type incorrectly specified.")
     found = await access.find_with(
-        db, caller, owner, name,
+        db.public, caller, owner, name,
         """
         SELECT ROW(date_trunc('week', e.created_at, 'UTC'), count(*)) FROM event e
         WHERE e.package_id = p.id AND e.kind = $4 GROUP BY date_trunc('week', e.created_at, 'UTC')

@@ -88,7 +88,7 @@ async def get_page(
     Raise NotFound.
     """
     package, rows = await access.get_readable_with(
-        db, caller, owner, name,
+        db.public, caller, owner, name,
         """
         SELECT ROW(c.id, c.key, c.author, extract(epoch FROM c.created_at)::float8, c.contents)
         FROM comment c WHERE c.package_id = p.id AND c.id > $4 ORDER BY c.id LIMIT $5

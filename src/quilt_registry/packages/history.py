@@ -79,7 +79,7 @@ async def list_tags(db: Database, caller: Caller, owner: str, name: str) -> list
     rows = """
         SELECT ROW(t.name, encode(i.top_hash, 'hex')) FROM tag t JOIN instance i ON i.id = t.instance_id
         WHERE t.package_id = p.id ORDER BY t.name"""
-    _, tags = await access.get_readable_with(db, caller, owner, name, rows)
+    _, tags = await access.get_readable_with(db.public, caller, owner, name, rows)
     return [TagEntry(*row) for row in tags]
 
 
@@ -146,7 +146,7 @@ async def list_versions(db: Database, caller: Caller, owner: str, name: str) -> 
     rows = """
         SELECT ROW(v.typed, encode(i.top_hash, 'hex')) FROM version v JOIN instance i ON i.id = v.instance_id
         WHERE v.package_id = p.id"""
-    _, versions = await access.get_readable_with(db, caller, owner, name, rows)
+    _, versions = await access.get_readable_with(db.public, caller, owner, name, rows)
     return sorted((VersionEntry(*row) for row in versions), key=lambda row: Version(row.version))
 
 
@@ -161,7 +161,7 @@ async def log(db: Database, caller: Caller, owner: str, name: str) -> list[LogEn
                    (SELECT array_agg(v.name ORDER BY v.created_at) FROM version v WHERE v.instance_id = i.id))
         FROM push u JOIN instance i ON i.id = u.instance_id
         WHERE u.package_id = p.id ORDER BY u.id"""
-    _, pushes = await access.get_readable_with(db, caller, owner, name, rows)
+    _, pushes = await access.get_readable_with(db.public, caller, owner, name, rows)
     return [
         LogEntry(top_hash, created.timestamp(), author, tags, versions)
         for top_hash, created, author, tags, versions in pushes

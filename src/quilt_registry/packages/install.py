@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from quilt_registry import audit
-from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, NotFound
 from quilt_registry.manifests import pages, render, tree
 from quilt_registry.manifests.pages import ObjectList, PageBodies, Span
 from quilt_registry.manifests.tree import PathNotFound
 from quilt_registry.offload import Offload
 from quilt_registry.packages import instances
-from quilt_registry.packages.access import READABLE, Caller, Package
+from quilt_registry.packages.access import Caller, Package
 from quilt_registry.packages.instances import Instance, provenance
-from quilt_registry.packages.uploads import UNPACKED_OBJECTS
 from quilt_registry.services import Services
-from quilt_registry.storage.objects import ObjectState, ObjectStore, final_key
+from quilt_registry.storage.objects import ObjectState, final_key
 from quilt_registry.storage.signed_urls import Signer
 
 PAGES_PER_BATCH = 16
@@ -32,14 +30,6 @@ class Selection(Struct, frozen=True):
 
     subpath: str = ""
     meta_only: bool = False
-
-
-class ObjectSource(Struct, frozen=True):
-    """A package that objects are read from."""
-
-    id: int
-    owner: str
-    name: str
 
 
 async def install(
@@ -136,32 +126,3 @@ def _urls_json(objects: ObjectList, signer: Signer, prefix: str) -> bytes:
 
 def _sizes_json(objects: ObjectList) -> bytes:
     return ",".join([f'"{digest.hex()}":{size}' for digest, size in objects]).encode()
-
-
-async def get_objects(
-    db: Database, store: ObjectStore, caller: Caller, hashes: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Return URLs and sizes of the objects that occur in any package that the caller may read.
-
-    Record an INSTALL of each package that they are read from.
-    """
-    digests = bytes.fromhex("".join(hashes))
-    rows = await db.fetch(
-        f"""
-        SELECT DISTINCT ON (o.digest) o.digest, o.size, p.id, p.owner, p.name
-        FROM ({UNPACKED_OBJECTS}) n JOIN object o ON o.digest = n.digest
-        JOIN package_object po ON po.object_id = o.id JOIN package p ON p.id = po.package_id
-        WHERE o.state <> {ObjectState.DAMAGED} AND {READABLE}
-        ORDER BY o.digest, p.id
-        """,
-        caller.grants, digests, b"",
-    )  # fmt: skip
-    urls = store.signer.urls([final_key(row["owner"], row["digest"].hex()) for row in rows])
-    for package_id in {row["id"] for row in rows}:
-        objects = [row for row in rows if row["id"] == package_id]
-        package = ObjectSource(package_id, objects[0]["owner"], objects[0]["name"])
-        await audit.record(db, "INSTALL", caller.name, package, objects=len(objects))
-    return {
-        "urls": {row["digest"].hex(): url for row, url in zip(rows, urls, strict=True)},
-        "sizes": {row["digest"].hex(): row["size"] for row in rows},
-    }

@@ -27,7 +27,7 @@ class PackageSummary(Struct):
 
 async def list_packages(db: Database, caller: Caller, owner: str) -> list[PackageSummary]:
     """Return an owner's packages that the caller may read, by name."""
-    rows = await db.fetch(
+    rows = await db.public.fetch(
         f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $2 AND {access.READABLE} ORDER BY p.name",
         caller.grants,
         owner,
@@ -47,7 +47,7 @@ def _summarize(caller: Caller, package: Package) -> PackageSummary:
 
 async def list_readable(db: Database, caller: Caller, limit: int) -> list[Package]:
     """Return packages that the caller may read, most recently pushed first."""
-    rows = await db.fetch(
+    rows = await db.public.fetch(
         f"""
         SELECT {access.COLUMNS} FROM package p WHERE {access.READABLE} ORDER BY p.updated_at DESC, p.id DESC LIMIT $2
         """,
@@ -67,7 +67,7 @@ class RecentPackage(Struct):
 
 async def list_recent(db: Database, policy: AccessPolicy, limit: int) -> list[RecentPackage]:
     """Return packages that the widest audience may read, most recently pushed first."""
-    rows = await db.fetch(
+    rows = await db.public.fetch(
         """
         SELECT p.owner, p.name, p.updated_at FROM package p
         WHERE EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee = $1)
@@ -81,7 +81,7 @@ async def list_recent(db: Database, policy: AccessPolicy, limit: int) -> list[Re
 async def list_top_hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:
     """Return the top hashes of all instances of a package, oldest first. Raise NotFound."""
     rows = "SELECT encode(i.top_hash, 'hex') FROM instance i WHERE i.package_id = p.id ORDER BY i.created_at, i.id"
-    _, hashes = await access.get_readable_with(db, caller, owner, name, rows)
+    _, hashes = await access.get_readable_with(db.public, caller, owner, name, rows)
     return hashes
 
 

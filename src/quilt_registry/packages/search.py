@@ -141,7 +141,7 @@ def _vector(text: str) -> str:
 
 async def search(db: Database, caller: Caller, query: str, page: SearchPage | None = None) -> SearchResult:
     """Return the readable packages that contain all words of the query; all readable ones for an empty query."""
-    async with db.connection() as connection:
+    async with db.public.connection() as connection:
         query_words = await _parse(connection, query) if query else []
         if query and not query_words:
             return SearchResult([], UNSET if page is None else None)

@@ -250,7 +250,9 @@ ROUTES = [
         who="admin",
         returns=admin.PackageActivityReport,
     ),
-    Route("POST", "/api/log", client_log.accept_build_reports, who="caller", reads=True, body=list[dict[str, Any]]),
+    Route(
+        "POST", "/api/log", client_log.accept_build_reports, who="caller", reads=True, body=list[client_log.BuildReport]
+    ),
     Route("GET", "/objects/{key:path}", objects.get_object, who="anybody", returns=BYTES, errors=(403, 416)),
     Route(
         "PUT",

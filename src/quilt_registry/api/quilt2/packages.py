@@ -8,13 +8,19 @@ from urllib.parse import unquote
 from litestar import Response
 from litestar.params import FromPath
 
-from quilt.manifest import is_object_name
-from quilt_registry import bodies
 from quilt_registry.api import params
-from quilt_registry.api.messages import json, read_large, stream
+from quilt_registry.api.messages import json, read_large, read_packed, stream
 from quilt_registry.api.quilt2 import schemas
 from quilt_registry.errors import Invalid
-from quilt_registry.packages import install as installing, instances, listing, push as pushing, search as searching
+from quilt_registry.manifests import requested
+from quilt_registry.packages import (
+    install as installing,
+    instances,
+    listing,
+    object_urls,
+    push as pushing,
+    search as searching,
+)
 from quilt_registry.packages.access import Caller, Member
 from quilt_registry.packages.install import Selection
 from quilt_registry.packages.push import Pushed, Target
@@ -93,11 +99,8 @@ def _boolean(request: AnyRequest, name: str) -> bool:
 
 async def get_objects(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
     """Return presigned URLs of the given objects, as far as the caller may read them."""
-    names = bodies.decode(await read_large(request, registry.settings), list[str])
-    for name in names:
-        if not is_object_name(name):
-            raise Invalid(f"{name!r:.80} is not an object name, which has 64 lower-case hex digits.")
-    return json(await installing.get_objects(registry.db, registry.store, caller, names))
+    body = await read_packed(request, requested.MAX_BYTES, requested.MAX_BYTES)
+    return await stream(request, await object_urls.get_objects(registry, caller, body))
 
 
 async def list_packages(caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
