@@ -264,6 +264,8 @@ class Settings(StorageSettings):
     """Maximum size of a request body as it is sent, compressed or not."""
     max_unpacked_bytes: int = Field(512 * 1024 * 1024, ge=1_000_000)
     """Maximum size of a gzip request body after decompression."""
+    max_object_bytes: int = Field(100_000_000_000, ge=1_000_000)
+    """Maximum size of an object in a directory. A bucket has a limit of its own."""
     max_nodes: int = Field(2_000_000, ge=1)
     """Maximum number of nodes in a package."""
     max_depth: int = Field(72, ge=1, le=200)

@@ -78,10 +78,39 @@ def test_changed_bytes_are_found_by_reading_them_and_another_size_without(regist
     status, found = verify(registry, "--deep")
     assert (status, found["damaged"]["count"], found["missing"]["count"]) == (5, 1, 0)
     assert found["damaged"]["examples"][0]["object"] == final_key("anna", trees.sha(b"oak"))
-    object_path(registry, "anna", b"oak").write_bytes(b"o")
+    object_path(registry, "anna", b"owl").write_bytes(b"o")
     status, found = verify(registry)
-    assert (status, found["damaged"]["packages"]) == (5, {"anna/trees": 1})
-    assert found["damaged"]["examples"][0]["problem"] == "has 1 bytes instead of 3"
+    assert (status, found["damaged"]["packages"]) == (5, {"anna/birds": 1, "anna/trees": 1})
+    problems = [each["problem"] for each in found["damaged"]["examples"]]
+    assert "has 1 bytes instead of 3" in problems
+
+
+def test_deep_sets_damaged_objects_aside_and_says_what_to_do(registry: Registry) -> None:
+    path = object_path(registry, "anna", b"shared")
+    path.write_bytes(b"shard!")
+    done = registry.command("verify-objects", "--deep")
+    quarantine = registry.objects / "quarantine"
+    assert (done.returncode, path.exists()) == (5, False)
+    assert (quarantine / "anna" / path.name).read_bytes() == b"shard!"
+    assert f"Set aside: 1 damaged objects, now in {quarantine}." in done.stdout
+    assert "push it again from a computer that has it" in done.stdout
+    status, found = verify(registry, "--deep")
+    assert (status, found["set_aside"], found["damaged"]["packages"]) == (5, 0, {"anna/birds": 1, "anna/trees": 1})
+    assert found["damaged"]["examples"][0]["problem"] == "was found damaged; push it again to repair it"
+
+    registry.sign_in("anna").push("birds", {"x": b"shared", "y": b"owl", "e": b""})
+    assert verify(registry, "--deep")[0] == 0, "one push repairs both packages"
+
+
+def test_deep_takes_back_objects_that_were_copied_from_a_backup(registry: Registry) -> None:
+    path = object_path(registry, "anna", b"oak")
+    anna = registry.sign_in("anna")
+    path.write_bytes(b"")
+    assert verify(registry, "--deep")[1]["set_aside"] == 1
+    path.write_bytes(b"oak")
+    status, found = verify(registry, "--deep")
+    assert (status, found["restored"], found["damaged"]["count"]) == (0, 1, 0)
+    anna.install("anna", "trees", trees.top_hash(trees.tree({"x": b"shared", "y": b"oak"})))
 
 
 def test_known_damage_is_reported_until_the_object_is_pushed_again(registry: Registry) -> None:

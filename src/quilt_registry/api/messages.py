@@ -123,7 +123,7 @@ async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[
 
     Await the first chunk, so that an early failure still becomes an error response.
     """
-    headers = {"Vary": "Accept-Encoding"}
+    headers = {"Vary": "Accept-Encoding", "Cache-Control": "private, no-store"}
     first = await anext(chunks, b"")
     rest = _chain(first, chunks)
     if accepts_gzip(request.headers.get("accept-encoding", "")):

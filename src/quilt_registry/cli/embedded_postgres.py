@@ -16,7 +16,6 @@ import pwd
 import re
 import shlex
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -27,9 +26,12 @@ from typing import TextIO
 from urllib.parse import quote
 
 from quilt_registry.cli.errors import CommandError
+from quilt_registry.cli.traversal import let_traverse
+from quilt_registry.storage.directory import make_directory
 
 DATABASE = "quilt"
 MAJOR = 18  # of PostgreSQL, for new data directories; an existing one works with its own major version only
+DIRECTORIES = ("postgres", "objects")  # of a data directory; an upgrade adds postgres-17 or the like
 ROOT_STAND_IN = "quilt-registry"  # the system user that runs PostgreSQL instead of root, which it refuses
 START_TIMEOUT, STOP_TIMEOUT = 60, 30  # seconds; a start includes recovery after a crash
 STOP_POLL_INTERVAL, START_POLL_INTERVAL = 0.05, 0.03  # seconds
@@ -76,8 +78,8 @@ def locked(home: Path) -> Iterator[None]:
 
 def _lock_file(home: Path) -> TextIO:
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        return open(home / "lock", "a+")
+        make_directory(home)
+        return os.fdopen(os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
         raise EmbeddedError(
             f"The data directory {home} cannot be written: {error.strerror}. Set QUILT_HOME to a writable directory, "
@@ -128,11 +130,12 @@ class _Server:
         self.user = _root_stand_in() if os.geteuid() == 0 else None
         self.sockets = self._socket_directory()
         self.process: subprocess.Popen[bytes] | None = None
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(data)
+        _close(data.parent, self.user)
         if self.user:
             os.chown(data, self.user.pw_uid, self.user.pw_gid)
-            _make_traversable(data.parent)
-            _make_traversable(self.programs)
+            _let_traverse(self.user, data.parent)
+            _let_traverse(self.user, self.programs)
 
     def _socket_directory(self) -> Path:
         """Return the data directory, or a private temporary one if the path of a socket in it would be too long."""
@@ -205,7 +208,7 @@ class _Server:
     def start(self) -> None:
         options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
         log_path = self.data / "log"
-        with open(log_path, "ab") as log:
+        with open(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             if self.user:
                 os.chown(log_path, self.user.pw_uid, self.user.pw_gid)
             # A session of its own, so that Ctrl-C in the terminal reaches the registry, which then stops the database.
@@ -341,12 +344,36 @@ def _root_stand_in() -> pwd.struct_passwd:
         ) from None
 
 
-def _make_traversable(directory: Path) -> None:
-    """Let all users traverse, but not read, a directory and its parents."""
-    for each in (directory, *directory.parents):
-        mode = each.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            each.chmod(mode | stat.S_IXOTH)
+def _close(home: Path, stand_in: pwd.struct_passwd | None) -> None:
+    """Close the data directory to other users, except that PostgreSQL's user may traverse it.
+
+    A directory that also holds other directories, such as /tmp, /var/lib or a user's home, is left as it is: others may
+    need it. All that is secret in it is closed in itself, and `quilt-registry check` warns.
+    """
+    mode = 0o710 if stand_in else 0o700
+    found = home.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o777 == mode or not is_own(home):
+        return
+    with contextlib.suppress(OSError):
+        os.chown(home, -1, stand_in.pw_gid if stand_in else -1)
+        home.chmod(mode)
+
+
+def is_own(home: Path) -> bool:
+    """Return whether a data directory has no other directories than the registry's."""
+    with os.scandir(home) as entries:
+        return all(entry.name.startswith(DIRECTORIES) for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _let_traverse(user: pwd.struct_passwd, directory: Path) -> None:
+    try:
+        let_traverse(user, directory)
+    except OSError as error:
+        raise EmbeddedError(
+            f"PostgreSQL runs as the user {user.pw_name}, because it refuses to run as root, and that user cannot be "
+            f"given access to {error.filename}: {error.strerror}. Set QUILT_HOME to a directory that all users can "
+            "traverse, such as /var/lib/quilt-registry, or start the registry as a normal user."
+        ) from None
 
 
 def _is_alive(pid: int) -> bool:

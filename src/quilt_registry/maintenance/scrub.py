@@ -1,22 +1,38 @@
-"""Scrubbing of a bucket: hash the objects that clients uploaded without a checksum, which the store could not verify.
+"""Scrubbing: hash objects in the store, and condemn those whose SHA-256 is wrong.
 
-An object is read once, after the last presigned URL that could overwrite it has expired. If its SHA-256 is wrong, it is
-damaged: installs report it, and the next push uploads it again. A directory verifies every upload itself.
+In a bucket, these are objects that clients uploaded without a checksum, which the store could not verify. Each is read
+once, after the last presigned URL that could overwrite it has expired. A directory verifies every upload itself, but
+disks lose bits, so all its objects are read again from time to time, slowly.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
+import hashlib
 import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
 
 from quilt_registry import background
-from quilt_registry.database import Connection, Database
+from quilt_registry.database import Database
+from quilt_registry.errors import NotFound
+from quilt_registry.maintenance import damage
+from quilt_registry.storage.directory import BLOCK_SIZE, Directory
 from quilt_registry.storage.objects import ObjectState, ObjectStore, final_key
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 600  # seconds between rounds
 BATCH_SIZE = 100
-ADVISORY_LOCK = 0x564552494659  # "VERIFY": only one process scrubs at a time
+ADVISORY_LOCK = 0x564552494659  # "VERIFY": only one process scrubs a bucket at a time
+PASS_INTERVAL = 30 * 86_400  # seconds between the end of a pass over a directory and the next one
+BYTES_PER_SECOND = 16_000_000  # of a directory: a terabyte in 17 hours, beside requests
+MIN_COST = 65_536  # bytes that opening an object counts as
 
 
 async def scrub_forever(db: Database, store: ObjectStore, lifetime: int) -> None:
@@ -25,13 +41,15 @@ async def scrub_forever(db: Database, store: ObjectStore, lifetime: int) -> None
     async def scrub() -> None:
         while await scrub_batch(db, store, lifetime):
             pass
+        if store.directory:
+            await scrub_directory(db, store, store.directory)
 
     await background.repeat(scrub, interval=INTERVAL, failure="Objects could not be verified.")
 
 
 async def scrub_batch(db: Database, store: ObjectStore, lifetime: int) -> int:
     """Hash a batch of unverified objects that cannot be overwritten any more, and return its size."""
-    async with db.session() as connection:
+    async with db.connection() as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK):
             return 0
         try:
@@ -50,34 +68,91 @@ async def scrub_batch(db: Database, store: ObjectStore, lifetime: int) -> int:
                     await connection.execute(
                         "UPDATE object SET state = $2 WHERE id = $1", row["id"], ObjectState.VERIFIED
                     )
-                else:
-                    log.error("The object %s of %s is damaged in the store.", sha256, row["name"])
-                    await store.remove([key])
-                    await _mark_damaged(connection, row["id"])
+                elif not await damage.condemn(db, store, [key]):
+                    log.error("The object %s is not in the store.", key)
+                    await damage.mark(db, [key])
             return len(rows)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
 
 
-async def _mark_damaged(connection: Connection, object_id: int) -> None:
-    """Mark an object as damaged, so that it is unknown to the next push, and forget the pages that vouch for it.
+# ------------------------------------------------------------------------------------------------ a directory
 
-    The caller has removed it from the store before, because from now on a push may upload it there again.
+
+async def scrub_directory(db: Database, store: ObjectStore, directory: Directory) -> None:
+    """Hash all objects of a directory, unless another process does or the last pass ended recently.
+
+    The file `scrub` in the directory has the ID of the last object, so that a pass continues after a restart.
     """
-    async with connection.transaction():
-        # Packages first, as in all writers. A push of another package that names the object just now holds its row.
-        await connection.execute(
-            """
-            SELECT FROM package p WHERE p.id IN (SELECT package_id FROM package_object WHERE object_id = $1)
-            ORDER BY p.id FOR NO KEY UPDATE
-            """,
-            object_id,
-        )
-        await connection.execute("UPDATE object SET state = $2 WHERE id = $1", object_id, ObjectState.DAMAGED)
-        await connection.execute(
-            """
-            DELETE FROM package_page g USING package_object o
-            WHERE o.object_id = $1 AND g.package_id = o.package_id
-            """,
-            object_id,
-        )
+    with _position(directory.root / "scrub") as position:
+        if position is None:
+            return
+        last = _start(position)
+        while last is not None and (rows := await _next_batch(db, last)):
+            for row in rows:
+                key = final_key(row["name"], row["digest"].hex())
+                if not await _is_intact(directory, key):
+                    await damage.condemn(db, store, [key])
+            last = rows[-1]["id"]
+            _write(position, last)
+        if last is not None:
+            _write(position, 0)
+
+
+@contextlib.contextmanager
+def _position(path: Path) -> Iterator[TextIO | None]:
+    """Open and lock the file of the position for the length of the block. None if another process has locked it."""
+    path.touch(mode=0o600)
+    with path.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file
+
+
+def _start(position: TextIO) -> int | None:
+    """Return the ID after which a pass continues, or None if the last one ended recently."""
+    text = position.read()
+    age = time.time() - os.fstat(position.fileno()).st_mtime
+    if text == "0" and age < PASS_INTERVAL:
+        return None
+    return int(text) if text.isdecimal() else 0
+
+
+def _write(position: TextIO, last: int) -> None:
+    position.seek(0)
+    position.truncate()
+    position.write(str(last))
+    position.flush()
+
+
+async def _next_batch(db: Database, last: int) -> list[Any]:
+    return await db.fetch(
+        f"""
+        SELECT o.id, o.digest, a.name FROM object o JOIN account a ON a.id = o.owner_id
+        WHERE o.id > $1 AND o.state <> {ObjectState.DAMAGED} ORDER BY o.id LIMIT {BATCH_SIZE}
+        """,
+        last,
+    )
+
+
+async def _is_intact(directory: Directory, key: str) -> bool:
+    """Hash an object in pieces, with pauses. A missing one counts as intact: clients are told to upload it anyway."""
+    digest = hashlib.sha256()
+    try:
+        file = directory.open(key)
+    except NotFound:
+        log.error("The object %s is not in the store.", key)
+        return True
+    with file:
+        while True:
+            try:
+                block = await asyncio.to_thread(file.read, BLOCK_SIZE)
+            except OSError:
+                return False
+            await asyncio.to_thread(digest.update, block)
+            await asyncio.sleep(max(len(block), MIN_COST) / BYTES_PER_SECOND)
+            if not block:
+                return digest.hexdigest() == key[-64:]

@@ -1,4 +1,4 @@
-"""Comparison of the objects that packages reference with those in the store.
+"""Comparison of the objects that packages reference with those in the store, and removal of damaged ones.
 
 Both lists go into temporary tables, so that memory does not grow with the registry. Pushes may continue meanwhile.
 """
@@ -6,12 +6,15 @@ Both lists go into temporary tables, so that memory does not grow with the regis
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
 
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import NotFound
+from quilt_registry.maintenance import damage
 from quilt_registry.storage.objects import ObjectState, ObjectStore
 
 MAX_EXAMPLES = 10
@@ -45,11 +48,16 @@ class Unexpected(Struct):
 
 
 class Report(Struct):
-    """The result of a comparison, in numbers of objects. `listed` and `unexpected` are None for a sample."""
+    """The result of a comparison, in numbers of objects. `listed` and `unexpected` are None for a sample.
+
+    `set_aside` damaged objects were taken out of the store, and `restored` ones were found intact again.
+    """
 
     named: int
     listed: int | None
     hashed: int
+    set_aside: int
+    restored: int
     missing: Problems
     damaged: Problems
     unexpected: Unexpected | None
@@ -57,6 +65,14 @@ class Report(Struct):
     @property
     def is_ok(self) -> bool:
         return not self.missing.count and not self.damaged.count
+
+
+class Hashes(Struct):
+    """Numbers of objects that were hashed, that were set aside, and that were restored."""
+
+    hashed: int = 0
+    set_aside: int = 0
+    restored: int = 0
 
 
 async def run(
@@ -68,7 +84,10 @@ async def run(
     sample: int | None = None,
     deep: bool = False,
 ) -> Report:
-    """Compare all objects, those of one owner, or a random sample of a given size. `deep` also hashes each object.
+    """Compare all objects, those of one owner, or a random sample of a given size.
+
+    `deep` also hashes each object in the store. It sets damaged ones aside, so that the next push uploads them again,
+    and lets packages use those again that were damaged and are intact.
 
     Objects of a sample are looked up one by one, so that unexpected ones are not found. `lifetime` is that of presigned
     URLs, in seconds: a running push may still reference younger objects. Raise NotFound for an unknown owner,
@@ -86,11 +105,13 @@ async def run(
         await _compare(connection)
         if sample is None:
             await _look_up_recent(connection, store)
-        hashed = await _hash(connection, store) if deep else 0
+        hashes = await _hash(db, connection, store) if deep else Hashes()
         return Report(
             named=named,
             listed=None if sample is not None else await connection.fetchval("SELECT count(*) FROM listed"),
-            hashed=hashed,
+            hashed=hashes.hashed,
+            set_aside=hashes.set_aside,
+            restored=hashes.restored,
             missing=await _problems(connection, "missing"),
             damaged=await _problems(connection, "damaged"),
             unexpected=None if sample is not None else await _unexpected(connection, lifetime),
@@ -108,7 +129,7 @@ _NAMED = """
 async def _collect_named(connection: Connection, owner: str | None, sample: int | None) -> int:
     await connection.execute(
         "CREATE TEMP TABLE named (id bigint PRIMARY KEY, key text, size bigint, state smallint, created_at timestamptz,"
-        " found text, problem text)"
+        " is_listed boolean, found text, problem text)"
     )
     await connection.execute("CREATE TEMP TABLE listed (key text, size bigint, changed_at timestamptz)")
     order = "ORDER BY random()" if sample is not None else ""
@@ -146,6 +167,7 @@ async def _look_up(connection: Connection, store: ObjectStore, condition: str) -
 async def _compare(connection: Connection) -> None:
     """Mark missing and damaged objects. Those known to be damaged are not missing: the registry removed them."""
     await connection.execute("UPDATE named SET found = NULL, problem = NULL WHERE found IS NOT NULL")
+    await connection.execute("UPDATE named n SET is_listed = true FROM listed l WHERE l.key = n.key")
     await connection.execute(
         f"""
         UPDATE named n SET
@@ -167,19 +189,34 @@ async def _look_up_recent(connection: Connection, store: ObjectStore) -> None:
         await _compare(connection)
 
 
-async def _hash(connection: Connection, store: ObjectStore) -> int:
-    """Hash the objects without a problem so far, and return their number."""
-    last = hashed = 0
+async def _hash(db: Database, connection: Connection, store: ObjectStore) -> Hashes:
+    """Hash the objects in the store. Contents decide: an old client may have stored an object as gzip, of another size.
+
+    Condemn damaged objects, and absolve those that are intact although they were known to be damaged.
+    """
+    last, done = 0, Hashes()
     while rows := await connection.fetch(
-        f"SELECT id, key FROM named WHERE id > $1 AND found IS NULL ORDER BY id LIMIT {CONCURRENT_HASHES}", last
+        f"SELECT id, key, state FROM named WHERE id > $1 AND is_listed ORDER BY id LIMIT {CONCURRENT_HASHES}", last
     ):
         intact = await asyncio.gather(*(store.is_intact(row["key"], row["key"][-64:]) for row in rows))
-        await connection.execute(
-            "UPDATE named SET found = 'damaged', problem = 'does not match its SHA-256' WHERE id = ANY($1::bigint[])",
-            [row["id"] for row, is_intact in zip(rows, intact, strict=True) if not is_intact],
-        )
-        last, hashed = rows[-1]["id"], hashed + len(rows)
-    return hashed
+        by_result = {True: [], False: []}  # type: dict[bool, list[Any]]
+        for row, is_intact in zip(rows, intact, strict=True):
+            by_result[is_intact].append(row)
+        await _note(connection, by_result[True], None, None)
+        await _note(connection, by_result[False], "damaged", "does not match its SHA-256")
+        done.set_aside += len(await damage.condemn(db, store, [row["key"] for row in by_result[False]]))
+        restored = [row["key"] for row in by_result[True] if row["state"] == ObjectState.DAMAGED]
+        await damage.absolve(db, restored)
+        done.restored += len(restored)
+        last, done.hashed = rows[-1]["id"], done.hashed + len(rows)
+    return done
+
+
+async def _note(connection: Connection, rows: list[Any], found: str | None, problem: str | None) -> None:
+    ids = [row["id"] for row in rows]
+    await connection.execute(
+        "UPDATE named SET found = $2, problem = $3 WHERE id = ANY($1::bigint[])", ids, found, problem
+    )
 
 
 async def _problems(connection: Connection, found: str) -> Problems:
@@ -222,7 +259,7 @@ async def _unexpected(connection: Connection, lifetime: int) -> Unexpected:
 # ------------------------------------------------------------------------------------------------ output
 
 
-def describe(report: Report) -> str:
+def describe(report: Report, store: ObjectStore) -> str:
     """Return a report as text for operators."""
     hashed = f", of which {report.hashed:,} were hashed" if report.hashed else ""
     listed = f" The store has {report.listed:,}." if report.listed is not None else ""
@@ -235,4 +272,25 @@ def describe(report: Report) -> str:
         count, size = report.unexpected.count, report.unexpected.bytes
         lines.append(f"Not referenced by any package: {count:,} ({size:,} bytes)")
         lines += [f"  {key}" for key in report.unexpected.examples]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_advice(report, store)])
+
+
+def _advice(report: Report, store: ObjectStore) -> Iterator[str]:
+    """Yield what was done about damage, and what the operator can do."""
+    directory = store.directory
+    if report.restored:
+        yield f"Intact again: {report.restored:,} objects that were damaged before. Packages use them again."
+    if report.set_aside:
+        yield (
+            f"Set aside: {report.set_aside:,} damaged objects, now in {directory.root / 'quarantine'}."
+            if directory
+            else f"Deleted: {report.set_aside:,} damaged objects. A versioned bucket keeps noncurrent versions of them."
+        )
+    if report.missing.count or report.damaged.count:
+        place = directory.root / "objs" if directory else "the bucket"
+        yield (
+            "To repair a package, push it again from a computer that has it: the push uploads what is missing or was "
+            f"set aside. Or copy the objects from a backup to {place}, and run verify-objects --deep."
+        )
+    if report.damaged.count and not report.hashed:
+        yield "Run verify-objects --deep to set damaged objects aside. Until then, some may not be uploaded again."

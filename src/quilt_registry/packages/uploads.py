@@ -7,19 +7,31 @@ give them objects of other users.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from msgspec import Struct
 
+from quilt.manifest import is_object_name
 from quilt_registry.database import Database
 from quilt_registry.errors import Forbidden, Invalid
+from quilt_registry.maintenance import damage
 from quilt_registry.manifests import pages
 from quilt_registry.manifests.pages import ObjectList
 from quilt_registry.packages import access
 from quilt_registry.packages.access import READABLE, Member
 from quilt_registry.services import Services
+from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.objects import DigestMismatch, ObjectState, ObjectStore, final_key, staging_key
 
 MAX_NAMES_IN_ERROR = 10
+
+
+class SizesDiffer(Invalid):
+    """Sizes in the store differ from those in the push: these objects are damaged, or the push is wrong."""
+
+    def __init__(self, message: str, keys: Sequence[str] = ()):
+        super().__init__(message)  # which is all that unpickling passes; it sets the keys afterwards
+        self.keys = keys
 
 
 class VerifiedObjects(Struct, frozen=True):
@@ -62,26 +74,58 @@ async def find_known(db: Database, member: Member, owner: str, digests: bytes) -
     return ObjectList(*row)
 
 
+async def find_size(db: Database, key: str) -> int | None:
+    """Return the size in bytes that an undamaged object with a final key must have. None for any other key."""
+    folder, owner, *_, sha256 = key.split("/")
+    if folder != "objs":
+        return None
+    size: int | None = await db.fetchval(
+        f"""
+        SELECT o.size FROM object o JOIN account a ON a.id = o.owner_id
+        WHERE a.name = $1 AND o.digest = $2 AND o.state <> {ObjectState.DAMAGED}
+        """,
+        owner, bytes.fromhex(sha256),
+    )  # fmt: skip
+    return size
+
+
 async def verify(
     services: Services, member: Member, owner: str, objects: ObjectList, readme: bytes | None
 ) -> VerifiedObjects:
     """Verify that every object of a push is known or was uploaded, promote staged ones, and make uploads durable.
 
-    Raise Invalid if objects are missing or differ in size; nothing is stored then. Raise Forbidden, as the original
-    registry does, if the README is missing.
+    Raise Invalid if objects are missing or differ in size; nothing is stored then. Damaged objects are set aside, so
+    that they are missing in the next push, too. Raise Forbidden, as the original registry does, if the README is
+    missing.
     """
+    try:
+        return await _verify(services, member, owner, objects, readme)
+    except SizesDiffer as error:
+        damaged = await damage.condemn(services.db, services.store, error.keys)
+        if not damaged:
+            raise
+        raise Invalid(_not_uploaded([key[-64:] for key in damaged])) from None
+
+
+async def _verify(
+    services: Services, member: Member, owner: str, objects: ObjectList, readme: bytes | None
+) -> VerifiedObjects:
     known = await find_known(services.db, member, owner, objects.digests)
     new = await services.offload.run(len(objects) if len(known) else 0, _check_known, objects, known)
+    is_own, store = access.may_upload_directly(member, owner), services.store
+    if store.directory:
+        await services.offload.run(len(known), _check_files, store.directory, final_key(owner, ""), known, readme)
+    else:
+        await _restore_lost(services, member, owner)
     if not len(new):
         return VerifiedObjects(known, new)
-    is_own, store = access.may_upload_directly(member, owner), services.store
     prefix = final_key(owner, "") if is_own else staging_key(owner, member.name, "")
     hashes = await asyncio.to_thread(_hashes, new)
     among = await _estimate_count(services.db, owner) if is_own and not store.directory else 0
     stored = await store.sizes([prefix + sha256 for sha256 in hashes], among)
     await asyncio.to_thread(_check_stored, new, prefix, stored, readme)
     if not is_own:
-        await _promote_staged(store, owner, member.name, hashes)
+        await _promote_staged(store, owner, member.name, {digest.hex(): size for digest, size in new})
     await store.fsync(owner)
     return VerifiedObjects(known, new, [] if is_own else hashes)
 
@@ -95,6 +139,28 @@ def _check_known(objects: ObjectList, known: ObjectList) -> ObjectList:
         if unknown.pop(digest) != size:
             raise Invalid(f"The size of {digest.hex()} differs from that of the object in the store.")
     return ObjectList(b"".join(unknown), pages.pack_sizes(unknown.values()))
+
+
+def _check_files(directory: Directory, prefix: str, objects: ObjectList, readme: bytes | None) -> None:
+    """Look for the files of known objects."""
+    _check_stored(objects, prefix, directory.sizes([prefix + sha256 for sha256 in _hashes(objects)]), readme)
+
+
+async def _restore_lost(services: Services, member: Member, owner: str) -> None:
+    """Promote the member's uploads of known objects that a bucket has lost.
+
+    Clients upload a known object only if its final key does not answer HEAD, or with --reupload. Such uploads go to
+    staging keys, so one short listing tells whether there are any. Looking for all known objects would take a HEAD for
+    each, or a listing of the owner's whole prefix, in every push.
+    """
+    uploads = await services.store.staged(owner, member.name)
+    staged = {bytes.fromhex(sha256): size for sha256, size in uploads.items() if is_object_name(sha256)}
+    if not staged:
+        return
+    known = await find_known(services.db, member, owner, b"".join(staged))
+    sizes = {digest.hex(): staged[digest] for digest, _ in known}
+    await _promote_staged(services.store, owner, member.name, sizes)
+    await services.store.remove(staging_key(owner, member.name, sha256) for sha256 in sizes)
 
 
 def _hashes(objects: ObjectList) -> list[str]:
@@ -116,27 +182,35 @@ async def _estimate_count(db: Database, owner: str) -> int:
 
 def _check_stored(objects: ObjectList, prefix: str, stored: dict[str, int], readme: bytes | None) -> None:
     """Compare the sizes that the push claims with those in the store."""
-    missing, wrong = [], []
+    missing, wrong = [], {}
     for digest, size in objects:
-        stored_size = stored.get(prefix + digest.hex())
+        key = prefix + digest.hex()
+        stored_size = stored.get(key)
         if stored_size is None:
             missing.append(digest)
         elif stored_size != size:
-            wrong.append(f"{digest.hex()} ({stored_size:,} bytes, not {size:,})")
+            wrong[key] = f"{digest.hex()} ({stored_size:,} bytes, not {size:,})"
     if missing:
-        message = f"These objects were not uploaded: {_join([digest.hex() for digest in missing])}. Push again."
+        message = _not_uploaded([digest.hex() for digest in missing])
         if readme in missing:
             raise Forbidden(f"Failed to download the README: File does not exist. {message}")
         raise Invalid(message)
     if wrong:
-        raise Invalid(f"Object sizes differ from those in the push: {_join(wrong)}. Build the package again.")
+        message = f"Object sizes differ from those in the push: {_join([*wrong.values()])}. Build the package again."
+        raise SizesDiffer(message, [*wrong])
 
 
-async def _promote_staged(store: ObjectStore, owner: str, uploader: str, hashes: list[str]) -> None:
+def _not_uploaded(hashes: list[str]) -> str:
+    return f"These objects were not uploaded: {_join(hashes)}. Push again."
+
+
+async def _promote_staged(store: ObjectStore, owner: str, uploader: str, sizes: dict[str, int]) -> None:
+    """Promote staged objects, given by SHA-256 with their sizes. A final object of another size is replaced."""
     prefix = final_key(owner, "")
-    existing = {key.removeprefix(prefix) for key in await store.sizes([prefix + sha256 for sha256 in hashes])}
+    stored = await store.sizes([prefix + sha256 for sha256 in sizes])
+    existing = {sha256 for sha256, size in sizes.items() if stored.get(prefix + sha256) == size}
     try:
-        await store.promote(owner, uploader, hashes, existing)
+        await store.promote(owner, uploader, list(sizes), existing)
     except DigestMismatch as error:
         raise Invalid(f"The SHA-256 of these objects does not match their contents: {_join(error.sha256s)}.") from None
 

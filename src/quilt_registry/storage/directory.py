@@ -1,7 +1,8 @@
 """Objects in a directory, with the features of S3 that released clients need.
 
 A file gets its final name only after its bytes are on disk and their SHA-256 matches the name. Uploads and downloads
-use about BLOCK_SIZE bytes of memory, whatever the size of the object.
+use about BLOCK_SIZE bytes of memory, whatever the size of the object. Only the user who runs the registry can open the
+directories and files.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from quilt_registry.errors import Invalid, NotFound, RangeNotSatisfiable, StoreFull, Unavailable
+from quilt_registry.errors import Invalid, NotFound, RangeNotSatisfiable, StoreFull, TooLarge, Unavailable
 
 BLOCK_SIZE = 1 << 20  # bytes
+# Uploads never use this much of the disk: a gigabyte, or a twentieth of a small disk. An embedded PostgreSQL on the
+# same disk stops if it cannot write its log, and operators need room to repair anything.
+RESERVED_BYTES, RESERVED_SHARE = 1_000_000_000, 20
 MAX_UPLOAD_AGE = 8 * 86_400  # seconds; longer than the lifetime of any presigned URL
 _KEY = re.compile(r"(objs/[a-z0-9_]+|staging/[a-z0-9_]+/[a-z0-9_]+)/([0-9a-f]{64})")
 
@@ -38,9 +42,11 @@ class Directory:
         self.root = root.absolute()
 
     def prepare(self) -> None:
-        """Create the directory. Delete remains of interrupted uploads, and uploads whose push never came."""
+        """Create the directory, or close an existing one to other users. Delete uploads that were never completed."""
         uploads = self.root / "uploads"
-        uploads.mkdir(parents=True, exist_ok=True)
+        make_directory(uploads)
+        # What is below may be open in data of earlier releases. It takes long to change, and nobody can reach it.
+        make_private(self.root)
         oldest = time.time() - MAX_UPLOAD_AGE
         for leftover in [*uploads.iterdir(), *self.root.glob("staging/*/*/*")]:
             with contextlib.suppress(FileNotFoundError):
@@ -50,10 +56,10 @@ class Directory:
     def probe(self) -> None:
         """Raise Unavailable if objects cannot be written."""
         try:
-            free = shutil.disk_usage(self.root).free
+            free = _free_bytes(self.root)
         except OSError as error:
             raise Unavailable(f"The object store cannot be read: {error.strerror}.") from error
-        if not os.access(self.root / "uploads", os.W_OK | os.X_OK) or free == 0:
+        if not os.access(self.root / "uploads", os.W_OK | os.X_OK) or free <= 0:
             raise Unavailable("The object store is full or cannot be written.")
 
     def path(self, key: str) -> Path:
@@ -75,16 +81,15 @@ class Directory:
                 raise Unavailable(f"The object store cannot be read: {error.strerror}.") from error
         return sizes
 
-    async def receive(self, key: str, chunks: AsyncIterator[bytes], length: int | None) -> None:
-        """Store an upload durably. `length` is the expected size in bytes, if known.
+    async def receive(self, key: str, chunks: AsyncIterator[bytes], length: int | None, limit: int) -> None:
+        """Store an upload of at most `limit` bytes durably. `length` is the expected size in bytes, if known.
 
-        Raise Invalid if its SHA-256 does not match the key, StoreFull if there is no space.
+        Raise Invalid if its SHA-256 does not match the key, TooLarge, StoreFull if there is no space.
         """
         target = self.path(key)
-        upload = _Upload(self.root / "uploads" / secrets.token_hex(16))
+        upload = _Upload(self.root / "uploads" / secrets.token_hex(16), limit)
         try:
-            if length is not None and length > shutil.disk_usage(self.root).free:
-                raise StoreFull("The registry has no space left for this object.")
+            upload.check_room(length or 0)
             buffer = bytearray()
             async for chunk in chunks:
                 buffer += chunk
@@ -118,9 +123,27 @@ class Directory:
                         yield f"objs/{directory.name}/{file.name}", stat.st_size, stat.st_mtime
 
     def sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's contents. Raise FileNotFoundError."""
-        with (self.root / key).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Return the SHA-256 of an object's contents, or "" if the disk cannot read them. Raise FileNotFoundError."""
+        try:
+            with (self.root / key).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return ""
+            raise
+
+    def set_aside(self, key: str) -> bool:
+        """Move an object to `quarantine/` unless its contents have its SHA-256. Return whether it was moved."""
+        path, target = self.path(key), self.root / "quarantine" / key.partition("/")[2]
+        with contextlib.suppress(FileNotFoundError):
+            if self.sha256(key) == path.name:
+                return False
+            make_directory(target.parent)
+            os.replace(path, target)
+            if self.sha256(str(target)) != path.name:
+                return True
+            os.replace(target, path)  # because an upload has replaced the damaged object in between
+        return False
 
     def open(self, key: str) -> BinaryIO:
         """Open an object for reading. Raise NotFound."""
@@ -132,24 +155,20 @@ class Directory:
     def promote(self, staged: str, key: str) -> None:
         """Give a staged object its final name. Its SHA-256 was checked when it was uploaded."""
         target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        link = self.root / "uploads" / secrets.token_hex(16)
         try:
-            os.link(self.path(staged), target)
-        except FileExistsError:
-            pass
+            make_directory(target.parent)
+            os.link(self.path(staged), link)
+            os.replace(link, target)  # because there may be a damaged object
+            link.unlink(missing_ok=True)  # which remains if both names are links to one file
         except OSError as error:
             raise _unavailable(error) from error
 
     def fsync(self, directory: str) -> None:
         """Make the file names in a directory such as `objs/anna` durable. The contents of the files already are."""
-        try:
-            descriptor = os.open(self.root / directory, os.O_RDONLY)
-        except FileNotFoundError:
-            return
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            _fsync(self.root / directory)
+            _fsync(self.root / directory / "..")  # because another process may be creating the directory
 
     def remove(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -157,16 +176,32 @@ class Directory:
 
 
 class _Upload:
-    """A temporary file that receives an object."""
+    """A temporary file that receives an object of at most `limit` bytes."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, limit: int):
+        self.path, self.limit = path, limit
         self.file: BinaryIO | None = None
         self.hash = hashlib.sha256()
+        self.size = 0
+
+    def check_room(self, more: int) -> None:
+        """Raise TooLarge or StoreFull if there is no room for more bytes."""
+        if self.size + more > self.limit:
+            raise TooLarge(
+                f"This registry stores objects of at most {self.limit:,} bytes. Split the file into smaller ones, or "
+                "ask the registry's operator to raise MAX_OBJECT_BYTES."
+            )
+        if _free_bytes(self.path.parent) < more:
+            raise StoreFull(
+                "The registry has no space left for this object. Ask the registry's operator for space, then try again."
+            )
 
     def write(self, data: bytes) -> None:
+        self.check_room(len(data))
+        self.size += len(data)
         if self.file is None:
-            self.file = self.path.open("xb", buffering=0)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self.file = os.fdopen(descriptor, "wb", buffering=0)
         self.hash.update(data)
         view = memoryview(data)
         while view:
@@ -179,14 +214,49 @@ class _Upload:
         if sha256 != target.name:
             raise Invalid(f"The uploaded bytes have the SHA-256 {sha256}, but this URL is for {target.name}.")
         os.fsync(self.file.fileno())
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(target.parent)
+        replaces = target.exists()
         os.rename(self.path, target)
+        if replaces:  # an object that was damaged; the push may have no new objects, and sync no directory
+            _fsync(target.parent)
 
     def close(self) -> None:
         """Close the file, and delete it unless it got its final name."""
         if self.file is not None:
             self.file.close()
             self.path.unlink(missing_ok=True)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its parents, durably, for the current user alone."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    _fsync(path.parent)
+
+
+def make_private(path: Path) -> None:
+    """Close a directory to other users, if it belongs to the current user and can be changed."""
+    stat = path.stat()
+    if stat.st_uid == os.geteuid() and stat.st_mode & 0o077:
+        with contextlib.suppress(OSError):
+            path.chmod(0o700)
+
+
+def _fsync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free_bytes(directory: Path) -> int:
+    """Return how many more bytes uploads may use."""
+    disk = shutil.disk_usage(directory)
+    return disk.free - min(RESERVED_BYTES, disk.total // RESERVED_SHARE)
 
 
 def _unavailable(error: OSError) -> Unavailable:

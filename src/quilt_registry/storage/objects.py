@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from itertools import islice
@@ -22,7 +23,7 @@ from obstore.store import S3Store
 
 from quilt_registry.errors import Unavailable
 from quilt_registry.settings import StorageSettings
-from quilt_registry.storage.directory import Directory
+from quilt_registry.storage.directory import BLOCK_SIZE, Directory
 from quilt_registry.storage.signed_urls import LocalSigner, S3Signer, Signer
 
 CONCURRENT_HEADS = 32
@@ -188,9 +189,12 @@ class ObjectStore:
         if wrong:
             raise DigestMismatch(wrong)
 
-    async def _sha256(self, key: str) -> str:
-        digest = hashlib.sha256()
-        async for chunk in (await obstore.get_async(self._s3, key)).stream():
+    async def _sha256(self, key: str, *, unpack: bool = False) -> str:
+        """Return the SHA-256 of an object's contents. `unpack` those that old clients stored as gzip."""
+        answer = await obstore.get_async(self._s3, key)
+        is_gzip = answer.attributes.get("Content-Encoding") == "gzip"
+        digest = _UnpackedSha256() if unpack and is_gzip else hashlib.sha256()
+        async for chunk in answer.stream():
             await asyncio.to_thread(digest.update, memoryview(chunk))
         return digest.hexdigest()
 
@@ -200,8 +204,8 @@ class ObjectStore:
             try:
                 if self.directory:
                     return await asyncio.to_thread(self.directory.sha256, key) == sha256
-                return await self._sha256(key) == sha256
-            except FileNotFoundError:
+                return await self._sha256(key, unpack=True) == sha256
+            except (FileNotFoundError, zlib.error):
                 return False
 
     async def upload(self, key: str, file: Path, size: int) -> None:
@@ -212,6 +216,27 @@ class ObjectStore:
         part_size = max(MIN_PART_SIZE, -(-size // MAX_PARTS))
         async with _translate_errors():
             await obstore.put_async(self._s3, key, file, chunk_size=part_size, max_concurrency=CONCURRENT_PARTS)
+
+    async def set_aside(self, keys: Sequence[str]) -> list[str]:
+        """Take those objects out of the store whose contents do not have their SHA-256. Return their keys.
+
+        A directory moves them to `quarantine/`. A bucket deletes them; a versioned one keeps the bytes as noncurrent
+        versions. Raise Unavailable.
+        """
+        if self.directory:
+            async with _translate_errors():
+                return await asyncio.to_thread(_filter, self.directory.set_aside, keys)
+        existing = await self.sizes(keys)
+        damaged = [key for key in existing if not await self.is_intact(key, key[-64:])]
+        await self.remove(damaged)
+        return damaged
+
+    async def staged(self, owner: str, uploader: str) -> dict[str, int]:
+        """Return SHA-256 and size in bytes of the objects in a bucket that a user has uploaded to staging keys."""
+        prefix = staging_key(owner, uploader, "")
+        async with _translate_errors():
+            pages = [page async for page in obstore.list(self._s3, prefix, chunk_size=LISTING_PAGE_SIZE)]
+        return {each["path"].removeprefix(prefix): each["size"] for page in pages for each in page}
 
     async def listing(self, owner: str | None = None) -> AsyncIterator[list[tuple[str, int, float]]]:
         """Yield pages of all final objects, or of one owner's. Raise Unavailable.
@@ -279,6 +304,27 @@ class DigestMismatch(Exception):
     def __init__(self, sha256s: list[str]):
         super().__init__(", ".join(sha256s))
         self.sha256s = sha256s
+
+
+class _UnpackedSha256:
+    """The SHA-256 of what gzip unpacks to."""
+
+    def __init__(self) -> None:
+        self._inflater, self._hash = zlib.decompressobj(wbits=31), hashlib.sha256()
+
+    def update(self, data: memoryview) -> None:
+        rest: bytes | memoryview = data
+        while rest:  # in blocks, because a few bytes may unpack to many
+            self._hash.update(self._inflater.decompress(rest, BLOCK_SIZE))
+            rest = self._inflater.unconsumed_tail
+
+    def hexdigest(self) -> str:
+        self._hash.update(self._inflater.flush())
+        return self._hash.hexdigest()
+
+
+def _filter(condition: Callable[[str], bool], keys: Sequence[str]) -> list[str]:
+    return [key for key in keys if condition(key)]
 
 
 @asynccontextmanager

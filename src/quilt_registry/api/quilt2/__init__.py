@@ -261,6 +261,6 @@ ROUTES = [
         who="anybody",
         body=BYTES,
         returns=BYTES,
-        errors=(403, 409, 507),
+        errors=(403, 507),
     ),
 ]

@@ -8,6 +8,7 @@ from litestar import Response
 from litestar.response import Stream
 
 from quilt_registry.errors import Forbidden, Invalid, NotFound
+from quilt_registry.packages import uploads
 from quilt_registry.registry import Registry
 from quilt_registry.storage.directory import Directory, byte_range
 from quilt_registry.storage.objects import ObjectStore
@@ -19,7 +20,7 @@ MEDIA_TYPE = "application/octet-stream"
 # Objects hold arbitrary content and come from the registry's own host, so browsers must not run them.
 _HEADERS = {
     "Accept-Ranges": "bytes",
-    "Cache-Control": "private, max-age=31536000, immutable",
+    "Cache-Control": "private, max-age=31536000, immutable, no-transform",
     "Content-Disposition": "attachment",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
@@ -29,12 +30,11 @@ _HEADERS = {
 async def get_object(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
     """Return an object, or a range of it, by a presigned URL."""
     directory, key = _check_signature(request, registry.store)
-    sizes = await registry.store.sizes([key])
-    if key not in sizes:
+    size = (await registry.store.sizes([key])).get(key)
+    if size is None or await _is_damaged_upload(request, registry, key, size):
         raise NotFound("There is no such object.")
-    size = sizes[key]
     headers = {**_HEADERS, "ETag": f'"{key[-64:]}"'}
-    part = byte_range(request.headers.get("range"), size) if request.method == "GET" else None
+    part = byte_range(_range(request, headers["ETag"]), size) if request.method == "GET" else None
     start, stop = part or (0, size)
     if part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
@@ -45,13 +45,29 @@ async def get_object(request: AnyRequest, registry: Injected[Registry]) -> Respo
     return Stream(body, status_code=206 if part else 200, headers=headers, media_type=MEDIA_TYPE)
 
 
+async def _is_damaged_upload(request: AnyRequest, registry: Registry, key: str, size: int) -> bool:
+    """Return whether a client that asks what to upload must upload an object again, because the file has another size.
+
+    The upload then replaces the file.
+    """
+    if request.method != "HEAD" or request.query_params.get("for") != "put":
+        return False
+    return await uploads.find_size(registry.db, key) not in (None, size)
+
+
+def _range(request: AnyRequest, etag: str) -> str | None:
+    """Return the header `Range`, or None if `If-Range` makes it void (RFC 9110 §13.1.5)."""
+    return request.headers.get("range") if request.headers.get("if-range", etag).strip() == etag else None
+
+
 async def put_object(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
     """Upload an object to a presigned URL, which names the SHA-256 of its contents."""
     directory, key = _check_signature(request, registry.store)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Invalid("Objects are stored as sent. Send them without Content-Encoding.")
     length = request.headers.get("content-length")
-    await directory.receive(key, request.stream(), int(length) if length else None)
+    limit = registry.settings.max_object_bytes
+    await directory.receive(key, request.stream(), int(length) if length else None, limit)
     return Response(b"", media_type=MEDIA_TYPE)
 
 

@@ -1,0 +1,173 @@
+"""Damage in a directory store heals by pushing again, as the released client pushes."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from quilt_registry.database import Database
+from quilt_registry.maintenance import scrub
+from quilt_registry.settings import Settings
+from quilt_registry.storage.objects import ObjectStore, final_key
+from tests import trees
+from tests.registry import Person, Registry
+
+OAK = b"an oak, in a few words"
+DAMAGE = {"missing": None, "emptied": b"", "short": OAK[:-1], "long": OAK + b"!"}
+WRONG = b"an elm, in a few words"
+
+
+@pytest.fixture
+def registry(local_registry: Callable[..., Registry]) -> Registry:
+    return local_registry()
+
+
+@pytest.fixture
+def anna(registry: Registry) -> Person:
+    return registry.make_person("anna")
+
+
+def damage(registry: Registry, contents: bytes | None, data: bytes = OAK) -> Path:
+    """Replace an object of Anna's in the store, and return its path."""
+    path = registry.objects / final_key("anna", trees.sha(data))
+    path.unlink()
+    if contents is not None:
+        path.write_bytes(contents)
+    return path
+
+
+@pytest.mark.parametrize("contents", DAMAGE.values(), ids=DAMAGE)
+def test_what_has_another_size_is_uploaded_again(registry: Registry, anna: Person, contents: bytes | None) -> None:
+    """HEAD says that it is not there, and the PUT that follows replaces it, for all packages that have it."""
+    files = {"oak": OAK, "README": b"trees"}
+    top_hash, other = anna.push("trees", files), anna.push("forest", {"trees": files})
+    path = damage(registry, contents)
+    node = trees.tree(files)
+    urls = anna.send_push("anna", "trees", node, dry_run=True).json()["upload_urls"]
+    assert httpx.head(urls[trees.sha(OAK)]["head"]).status_code == 404
+    assert httpx.head(urls[trees.sha(b"trees")]["head"]).status_code == 200
+    assert anna.push("trees", files) == top_hash
+    assert path.read_bytes() == OAK
+    anna.install("anna", "trees", top_hash)
+    anna.install("anna", "forest", other)
+
+
+@pytest.mark.parametrize("contents", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+def test_a_push_does_not_count_what_is_damaged(
+    registry: Registry, anna: Person, known: bool, contents: bytes | None
+) -> None:
+    """Even if the client does not ask what to upload."""
+    node = trees.tree({"oak": OAK})
+    if known:
+        anna.push("trees", {"oak": OAK, "elm": WRONG})
+    else:
+        anna.upload("anna", "forest", node, [OAK])
+    damage(registry, contents)
+    refused = anna.send_push("anna", "forest", node, sizes=trees.sizes([OAK]))
+    assert refused.status_code == 400
+    assert refused.json()["message"] == f"These objects were not uploaded: {trees.sha(OAK)}. Push again."
+    top_hash = anna.push("forest", {"oak": OAK})
+    anna.install("anna", "forest", top_hash)
+    if known:
+        anna.install("anna", "trees", trees.top_hash(trees.tree({"oak": OAK, "elm": WRONG})))
+
+
+def test_wrong_sizes_in_a_push_are_no_damage(registry: Registry, anna: Person) -> None:
+    node = trees.tree({"oak": OAK})
+    anna.upload("anna", "trees", node, [OAK])
+    refused = anna.send_push("anna", "trees", node, sizes={trees.sha(OAK): 1})
+    assert (refused.status_code, "Build the package again." in refused.text) == (400, True)
+    assert (registry.objects / final_key("anna", trees.sha(OAK))).read_bytes() == OAK
+
+
+def test_another_users_upload_replaces_a_damaged_object(registry: Registry, anna: Person) -> None:
+    """A member who may not read the object uploads it to a staging key. The push gives it its place."""
+    carl = registry.make_person("carl")
+    anna.push("private", {"oak": OAK})
+    anna.push("shared", {"elm": WRONG}, is_team=True)
+    path = damage(registry, b"")
+    top_hash = carl.push("shared", {"oak": OAK}, owner="anna")
+    assert path.read_bytes() == OAK
+    carl.install("anna", "shared", top_hash)
+    assert not list((registry.objects / "uploads").iterdir())
+
+
+# ------------------------------------------------------------------------------------------------ the scrub
+
+
+def run_scrub(registry: Registry) -> None:
+    settings = Settings(quilt_home=registry.home, quilt_secret_key="x")  # type: ignore[arg-type]
+    store = ObjectStore(settings)
+    assert registry.database_url
+    db = Database(registry.database_url, 2, slow_ms=10_000)
+
+    async def run() -> None:
+        await db.open()
+        try:
+            assert store.directory
+            await scrub.scrub_directory(db, store, store.directory)
+        finally:
+            await db.close()
+
+    asyncio.run(run())
+
+
+def start_pass(registry: Registry) -> None:
+    """Forget the pass that the registry made when it started, with no objects."""
+    (registry.objects / "scrub").write_text("")
+
+
+def test_wrong_bytes_are_found_set_aside_and_uploaded_again(registry: Registry, anna: Person) -> None:
+    files = {"oak": OAK, "elm": WRONG + b"?"}
+    top_hash, other = anna.push("trees", files), anna.push("forest", {"oak": OAK})
+    path = damage(registry, WRONG)
+    start_pass(registry)
+    run_scrub(registry)
+    assert not path.exists()
+    assert (registry.objects / "quarantine" / "anna" / path.name).read_bytes() == WRONG
+    for name, hash_ in (("trees", top_hash), ("forest", other)):
+        answer = anna.get(f"/api/package/anna/{name}/{hash_}")
+        assert (answer.status_code, trees.sha(OAK) in answer.json()["message"]) == (409, True)
+    assert anna.push("trees", files) == top_hash
+    anna.install("anna", "trees", top_hash)
+    anna.install("anna", "forest", other)
+
+
+def test_a_pass_continues_where_it_ended_and_then_rests(registry: Registry, anna: Person) -> None:
+    anna.push("trees", {f"f{i}": b"%d" % i for i in range(5)})
+    names = [row[0] for row in registry.sql("SELECT encode(digest, 'hex') FROM object ORDER BY id")]
+    ids = [row[0] for row in registry.sql("SELECT id FROM object ORDER BY id")]
+    paths = [registry.objects / final_key("anna", name) for name in names]
+    for path in paths:
+        path.write_bytes(b"?")
+    (registry.objects / "scrub").write_text(str(ids[2]))
+    run_scrub(registry)
+    assert [path.exists() for path in paths] == [True, True, True, False, False]
+    assert (registry.objects / "scrub").read_text() == "0"
+    run_scrub(registry)
+    assert paths[0].exists(), "the next pass began at once"
+
+
+def test_only_one_process_scrubs(registry: Registry, anna: Person) -> None:
+    anna.push("trees", {"oak": OAK})
+    path = damage(registry, WRONG)
+    start_pass(registry)
+    with (registry.objects / "scrub").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run_scrub(registry)
+    assert path.exists()
+
+
+def test_a_missing_object_is_not_marked(registry: Registry, anna: Person) -> None:
+    """The disk may be away. Clients are told to upload the object, whatever its row says."""
+    anna.push("trees", {"oak": OAK})
+    damage(registry, None)
+    start_pass(registry)
+    run_scrub(registry)
+    assert registry.sql("SELECT count(*) FROM object WHERE state = 2")[0][0] == 0
