@@ -102,7 +102,7 @@ def test_another_users_upload_replaces_a_damaged_object(registry: Registry, anna
 
 
 def run_scrub(registry: Registry) -> None:
-    settings = Settings(quilt_home=registry.home, quilt_secret_key="x")  # type: ignore[arg-type]
+    settings = Settings(quilt_home=registry.home, quilt_secret_key="a secret for tests")  # type: ignore[arg-type]
     store = ObjectStore(settings)
     assert registry.database_url
     db = Database(registry.database_url, 2, slow_ms=10_000)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+import shlex
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -78,12 +81,27 @@ def _findings() -> list[Finding]:
     deployment = f", deployment {settings.deployment_id}" if settings.deployment_id else ""
     findings = [Finding("settings", "ok", f"{settings.registry_url}, {mode}{deployment}")]
     findings += [Finding("settings", "warning", warning) for warning in warnings]
+    findings += [Finding("privacy", "warning", warning) for warning in _privacy_warnings(settings)]
     parts = {"database": _check_database, "contents": _check_contents, "store": _check_store}
     parts |= {"mail": _check_mail, "outbox": _check_outbox}
     if settings.package_bucket_name:
         parts["cors"] = _check_cors
     parts["registry"] = _check_registry
     return findings + [_finding(part, check_part) for part, check_part in parts.items()]
+
+
+def _privacy_warnings(settings: Settings) -> Iterator[str]:
+    """Yield a sentence about each directory of the data that others can read. PostgreSQL's user may traverse them."""
+    directories = [] if settings.database_url else [settings.quilt_home]
+    directories += [] if settings.package_bucket_name else [settings.objects_directory]
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(directory.stat().st_mode)
+            if mode & ~(stat.S_IRWXU | stat.S_IXGRP):
+                yield (
+                    f"Other users of this host can open {directory} (mode {mode:o}), which holds private data. Run: "
+                    f"chmod 700 {shlex.quote(str(directory.absolute()))}"
+                )
 
 
 def _finding(part: str, check_part: Callable[[], str]) -> Finding:

@@ -23,7 +23,7 @@ from obstore.store import S3Store
 
 from quilt_registry.errors import Unavailable
 from quilt_registry.settings import StorageSettings
-from quilt_registry.storage.directory import BLOCK_SIZE, Directory
+from quilt_registry.storage.directory import BLOCK_SIZE, Directory, make_directory
 from quilt_registry.storage.signed_urls import LocalSigner, S3Signer, Signer
 
 CONCURRENT_HEADS = 32
@@ -271,8 +271,8 @@ class ObjectStore:
         key = f"check/{secrets.token_hex(8)}"
         if self.directory:
             try:
-                self.directory.prepare()
                 path = self.directory.root / "uploads" / key.rpartition("/")[2]
+                make_directory(path.parent)
                 path.write_bytes(b"check")
                 path.unlink()
             except OSError as error:
