@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from quilt_registry import bodies, database, offload
+from quilt_registry.api import messages
 from quilt_registry.manifests import requested
 from quilt_registry.offload import MAX_INLINE_WEIGHT
 from quilt_registry.turns import Turns, current_person
@@ -292,3 +294,21 @@ def test_calls_that_everybody_can_make_get_little_time_and_not_all_connections(l
                 assert each.result().status_code == 503
                 assert "took too long" in message_of(each.result())
         assert {each.result().status_code for each in calls(threads)} == {200}
+
+
+@pytest.mark.parametrize("compressobj", [messages._compressobj, zlib.compressobj], ids=["isal", "zlib"])
+def test_a_large_answer_is_the_same_with_gzip(local_registry: Start, compressobj: Any) -> None:
+    registry = local_registry()
+    anna = registry.make_person("anna")
+    with mock.patch.object(messages, "_compressobj", compressobj):
+        answers = []
+        for encoding in ("identity", "gzip"):
+            with anna.http.stream(
+                "PUT", TARGETS["whole"][1].format("anna", "p").replace("0" * 64, trees.top_hash(THOUSAND)),
+                content=push_body(THOUSAND), headers={"Content-Type": "application/json", "Accept-Encoding": encoding},
+            ) as answer:  # fmt: skip
+                assert answer.headers.get("content-encoding", "identity") == encoding
+                answers.append(b"".join(answer.iter_raw()))
+    plain, packed = answers
+    assert len(packed) < len(plain)
+    assert json.loads(zlib.decompress(packed, 31)).keys() == json.loads(plain).keys() == {"upload_urls"}

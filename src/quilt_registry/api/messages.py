@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -21,9 +22,16 @@ from quilt_registry.web.requests import AnyRequest
 
 T = TypeVar("T")
 
+_compressobj: Callable[[int, int, int], Any] = zlib.compressobj
+with contextlib.suppress(ImportError):  # there is no wheel for this platform
+    from isal import isal_zlib
+
+    _compressobj = isal_zlib.compressobj  # a third of the CPU time, and a smaller result
+
 # Decoding as much takes a millisecond or two. A comment of 10,240 characters of any alphabet needs up to 123,000 bytes.
 # Only a push and a list of objects need more; they pass their own limits, and helpers decode them.
 MAX_BODY_BYTES = 160_000
+GZIP_LEVEL, GZIP_WBITS = 1, 31
 MIN_BYTES_FOR_THREAD = 16_384  # compressing less takes less time than handing it to a thread
 
 
@@ -149,7 +157,7 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 async def _gzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    deflater = zlib.compressobj(1, wbits=31)
+    deflater = _compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WBITS)
     async for chunk in chunks:
         in_thread = len(chunk) >= MIN_BYTES_FOR_THREAD
         data = await asyncio.to_thread(deflater.compress, chunk) if in_thread else deflater.compress(chunk)
