@@ -18,6 +18,7 @@ import pytest
 
 from quilt_registry import schema
 from quilt_registry.cli import embedded_postgres
+from quilt_registry.monitoring import logs
 from tests import trees
 from tests.browsers import browser, sign_in
 from tests.mailbox import Mailbox
@@ -257,10 +258,14 @@ def test_all_that_an_external_registry_writes_is_json(own_registry: Start) -> No
 
 def test_the_log_is_text_where_that_is_wanted(own_registry: Start) -> None:
     registry = own_registry(LOG_FORMAT="text")
-    answer = registry.make_person("anna").get("/api/me")
-    mark = f"request_id={answer.headers['X-Request-ID']} user=anna "
-    (line,) = wait_until(lambda: [line for line in registry.log.read_text().splitlines() if mark in line])
-    assert "status=200" in line
+    anna = registry.make_person("anna")
+    assert anna.get("/api/me").status_code == 200
+    wait_until(lambda: re.search(r"^\d\d:\d\d GET /api/me 200 \d+ ms anna$", registry.log.read_text(), re.MULTILINE))
+    registry.sql("ALTER TABLE token RENAME COLUMN expires_at TO lost")
+    id = anna.get("/api/me").headers["X-Request-ID"]
+    ending = f" 500 \\d+ ms request_id={id}$"
+    wait_until(lambda: re.search(ending, registry.log.read_text(), re.MULTILINE), explain=registry.log.read_text)
+    assert f"request_id={id} " in registry.log.read_text().replace("\n", " "), "the traceback is found by its ID"
     wait_until(lambda: f"Quilt Registry is ready: {registry.url}" in registry.log.read_text().splitlines())
     assert lines(registry) == []
 
@@ -279,6 +284,25 @@ def test_requests_under_way_are_logged_when_it_stops(own_registry: Start) -> Non
     id = registry.nobody().get("/robots.txt").headers["X-Request-ID"]
     assert registry.stop() == 0
     assert [line["event"] for line in lines(registry) if line.get("request_id") == id] == ["request"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "PUT /api/package/anna/iris 200 23 ms anna"),
+        ({"user": None, "route": "/", "owner": None}, "PUT / 200 23 ms"),
+        ({"route": "/reset_password/{link:str}"}, "PUT /reset_password 200 23 ms anna"),
+        ({"route": "/api/access/{owner}/{name}/{user}"}, "PUT /api/access/anna/iris 200 23 ms anna"),
+        ({"owner": "\x1b[2J\n"}, "PUT /api/package/\\x1b[2J\\n/iris 200 23 ms anna"),
+        ({"broken_off": True}, "PUT /api/package/anna/iris 200 23 ms anna (broken off)"),
+    ],
+)
+def test_request_lines_for_people_are_short(fields: dict[str, Any], text: str) -> None:
+    line = {
+        "at": 0.0, "event": "request", "request_id": "x-1", "user": "anna", "method": "PUT", "status": 200, "ms": 22.6,
+        "route": "/api/package/{owner}/{name}/{top_hash}", "owner": "anna", "name": "iris",
+    }  # fmt: skip
+    assert logs._request_text(line | fields).partition(" ")[2] == text
 
 
 # ------------------------------------------------------------------------------------------------ metrics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import re
@@ -12,15 +13,21 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 import quilt_registry
+from quilt_registry.cli import embedded_postgres
 from quilt_registry.cli.embedded_postgres import ROOT_STAND_IN
+from tests.commands import refuses
+from tests.postgres import needs_proc
 from tests.processes import commands, descendants, is_alive
 from tests.registry import Person, Registry, free_port, new_name, run_sql
 from tests.waiting import wait_until
@@ -69,15 +76,88 @@ def test_an_embedded_registry_keeps_its_data_and_stops_with_its_database(embedde
 
 def test_a_second_start_says_what_to_do(embedded: Registry) -> None:
     embedded.start()
-    again = embedded.command("serve", "--port", str(embedded.port))
-    assert again.returncode == 1
-    assert f"Cannot listen on 127.0.0.1:{embedded.port}" in again.stderr
-    assert "--port" in again.stderr
-    elsewhere = embedded.command("serve", "--port", str(free_port()))
-    assert elsewhere.returncode == 1
-    assert f"Another registry (process {embedded.process and embedded.process.pid})" in elsewhere.stderr
-    assert "QUILT_HOME" in elsewhere.stderr
-    assert "Traceback" not in again.stderr + elsewhere.stderr
+    for port in (embedded.port, free_port()):
+        again = embedded.command("serve", "--port", str(port))
+        process = f"process {embedded.process and embedded.process.pid}"
+        refuses(again, f"The registry already runs: {embedded.url} ({process})", str(embedded.home), "QUILT_HOME")
+    # Another registry on the same port.
+    embedded.environment["QUILT_HOME"] = str(embedded.home / "other")
+    taken = embedded.command("serve", "--port", str(embedded.port))
+    other = f"make run ARGS=--port={embedded.port + 1}, or quilt-registry serve --port={embedded.port + 1}"
+    refuses(taken, f"Cannot listen on 127.0.0.1:{embedded.port}: Address already in use.", other)
+
+
+def test_a_first_start_is_told_in_a_few_lines(embedded: Registry) -> None:
+    embedded.start()
+    text = wait_until(lambda: "Ctrl-C" in (text := embedded.log.read_text()) and text, 60)
+    shown = [line for line in text.splitlines() if "/healthcheck" not in line]
+    assert shown[0] == f"Quilt Registry is ready: {embedded.url}"
+    assert [line.split()[0] for line in shown if line.startswith("  ")] == ["username", "password", "data"]
+    assert str(embedded.home) in text
+    assert len(shown) <= 9, text
+    assert "{" not in text, "JSON that nobody asked for"
+    assert embedded.stop(signal.SIGINT) == 0
+    assert "KeyboardInterrupt" not in embedded.log.read_text()
+
+
+def test_json_is_logged_if_asked_for(embedded: Registry) -> None:
+    embedded.environment["LOG_FORMAT"] = "json"
+    embedded.start()
+    wait_until(lambda: "password" in embedded.log.read_text())
+    assert embedded.stop() == 0
+    events = [json.loads(line)["event"] for line in embedded.log.read_text().splitlines()]
+    assert any(event.startswith(f"Quilt Registry is ready: {embedded.url}") for event in events)
+
+
+@needs_proc
+def test_an_embedded_database_that_dies_is_started_again(embedded: Registry) -> None:
+    """Its processes outlive it, in the middle of a statement, and would keep the next one from starting."""
+    admin = first_admin(embedded.start())
+    top_hash = admin.push("kept", {"x": b"1"})
+    url = embedded_postgres.database_url(embedded.home)
+    busy = threading.Thread(target=ends_with_the_server, args=(url,))
+    busy.start()
+    wait_until(
+        lambda: run_sql(
+            url, "SELECT FROM pg_stat_activity WHERE query LIKE '%generate_series%' AND pid <> pg_backend_pid()"
+        )
+    )
+    os.kill(postmaster(embedded), signal.SIGKILL)
+    wait_until(lambda: admin.get("/api/me").status_code == 200, 60)  # 503 if it was on a connection that is lost
+    admin.install("admin", "kept", top_hash)
+    busy.join(30)
+    assert not busy.is_alive()
+    assert "The embedded database ended (killed by SIGKILL). It is started again." in embedded.log.read_text()
+    assert embedded.stop() == 0
+    assert processes_below(embedded.home) == []
+
+
+def ends_with_the_server(url: str) -> None:
+    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError):
+        run_sql(url, "SELECT sum(n) FROM generate_series(1, 10000000000) n")
+
+
+def postmaster(registry: Registry) -> int:
+    return int((registry.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_database_that_does_not_stay_up_ends_the_registry_with_a_message(embedded: Registry, workers: int) -> None:
+    embedded.workers = workers
+    embedded.start()
+    with open(embedded.home / "postgres" / "postgresql.conf", "a") as configuration:
+        configuration.write("shared_buffers = nonsense\n")
+    began = time.monotonic()
+    os.kill(postmaster(embedded), signal.SIGKILL)
+    assert embedded.process
+    assert embedded.process.wait(200) == 1, embedded.log.read_text()
+    told = embedded.log.read_text()
+    assert "quilt-registry: The embedded database ended 6 times within 10 minutes, so the registry has stopped." in told
+    assert "nonsense" in told, "the end of the database's log"
+    assert "Traceback" not in told
+    assert processes_below(embedded.home) == []
+    assert time.monotonic() - began > 5, "the tries are spread over some time"
 
 
 def test_a_new_start_takes_over_what_a_killed_one_left(embedded: Registry) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import functools
 import hashlib
 import importlib.util
+import logging
 import os
 import pwd
 import re
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,12 +31,16 @@ from quilt_registry.cli.errors import CommandError
 from quilt_registry.cli.traversal import let_traverse
 from quilt_registry.storage.directory import make_directory
 
+log = logging.getLogger("quilt_registry")
+
 DATABASE = "quilt"
 MAJOR = 18  # of PostgreSQL, for new data directories; an existing one works with its own major version only
 DIRECTORIES = ("postgres", "objects")  # of a data directory; an upgrade adds postgres-17 or the like
 ROOT_STAND_IN = "quilt-registry"  # the system user that runs PostgreSQL instead of root, which it refuses
 START_TIMEOUT, STOP_TIMEOUT = 60, 30  # seconds; a start includes recovery after a crash
 STOP_POLL_INTERVAL, START_POLL_INTERVAL = 0.05, 0.03  # seconds
+MAX_RESTARTS, RESTART_PERIOD = 5, 600  # how often the database may end by itself within so many seconds
+MAX_RESTART_PAUSE = 15  # seconds
 MAX_SOCKET_DIRECTORY_LENGTH = 79  # because the path of a socket is limited to about 100 characters
 MAX_ERROR_LENGTH = 1500
 
@@ -65,15 +71,27 @@ def locked(home: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
-            raise InUse(
-                f"Another registry (process {lock.read().strip() or 'unknown'}) already uses the data in "
-                f"{home.resolve()}. Stop it first, or set QUILT_HOME to another directory."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+            raise InUse(_describe_user(home)) from None
+        note_user(home)
         yield
+
+
+def note_user(home: Path, url: str = "") -> None:
+    """Note in the lock file which process uses the data directory, and the URL at which it serves."""
+    (home / "lock").write_text(f"{os.getpid()}\n{url}")
+
+
+def _describe_user(home: Path) -> str:
+    pid, _, url = (home / "lock").read_text().partition("\n")
+    if url:
+        return (
+            f"The registry already runs: {url} (process {pid}) uses the data in {home.resolve()}. Stop it first, or "
+            "set QUILT_HOME to another directory."
+        )
+    return (
+        f"Another command of the registry (process {pid or 'unknown'}) uses the data in {home.resolve()}. Wait until "
+        "it ends, or set QUILT_HOME to another directory."
+    )
 
 
 def _lock_file(home: Path) -> TextIO:
@@ -116,16 +134,72 @@ def running(home: Path) -> Iterator[str]:
     server.start()
     try:
         server.ensure_database()
-        yield server.url(DATABASE)
+        with _kept_running(server):
+            yield server.url(DATABASE)
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def _kept_running(server: _Server) -> Iterator[None]:
+    """Start the server again each time it ends by itself during the block.
+
+    If that does not help, interrupt the block as Ctrl-C does, and raise EmbeddedError.
+    """
+    stopping, failures = threading.Event(), list[str]()
+
+    def keep() -> None:
+        try:
+            _restart_again_and_again(server, stopping)
+        except EmbeddedError as error:
+            failures.append(str(error))
+            os.kill(os.getpid(), signal.SIGINT)
+
+    keeper = threading.Thread(target=keep, name="keeper of the database", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        while keeper.is_alive():  # it may be starting the server at this moment
+            server.stop()
+            keeper.join(STOP_POLL_INTERVAL)
+        if failures:
+            raise EmbeddedError(failures[0])
+
+
+def _restart_again_and_again(server: _Server, stopping: threading.Event) -> None:
+    """Start the server each time it ends, until `stopping` is set. Raise EmbeddedError if it ends too often."""
+    restarts: list[float] = []
+    while True:
+        status = server.wait()
+        restarts = [each for each in restarts if each > time.monotonic() - RESTART_PERIOD]
+        if len(restarts) == MAX_RESTARTS and not stopping.is_set():
+            raise EmbeddedError(
+                f"The embedded database ended {MAX_RESTARTS + 1} times within {RESTART_PERIOD // 60} minutes, so the "
+                f"registry has stopped. The database's log, {server.log_path}, ends with:\n{_tail(server.log_path)}"
+            )
+        if stopping.wait(min(2 ** len(restarts) - 1, MAX_RESTART_PAUSE)):
+            return
+        restarts.append(time.monotonic())
+        log.warning("The embedded database ended (%s). It is started again.", _describe_exit(status))
+        try:
+            server.stop_leftover()
+            server.start()
+            log.warning("The embedded database runs again.")
+        except (EmbeddedError, OSError) as error:
+            log.warning("%s", error)
+
+
+def _describe_exit(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 class _Server:
     """A PostgreSQL server on one data directory."""
 
     def __init__(self, data: Path):
-        self.data = data
+        self.data, self.log_path = data, data / "log"
         self.programs = programs(_major(data))
         self.user = _root_stand_in() if os.geteuid() == 0 else None
         self.sockets = self._socket_directory()
@@ -181,18 +255,25 @@ class _Server:
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--auth=trust")
 
     def stop_leftover(self) -> None:
-        """Stop a server that outlived its registry (kill -9), because two servers cannot share a data directory."""
+        """Stop a server that outlived its registry (kill -9), because two servers cannot share a data directory.
+
+        Processes of a server that was killed itself hold its shared memory, so no other one can start beside them.
+        """
         pid = self._leftover_pid()
-        if pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)
+        if pid is not None:
+            self._end([pid], signal.SIGINT)
+        self._end(_orphans(self.data), signal.SIGQUIT)
+
+    def _end(self, pids: list[int], with_signal: signal.Signals) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, with_signal)
         end = time.monotonic() + STOP_TIMEOUT
-        while _is_alive(pid):
+        while alive := list(filter(_is_alive, pids)):
             if time.monotonic() > end:
                 raise EmbeddedError(
-                    f"A database process of an earlier run ({pid}) on {self.data} does not stop. Kill it, then start "
-                    "again."
+                    f"A database process of an earlier run ({alive[0]}) on {self.data} does not stop. Kill it, then "
+                    "start again."
                 )
             time.sleep(STOP_POLL_INTERVAL)
 
@@ -207,17 +288,16 @@ class _Server:
 
     def start(self) -> None:
         options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
-        log_path = self.data / "log"
-        with open(os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+        with open(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             if self.user:
-                os.chown(log_path, self.user.pw_uid, self.user.pw_gid)
+                os.chown(self.log_path, self.user.pw_uid, self.user.pw_gid)
             # A session of its own, so that Ctrl-C in the terminal reaches the registry, which then stops the database.
             self.process = subprocess.Popen(
                 [str(self.programs / "postgres"), "-D", str(self.data), "-k", str(self.sockets), *options],
                 cwd="/",
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
                 env={**os.environ, "LC_ALL": "C"},
                 **self._identity(),  # type: ignore[call-overload]
@@ -227,7 +307,7 @@ class _Server:
             if self.process.poll() is not None or time.monotonic() > end:
                 self.stop()
                 raise EmbeddedError(
-                    f"The embedded database did not start. Its log, {log_path}, ends with:\n{_tail(log_path)}"
+                    f"The embedded database did not start. Its log, {self.log_path}, ends with:\n{_tail(self.log_path)}"
                 )
             time.sleep(START_POLL_INTERVAL)
 
@@ -249,6 +329,11 @@ class _Server:
         )
         if not exists.strip():
             self._run("psql", "-Xqc", f"CREATE DATABASE {DATABASE}", self.url("postgres"))
+
+    def wait(self) -> int:
+        """Wait until the server ends. Return its exit status."""
+        assert self.process is not None
+        return self.process.wait()
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -374,6 +459,16 @@ def _let_traverse(user: pwd.struct_passwd, directory: Path) -> None:
             f"given access to {error.filename}: {error.strerror}. Set QUILT_HOME to a directory that all users can "
             "traverse, such as /var/lib/quilt-registry, or start the registry as a normal user."
         ) from None
+
+
+def _orphans(data: Path) -> list[int]:
+    """Return the PostgreSQL processes that work in a data directory. None can be found without /proc."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "exe").readlink().name == "postgres" and (process / "cwd").readlink() == data:
+                found.append(int(process.name))
+    return found
 
 
 def _is_alive(pid: int) -> bool:

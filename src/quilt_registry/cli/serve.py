@@ -20,7 +20,7 @@ import uvicorn
 
 from quilt_registry import schema, settings as settings_module
 from quilt_registry.accounts import users
-from quilt_registry.cli import http_protocol, server
+from quilt_registry.cli import embedded_postgres, http_protocol, server
 from quilt_registry.cli.context import check_schema, database_url, open_database, run_with_database
 from quilt_registry.cli.errors import CommandError
 from quilt_registry.database import Database
@@ -35,6 +35,8 @@ SHUTDOWN_TIMEOUT = 60  # seconds for running requests to finish
 KEEP_ALIVE_TIMEOUT = 150
 START_TIMEOUT, START_POLL_INTERVAL = 60, 0.1  # seconds
 FIRST_ADMIN = "admin"
+MAX_PORT = 65_535
+ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104
 
 
 class _Stopped(BaseException):
@@ -47,7 +49,7 @@ def _stop(*_: Any) -> NoReturn:
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, MAX_PORT), help="Port to listen on.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Number of worker processes.")
 @click.option("--migrate", is_flag=True, help="Migrate the schema of an external database first.")
 def serve(host: str, port: int, workers: int, migrate: bool) -> None:
@@ -58,34 +60,50 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     http_protocol.raise_descriptor_limit()
-    if port != 5000:
-        os.environ.setdefault("REGISTRY_URL", f"http://localhost:{port}")
-    configured = settings_module.load()
-    is_embedded = configured.database_url is None
+    configured = _configure(host, port)
+    is_embedded, is_text = configured.database_url is None, logs.is_text(configured)
     logs.set_up(configured)
-    # Plain text between JSON lines is only for users who run an embedded registry on their own machine.
-    plain_text = is_embedded or logs.is_text(configured)
     for warning in settings_module.warnings():
         log.warning("%s", warning)
+    if is_embedded:
+        with embedded_postgres.locked(configured.quilt_home):
+            pass  # because a registry that runs already explains a port in use better
     with contextlib.suppress(_Stopped), _listen(host, port) as listener, open_database(Settings) as settings:
+        if is_embedded:
+            embedded_postgres.note_user(settings.quilt_home, settings.registry_url)
         if is_embedded or migrate:
-            schema.migrate(database_url(settings))
+            schema.migrate(database_url(settings), log.debug if is_text else log.info)
         if schema_warning := check_schema(settings):
             log.warning("%s", schema_warning)
         password = run_with_database(settings, _create_first_admin) if is_embedded else None
+        message = _ready_text(settings, password, is_embedded=is_embedded)
         announce = threading.Thread(
-            target=_announce,
-            args=(settings, listener.getsockname()[:2], password),
-            kwargs={"plain_text": plain_text},
-            daemon=True,
+            target=_announce, args=(listener.getsockname()[:2], message), kwargs={"is_text": is_text}, daemon=True
         )
         announce.start()
         with _metrics_directory(settings):
             _run_server(settings, listener, workers)
-    if plain_text:
+    if is_text:
         click.echo("Stopped.", err=True)
     else:
         log.info("Stopped.")
+
+
+def _configure(host: str, port: int) -> Settings:
+    """Put the settings that follow from the options into the environment, where workers read them. Return all."""
+    if not os.environ.get("REGISTRY_URL"):
+        os.environ["REGISTRY_URL"] = _local_url(host, port)
+    settings = settings_module.load()
+    if settings.database_url is None and settings.log_format is None:
+        os.environ["LOG_FORMAT"] = "text"  # an embedded registry is read by the person who started it
+    return settings_module.load()
+
+
+def _local_url(host: str, port: int) -> str:
+    """Return the URL of the registry on this machine, or on the network if it listens on one IP of it."""
+    if host in ("127.0.0.1", *ALL_INTERFACES):
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextlib.contextmanager
@@ -105,9 +123,10 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
+            other = port + 1 if port < MAX_PORT else port - 1
             raise CommandError(
                 f"Cannot listen on {host}:{port}: {error.strerror}. If another registry runs there, stop it. Otherwise "
-                "choose another --port."
+                f"choose another port: make run ARGS=--port={other}, or quilt-registry serve --port={other}."
             ) from None
         listener.set_inheritable(True)
         yield listener
@@ -122,24 +141,30 @@ async def _create_first_admin(db: Database) -> str | None:
     return password
 
 
-def _announce(settings: Settings, bind: tuple[str, int], password: str | None, *, plain_text: bool) -> None:
+def _ready_text(settings: Settings, password: str | None, *, is_embedded: bool) -> str:
+    """Return what whoever started the registry needs to know: its URL, the first admin, where its data is."""
+    text = f"Quilt Registry is ready: {settings.registry_url}"
+    if not is_embedded:
+        return text
+    text += "\n\n"
+    if password:
+        text += f"  username  {FIRST_ADMIN}\n  password  {password}\n"
+    text += f"  data      {settings.quilt_home.resolve()}\n\n"
+    if password:
+        text += "This password is shown only once. "
+    return f"{text}Stop the registry with Ctrl-C."
+
+
+def _announce(bind: tuple[str, int], message: str, *, is_text: bool) -> None:
     """Report that the registry is ready, once it responds."""
     host, port = bind
-    if host in ("0.0.0.0", "::"):  # noqa: S104
-        host = "localhost"
-    _wait_until_it_responds(host, port)
+    _wait_until_it_responds("localhost" if host in ALL_INTERFACES else host, port)
     server.notify("READY=1")
-    message = f"Quilt Registry is ready: {settings.registry_url}"
-    if not plain_text:
+    if is_text:
+        click.echo(f"{message}\n")
+        sys.stdout.flush()
+    else:
         log.info("%s", message)
-        return
-    if password:
-        message += (
-            f"\n\n  username  {FIRST_ADMIN}\n  password  {password}\n\n"
-            "This password is shown only once. Stop the registry with Ctrl-C."
-        )
-    click.echo(message)
-    sys.stdout.flush()
 
 
 def _wait_until_it_responds(host: str, port: int) -> None:

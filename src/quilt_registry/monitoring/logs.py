@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from time import time
 
 import msgspec
 import structlog
@@ -23,6 +24,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from quilt_registry.settings import Settings
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_PARAMETER = re.compile(r"/\{(\w+)[^}]*\}")  # in a route
 _PROCESS, _numbers = secrets.token_hex(5), itertools.count(1)  # together they are a request ID
 
 
@@ -105,16 +107,14 @@ class _Formatter:
     """The format of log lines."""
 
     def __init__(self, settings: Settings, level: int):
-        self.level = level
-        self.render: Processor = _text_renderer() if is_text(settings) else _render_json
+        self.level, self.is_text = level, is_text(settings)
+        self.render: Processor = _text_renderer() if self.is_text else _render_json
         self._constant_fields = {"deployment": settings.deployment_id} if settings.deployment_id else {}
 
     def add_fields(self, _: WrappedLogger, level: str, fields: EventDict) -> EventDict:
         """Put the fields that every line has in front: time, level, event, request ID and user."""
-        at = fields.pop("at", None)
-        moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
-        time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"time": time, "level": level, "event": fields.pop("event"), **self._constant_fields}
+        shown_time = _time(fields.pop("at", None), is_text=self.is_text)
+        line = {"time": shown_time, "level": level, "event": fields.pop("event"), **self._constant_fields}
         if call := _current.get():
             line["request_id"], line["user"] = call.id, call.user
             if call.operation:
@@ -124,13 +124,41 @@ class _Formatter:
 
     def write(self, level: int, fields: EventDict) -> None:
         name = logging.getLevelName(level).lower()
-        text = str(self.render(None, name, self.add_fields(None, name, fields)))
+        is_short = self.is_text and fields["event"] == "request"
+        text = _request_text(fields) if is_short else str(self.render(None, name, self.add_fields(None, name, fields)))
         # In one write, so that lines of several workers do not mix.
         sys.stdout.buffer.write(f"{text}\n".encode("utf-8", "backslashreplace"))
         sys.stdout.buffer.flush()
 
 
 _formatter: _Formatter | None = None
+
+
+def _time(at: float | None, *, is_text: bool) -> str:
+    """Return a time (now, if None) in UTC for programs, or as a clock on the wall for people."""
+    if is_text:
+        return datetime.fromtimestamp(time() if at is None else at).strftime("%H:%M")  # noqa: DTZ006
+    moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _request_text(line: EventDict) -> str:
+    """Return the line of a request for people, such as `03:10 PUT /api/package/anna/iris 200 23 ms anna`."""
+    shown = {name: _printable(line[name]) for name in ("owner", "name") if line.get(name)}
+    path = _PARAMETER.sub(lambda match: f"/{shown[match[1]]}" if match[1] in shown else "", line["route"])
+    words = [_time(line["at"], is_text=True), line["method"], path or "/", str(line["status"]), f"{line['ms']:.0f} ms"]
+    if line["user"]:
+        words.append(line["user"])
+    if line.get("broken_off"):
+        words.append("(broken off)")
+    if line["status"] >= 500:
+        words.append(f"request_id={line['request_id']}")
+    return " ".join(words)
+
+
+def _printable(text: str) -> str:
+    """Return a text that anybody may have sent, without characters that control a terminal."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def _text_renderer() -> Processor:
