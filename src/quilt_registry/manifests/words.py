@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
+from math import log
+from pathlib import Path
+from typing import NamedTuple
 
 MAX_WORD_LENGTH = 255  # characters; the rest of a longer word is cut off
+# The 80,000 most frequent ones, from wordsegment (Apache-2.0). Rarer ones would include compounds such as landuse.
+ENGLISH_WORDS = Path(__file__).with_name("english_words.txt")
+UNKNOWN_COST = 1e9  # of letters that are no word, so that any words are preferred
 MAX_TEXT_BYTES = 100_000  # indexed of each: node names, README, metadata
 
 _WORD = re.compile(r"[^\W_]+")
@@ -51,13 +57,36 @@ def pieces(name: str) -> str:
     """
     found: dict[str, None] = {}
     for run in _RUN.findall(" ".join(split(name))):
-        found |= dict.fromkeys([run, *(_english()(run) if run.isascii() and run.isalpha() else [])])
+        found |= dict.fromkeys([run, *(_split_english(run) if run.isascii() and run.isalpha() else [])])
     return " ".join(piece for piece in found if len(piece) > 1 or piece.isdigit())
 
 
-@cache
-def _english() -> Callable[[str], list[str]]:
-    # Imported here because its word list takes 19 MB and 70 ms to load, which helper processes do not need.
-    import wordninja  # type: ignore[import-untyped]
+def _split_english(run: str) -> list[str]:
+    """Return the most probable sequence of English words whose letters these are."""
+    words = english_words()
+    cost, beginning = [0.0], [0]  # of the best sequence that ends at each place, and of its last word
+    for end in range(1, len(run) + 1):
+        starts = range(max(0, end - words.max_length), end)
+        best = min((cost[start] + words.costs.get(run[start:end], UNKNOWN_COST), start) for start in starts)
+        cost.append(best[0])
+        beginning.append(best[1])
+    found, end = list[str](), len(run)
+    while end:
+        found.append(run[beginning[end] : end])
+        end = beginning[end]
+    return found[::-1]
 
-    return wordninja.split  # type: ignore[no-any-return]
+
+class EnglishWords(NamedTuple):
+    """English words, the most frequent first, with costs that grow as they become rarer (Zipf's law)."""
+
+    costs: dict[str, float]
+    max_length: int
+
+
+@cache
+def english_words() -> EnglishWords:
+    """Read the word list, which takes 9 MB and 80 ms. Helper processes do not need it."""
+    words = ENGLISH_WORDS.read_text().split()
+    costs = {word: log((rank + 1) * log(len(words))) for rank, word in enumerate(words)}
+    return EnglishWords(costs, max(map(len, words)))
