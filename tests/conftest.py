@@ -81,8 +81,13 @@ class OneStoreScheduling(LoadFileScheduling):
         return "object store" if file in NEED_OBJECT_STORE else file
 
 
-NEED_OBJECT_STORE = {f"tests/{name}.py" for name in ("cli/test_verify_objects", "deploy/test_cors",
-                                                       "deploy/test_rotation", "storage/test_s3")}  # fmt: skip
+NEED_OBJECT_STORE = {
+    f"tests/{name}.py"
+    for name in (
+        *("cli/test_verify_objects", "storage/test_s3"),
+        *("deploy/test_cors", "deploy/test_production", "deploy/test_rotation"),
+    )
+}
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -262,6 +263,22 @@ def test_what_is_no_good_backup_is_refused_with_nothing_touched(
     spoil(dump)
     target = Registry(tmp_path / "target", empty_database())
     refuses(target.command("restore", str(dump)), says)
+    assert tables(target.database_url) == []  # type: ignore[arg-type]
+
+
+def test_a_dump_that_breaks_off_inside_restores_nothing(
+    kept: Registry, dump: Path, empty_database: Callable[[], str], tmp_path: Path
+) -> None:
+    """Its header is right, so that only pg_restore finds out, in the middle of its script."""
+    kept.sql("CREATE TABLE zz AS SELECT md5(i::text) FROM generate_series(1, 100000) i")
+    succeeds(kept.command("backup", str(dump), "--overwrite"))
+    kept.sql("DROP TABLE zz")
+    data = bytearray(dump.read_bytes())
+    data[-100_000] ^= 255
+    dump.write_bytes(data)
+    _header(sha256=hashlib.sha256(data).hexdigest())(dump)
+    target = Registry(tmp_path / "target", empty_database())
+    refuses(target.command("restore", str(dump)), "pg_restore failed", "Nothing was restored: the database is empty.")
     assert tables(target.database_url) == []  # type: ignore[arg-type]
 
 

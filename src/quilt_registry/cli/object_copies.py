@@ -61,7 +61,6 @@ async def upload_objects(source: Path, store: ObjectStore) -> tuple[int, list[st
     would read it in the bucket again. Raise Unavailable.
     """
     directory = Directory(source)
-    missing = await _missing(directory, store)
     damaged: list[str] = []
 
     async def work() -> None:
@@ -72,6 +71,7 @@ async def upload_objects(source: Path, store: ObjectStore) -> tuple[int, list[st
                 damaged.append(key)
 
     try:
+        missing = await _missing(directory, store)
         with click.progressbar(missing, label=f"Uploading {len(missing):,} objects") as bar:
             waiting = iter(bar)
             await asyncio.gather(*(work() for _ in range(CONCURRENT_UPLOADS)))

@@ -48,8 +48,8 @@ def restore(file: Path, objects: Path | None, into_empty_schema: bool) -> None:
         click.echo(f"Copied {copied:,} new objects from {objects}.")
     if damaged:
         click.echo(
-            f"Warning: the SHA-256 of {len(damaged):,} objects does not match their contents, so they were not copied: "
-            f"{', '.join(damaged[:MAX_EXAMPLES])}. `verify-objects` reports the packages that reference them.",
+            f"Warning: {len(damaged):,} objects were not copied, because their contents do not match their SHA-256: "
+            f"{', '.join(damaged[:MAX_EXAMPLES])}. `verify-objects` names the packages that reference them.",
             err=True,
         )
 
