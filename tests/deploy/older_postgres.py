@@ -24,11 +24,11 @@ def older_postgres(version: int) -> Iterator[embedded_postgres._Server]:
     """Run a server for the length of the block. Its superuser is `postgres`."""
     directory = programs(version)
     home = Path(tempfile.mkdtemp(prefix=f"quilt-postgres-{version}-"))
-    server = embedded_postgres._Server(home.resolve())
+    server = embedded_postgres._Server(home.resolve() / "postgres")
     server.programs = directory
     try:
         if server.user:
-            embedded_postgres._make_traversable(directory)
+            embedded_postgres._let_traverse(server.user, directory)
         server.initialize()
         server.start()
         yield server

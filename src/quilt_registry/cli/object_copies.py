@@ -11,7 +11,7 @@ import click
 
 from quilt_registry.cli.dump import fsync, sibling
 from quilt_registry.errors import Unavailable
-from quilt_registry.storage.directory import Directory, is_key
+from quilt_registry.storage.directory import Directory, is_key, make_directory
 from quilt_registry.storage.objects import ObjectStore
 
 CONCURRENT_UPLOADS = 16
@@ -30,7 +30,7 @@ def copy_objects(source: Path, target: Path) -> int:
             copy = target / key
             if not is_key(key) or (copy.exists() and copy.stat().st_size == size):
                 continue
-            copy.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(copy.parent)
             _copy(source / key, copy, size)
             directories.add(copy.parent)
             copied += 1
