@@ -10,8 +10,8 @@ from tests import trees
 from tests.trees import Json
 
 HASHES = st.binary(min_size=2, max_size=2).map(lambda data: trees.sha(data))  # few, so that some repeat
-NAMES = st.text(
-    st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1, max_size=8
+NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1, max_size=8).filter(
+    lambda name: name not in (".", "..")
 ) | st.sampled_from(["README", "a", "B", "é", "e\u0301", "\uff5e", "\U0001f600"])
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),

@@ -265,7 +265,14 @@ def test_names_may_be_as_long_as_the_bound() -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("", "empty name"), ("a/b", "not allowed"), ("/", "not allowed"), ("a\0", "not allowed")],
+    [
+        ("", "empty name"),
+        ("a/b", "not allowed"),
+        ("/", "not allowed"),
+        ("a\0", "not allowed"),
+        (".", "not allowed"),
+        ("..", "not allowed"),
+    ],
 )
 @pytest.mark.parametrize(("where", "place"), [("", "at the top"), ("g", "in 'g'")])
 def test_a_forbidden_name_is_refused_with_its_place(name: str, reason: str, where: str, place: str) -> None:
@@ -286,7 +293,7 @@ def test_half_a_surrogate_pair_is_refused_everywhere(escape: bytes) -> None:
 
 
 def test_names_that_only_look_odd_are_fine() -> None:
-    check(root({name: file(b"") for name in (".", "..", " ", "a\\b", "\n", "日本", "class", "_x", "\U0001f600")}))
+    check(root({name: file(b"") for name in ("...", ".a", " ", "a\\b", "\n", "日本", "class", "_x", "\U0001f600")}))
 
 
 @pytest.mark.parametrize(
@@ -358,9 +365,55 @@ def test_metadata_must_be_json(metadata: bytes) -> None:
 
 
 def test_metadata_goes_out_byte_for_byte() -> None:
-    """Numbers beyond floats, whitespace, and the order of keys are kept."""
-    text = b'{ "z":1e400, "a":' + b"9" * 5000 + b',"u":"\\u00e9\\u0041" }'
+    """Numbers beyond 64 bits, whitespace, and the order of keys are kept."""
+    text = b'{ "z":1e-400, "a":' + b"9" * 300 + b',"u":"\\u00e9\\u0041" }'
     assert text in manifest.encode(_checked(leaf(text)))
+
+
+LARGE_NUMBERS = [b"1e309", b"-1E+400", b"18e307", b"1e0999", b"0.1e99999", b"9" * 309, b"9" * 5000,
+                 b"1" + b"0" * 250 + b"e99", b"9" * 400 + b".5"]  # fmt: skip
+NUMBERS = [b"1e308", b"1.7976931348623157e308", b"-1e-999", b"9" * 308, b"18446744073709551616", b"0e999",
+           b"0." + b"0" * 999 + b"1", b'"1e999"', b'"' + b"9" * 999 + b'"', b'",1e999"', b'"\\",1e999"']  # fmt: skip
+
+
+@pytest.mark.parametrize("number", LARGE_NUMBERS)
+@pytest.mark.parametrize("text", [b'{"a":%s}', b'{"q_path":%s}', b'{"a":["\\"",%s]}', b'{"a" : %s }', b'{"a":[%s]}'])
+def test_a_number_that_not_every_reader_can_read_is_refused(text: bytes, number: bytes) -> None:
+    """JavaScript reads it as Infinity, which is no JSON; Go and Rust refuse it, and Python the longest."""
+    with pytest.raises(ManifestError, match="The metadata of 'f' has a number that is too large"):
+        _checked(leaf(text % number))
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("text", [b'{"a":%s}', b'{"q_path":%s}', b'{"a":["\\"",%s]}'])
+def test_all_other_numbers_are_accepted(text: bytes, number: bytes) -> None:
+    _checked(leaf(text % number))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**308), 10**308))
+def test_what_fits_into_a_float_is_accepted(number: float) -> None:
+    _checked(leaf(json.dumps({"q_path": number}).encode()))
+
+
+def test_older_trees_may_break_newer_rules() -> None:
+    """When a part is merged into them. Their file types are still counted."""
+    old = root({"..": group({".": file(b"", metadata={"q_path": "a.csv"}), "n" * 300: file(b"")})})
+    bad = json.dumps(root({"x": file(b"", metadata={"q_path": 9}), "y": old["children"][".."]})).replace("9}", "1e999}")
+    for text in (json.dumps(old), bad):
+        tree = manifest.decode(text.encode())
+        with pytest.raises(ManifestError):
+            manifest.check(tree)
+        assert manifest.check(tree, stored=True).sources == ["a.csv"]
+
+
+@given(st.lists(st.text(max_size=3) | st.sampled_from([".", "..", "a/b", "\ud800", "x\0"])))
+def test_a_bad_name_is_found_among_good_ones(names: list[str]) -> None:
+    alone = [name for name in names if manifest.find_bad_name([name]) is not None]
+    assert manifest.find_bad_name(names) == (alone[0] if alone else None)
+    for name in set(names) - set(alone):
+        assert name.encode().decode() == name
+        assert not {"/", "\0"} & set(name)
+        assert name not in ("", ".", "..")
 
 
 @pytest.mark.parametrize("depth", [100, 500, 900, 1000, 3000, 100_000])

@@ -11,6 +11,7 @@ All functions are pure: no files, no network, no settings.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Collection
 from typing import Any, Literal
@@ -22,6 +23,7 @@ NO_METADATA = Raw(b"{}")
 
 MAX_CHECKED_NAMES = 20_000
 
+_RESERVED_NAMES = ("", ".", "..")
 _FORBIDDEN = re.compile(r"[/\0\ud800-\udfff]")
 _HEX = re.compile(r"[0-9a-f]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -118,12 +120,15 @@ class Checked(Struct):
     sources: list[str]
 
 
-def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
+def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS, *, stored: bool = False) -> Checked:
     """Check the rules that the types cannot express.
 
-    Raise ManifestError, which names the first place, for: node names that are empty or contain `/`, NUL or a lone
-    surrogate; hashes that are not 64 lower-case hex digits; `metadata` that is not a JSON object or has a key `type` at
-    any depth (released clients would take that object for a node); a tree beyond the bounds. Metadata stays text.
+    Raise ManifestError, which names the first place, for: node names that `find_bad_name` finds; hashes that are not 64
+    lower-case hex digits; `metadata` that is not a JSON object, has a key `type` at any depth (released clients would
+    take that object for a node), or a number that not every JSON reader can read; a tree beyond the bounds. Metadata
+    stays text.
+
+    With `stored`, names and metadata are not checked: those of older trees may break rules that are newer.
     """
     count, leaves = 1, 0
     names: set[str] = set()
@@ -145,7 +150,8 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
         count += len(children)
         if count > bounds.nodes:
             raise ManifestError(f"The tree has more than {bounds.nodes:,} nodes, the limit of this registry.")
-        _check_names(children, path, bounds)
+        if not stored:
+            _check_names(children, path, bounds)
         if len(names) < MAX_CHECKED_NAMES:
             names.update(children)
         elif len(without_digits) < MAX_CHECKED_NAMES:
@@ -170,7 +176,7 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS) -> Checked:
         leaf(node)
     group = None  # type: ignore[assignment]  # its reference to itself would keep the tree alive until a garbage collection
     try:
-        sources = _sources(node, metadata, bounds)
+        sources = _sources(node, metadata, bounds, stored=stored)
     except RecursionError:
         raise ManifestError("Metadata is nested too deeply.") from None
     # One match on all hashes joined is several times as fast as one match each.
@@ -190,20 +196,30 @@ def is_object_name(text: str) -> bool:
 Path = tuple["Path", str] | None
 
 
+def find_bad_name(names: Collection[str]) -> str | None:
+    """Return the first name that cannot be a component of a URL and of a file path, or None if all of them can.
+
+    Such a name is empty, `.` or `..`, or contains `/`, NUL or a lone surrogate.
+    """
+    # One search in all names joined is several times as fast as one each.
+    if not any(name in names for name in _RESERVED_NAMES) and not _FORBIDDEN.search("".join(names)):
+        return None
+    return next(name for name in names if name in _RESERVED_NAMES or _FORBIDDEN.search(name))
+
+
 def _check_names(names: Collection[str], path: Path, bounds: Bounds) -> None:
-    if not names or ("" not in names and max(map(len, names)) <= bounds.name and not _FORBIDDEN.search("".join(names))):
+    bad, longest = find_bad_name(names), max(names, key=len, default="")
+    if bad is None and len(longest) <= bounds.name:
         return
     where = f"in {_format(path)}" if path else "at the top"
-    if "" in names:
+    if bad == "":
         raise ManifestError(f"A node {where} has an empty name.")
-    for name in names:
-        if len(name) > bounds.name:
-            raise ManifestError(f"The node name {_quote(name)} {where} is longer than {bounds.name} characters.")
-        if _FORBIDDEN.search(name):
-            raise ManifestError(
-                f"The node name {_quote(name)} {where} contains a character that is not allowed: "
-                "'/', NUL or a lone surrogate."
-            )
+    if bad is not None:
+        raise ManifestError(
+            f"The node name {_quote(bad)} {where} is not allowed. A name must not be '.' or '..', "
+            "and must not contain '/', NUL or a lone surrogate."
+        )
+    raise ManifestError(f"The node name {_quote(longest)} {where} is longer than {bounds.name} characters.")
 
 
 def _format(path: Path) -> str:
@@ -238,19 +254,27 @@ _odd_metadata = msgspec.json.Decoder(list[_OddMetadata])
 _TYPE_KEY = re.compile(rb"""(?<!\\)"(?:t|\\u0074)(?:y|\\u0079)(?:p|\\u0070)(?:e|\\u0065)"[ \t\r\n]*:""")
 
 
-def _sources(node: Node, metadata: list[Raw], bounds: Bounds) -> list[str]:
+# A number of at most 200 digits with an exponent below 100 fits into a 64-bit float. The parts, in which all digits are
+# 0, are those of larger numbers: looking for them first is ten times as fast, but they also occur in texts.
+_LARGE_NUMBER = re.compile(rb"[-:,\[ \t\r\n](?:[0-9.]{200}|[0-9.]+[eE]\+?[0-9]{3})")
+_LARGE_NUMBER_PARTS = (b"0" * 200, b"0e000", b"0e+000")
+_DIGITS_AS_ZERO = bytes.maketrans(b"123456789E", b"000000000e")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NUMBER = re.compile(rb"[-+.0-9eE]{4,}")
+
+
+def _sources(node: Node, metadata: list[Raw], bounds: Bounds, *, stored: bool) -> list[str]:
     """Check all metadata of a tree and return its source paths. Raise ManifestError, RecursionError."""
-    if max(map(len, metadata), default=0) > bounds.metadata:
-        _check_metadata(node, None, bounds)
     # Decoding all metadata joined is several times as fast as decoding each.
     joined = b"[" + b",".join(metadata) + b"]"
-    # Only these two can spell that key. Looking for them first is ten times as fast.
-    if (b'"type"' in joined or b"\\u" in joined) and _TYPE_KEY.search(joined):
+    too_long = max(map(len, metadata), default=0) > bounds.metadata
+    if not stored and (too_long or _has_type_key(joined) or _may_have_large_number(joined)):
         _check_metadata(node, None, bounds)
     try:
         return [each.q_path for each in _metadata.decode(joined) if each.q_path is not None]
     except msgspec.ValidationError:
-        _check_metadata(node, None, bounds)
+        if not stored:
+            _check_metadata(node, None, bounds)
     paths = [bytes(each.q_path) for each in _odd_metadata.decode(joined)]
     return [msgspec.json.decode(path) for path in paths if path.startswith(b'"')]
 
@@ -266,8 +290,27 @@ def _check_metadata(node: Node, path: Path, bounds: Bounds) -> None:
         raise ManifestError(f"The metadata of {_format(path)} is longer than {bounds.metadata:,} bytes.")
     if not text.startswith(b"{"):
         raise ManifestError(f"The metadata of {_format(path)} is not a JSON object.")
-    if _TYPE_KEY.search(text):
+    if _has_type_key(text):
         raise ManifestError(f"The metadata of {_format(path)} has a key 'type', which no object in metadata may have.")
+    if _may_have_large_number(text) and _has_large_number(text):
+        raise ManifestError(
+            f"The metadata of {_format(path)} has a number that is too large for a 64-bit float, so that not every "
+            "program can read it. Write it as a text."
+        )
+
+
+def _has_type_key(text: bytes) -> bool:
+    # Only these two can spell that key. Looking for them first is ten times as fast.
+    return (b'"type"' in text or b"\\u" in text) and _TYPE_KEY.search(text) is not None
+
+
+def _may_have_large_number(text: bytes) -> bool:
+    shape = text.translate(_DIGITS_AS_ZERO)
+    return any(part in shape for part in _LARGE_NUMBER_PARTS) and _LARGE_NUMBER.search(text) is not None
+
+
+def _has_large_number(text: bytes) -> bool:
+    return any(math.isinf(float(number)) for number in _NUMBER.findall(_STRING.sub(b"", text)))
 
 
 def top_hash(node: Node) -> str:

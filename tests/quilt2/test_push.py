@@ -364,7 +364,14 @@ def test_d_a_node_that_breaks_a_rule_is_refused_for_that_rule(anna: Person, chil
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("", "empty name"), ("a/b", "not allowed"), ("\\u0000", "not allowed"), ("\\ud800", "surrogate")],
+    [
+        ("", "empty name"),
+        ("a/b", "not allowed"),
+        ("\\u0000", "not allowed"),
+        ("\\ud800", "surrogate"),
+        (".", "not allowed"),
+        ("..", "not allowed"),
+    ],
 )
 def test_d_an_invalid_node_name_is_refused_for_that(anna: Person, name: str, reason: str) -> None:
     body = f'{{"contents":{{"type":"ROOT","children":{{"{name}":{{"type":"GROUP","children":{{}}}}}}}},'

@@ -119,7 +119,7 @@ def merge(packed: Packed, bounds: Bounds, base: list[bytes], path: list[str], kn
     assert isinstance(request.contents, Child)
     root, base_sizes = tree.rebuild(base)
     manifest.graft(root, path, request.contents, not_a_group)
-    checked = _check(root, bounds)
+    checked = _check(root, bounds, stored=True)  # `parse_part` has checked the names and metadata that are new
     sizes = {sha256: (request.sizes if sha256 in request.sizes else base_sizes)[sha256] for sha256 in checked.objects}
     return _build(root, checked, manifest.top_hash(root), sizes, known)
 
@@ -133,9 +133,9 @@ def _decode(packed: Packed, bounds: Bounds) -> PushRequest:
     return bodies.decode(packed, _decoder, MAX_OBJECTS_PER_NODE * bounds.nodes)
 
 
-def _check(node: Node, bounds: Bounds) -> Checked:
+def _check(node: Node, bounds: Bounds, *, stored: bool = False) -> Checked:
     try:
-        return manifest.check(node, bounds)
+        return manifest.check(node, bounds, stored=stored)
     except ManifestError as error:
         raise Invalid(str(error)) from None
 

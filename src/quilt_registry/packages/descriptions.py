@@ -7,6 +7,7 @@ verified that the member may name them (protocol A1, A2).
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 import zlib
@@ -73,7 +74,13 @@ async def _read_readme(db: Database, store: ObjectStore, owner_id: int, owner: s
     data = await _read_beginning(store, owner, digest, MAX_README_BYTES)
     if data is None:
         raise Forbidden("Failed to download the README: File does not exist")
-    return data.decode("utf-8", "ignore").replace("\0", "")
+    return _decode(data).replace("\0", "")
+
+
+def _decode(data: bytes) -> str:
+    """Return a text that is UTF-8, or UTF-16 with a byte order mark. Bytes that are neither are left out."""
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if is_utf16 else "utf-8-sig", "ignore")
 
 
 async def _read_metadata(

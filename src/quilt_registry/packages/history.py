@@ -6,6 +6,7 @@ import asyncpg
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
+from quilt.manifest import find_bad_name
 from quilt_registry import audit
 from quilt_registry.database import Database
 from quilt_registry.errors import Conflict, Invalid, NotFound
@@ -48,6 +49,8 @@ def check_tag_name(tag: str) -> None:
     """Raise Invalid for an invalid tag."""
     if not tag or len(tag) > MAX_TAG_LENGTH:
         raise Invalid(f"A tag must have 1 to {MAX_TAG_LENGTH} characters.")
+    if find_bad_name([tag]) is not None:
+        raise Invalid("A tag must not be '.' or '..', and must not contain '/', NUL or a lone surrogate.")
 
 
 async def put_tag(db: Database, member: Member, owner: str, name: str, tag: str, top_hash: str) -> None:
@@ -104,13 +107,14 @@ async def delete_tag(db: Database, member: Member, owner: str, name: str, tag: s
 
 def normalize(version: str) -> str:
     """Normalize a version by PEP 440. Trailing zeros stay: 1, 1.0 and 1.0.0 are different. Raise Invalid."""
-    try:
-        normal = str(Version(version))
-    except InvalidVersion:
-        raise Invalid("Malformed version") from None
-    if len(version) > MAX_VERSION_LENGTH or len(normal) > MAX_VERSION_LENGTH:
-        raise Invalid(f"Malformed version: longer than {MAX_VERSION_LENGTH} characters")
-    return normal
+    if len(version) <= MAX_VERSION_LENGTH:  # checked first, because Python refuses to parse numbers of 4,301 digits
+        try:
+            normal = str(Version(version))
+        except InvalidVersion:
+            raise Invalid("Malformed version") from None
+        if len(normal) <= MAX_VERSION_LENGTH:
+            return normal
+    raise Invalid(f"Malformed version: longer than {MAX_VERSION_LENGTH} characters")
 
 
 async def put_version(db: Database, member: Member, owner: str, name: str, version: str, top_hash: str) -> None:
