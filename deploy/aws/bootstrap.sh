@@ -58,6 +58,25 @@ need_account() {
         useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin quilt-registry
 }
 
+# Nothing of a release runs before its SHA-256 has been verified.
+fetch_release() {
+    local file=$1/release.tar name=${RELEASE_URL%%\?*} actual
+    case $RELEASE_URL in
+    s3://*) aws --region "$AWS_REGION" s3 cp --quiet "$RELEASE_URL" "$file" ;;
+    https://*) curl --silent --show-error --fail --location --proto =https --retry 5 --output "$file" "$RELEASE_URL" ;;
+    *) cp "$RELEASE_URL" "$file" ;;
+    esac || die "Cannot fetch the release $name. Check RELEASE_URL in $HOST_ENV. Free space: $(free_space "$1")."
+    actual=$(sha256sum <"$file" | cut -d ' ' -f 1)
+    [ "$actual" = "$RELEASE_SHA256" ] ||
+        die "The SHA-256 of $name is $actual, not that of RELEASE_SHA256 in $HOST_ENV. Nothing of it was run."
+    tar -C "$1" --no-same-owner -xf "$file" || die "Cannot unpack $name. Free space: $(free_space "$1")."
+    rm "$file"
+}
+
+free_space() {
+    df -h --output=avail "$1" | tail -n 1
+}
+
 make_release() {
     local release
     release=$BASE/releases/$(date -u +%Y%m%dT%H%M%SZ)
@@ -65,13 +84,14 @@ make_release() {
     mkdir "$release" || die "Another install started in this second. Try again."
     unfinished=$release
     trap '[ -z "$unfinished" ] || rm -rf "$unfinished"' EXIT
+    fetch_release "$release"
     "$PYTHON" -m venv "$release" ||
-        die "$PYTHON cannot create a virtual environment in $release. Free space: $(df -h --output=avail "$release" | tail -n 1)."
-    # Wheels only, except for wordninja, which is plain Python and has no wheel.
-    "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir \
-        --only-binary=:all: --no-binary=wordninja \
-        "$REGISTRY_PACKAGE" || die "pip cannot install $REGISTRY_PACKAGE. Check REGISTRY_PACKAGE in $HOST_ENV."
-    "$release/bin/quilt-registry" --version | tee "$release/version" || die "$REGISTRY_PACKAGE does not run."
+        die "$PYTHON cannot create a virtual environment in $release. Free space: $(free_space "$release")."
+    "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
+        --find-links "$release/wheels" --only-binary=:all: --require-hashes --requirement "$release/requirements.txt" ||
+        die "pip cannot install the release. Is it for $("$PYTHON" --version) on $(uname -m)?"
+    rm -r "$release/wheels"
+    "$release/bin/quilt-registry" --version | tee "$release/version" || die "The release does not run."
 }
 
 fetch_database_ca() {
@@ -141,7 +161,7 @@ EOF
 }
 
 install_release() {
-    : "${REGISTRY_PACKAGE:?is missing in $HOST_ENV}"
+    : "${RELEASE_URL:?is missing in $HOST_ENV}" "${RELEASE_SHA256:?is missing in $HOST_ENV}"
     need_python
     need_account
     fetch_database_ca

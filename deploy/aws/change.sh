@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Changes a running stack: change.sh STACK [--template FILE] KEY=VALUE... [--execute]
 # Shows the change to each resource, and makes it with --execute. KEY=- prompts for the value without showing it.
-# Exits with 2 and changes nothing if the database, bucket, signing user or signing secret would be lost.
+# Exits with 2 and changes nothing if the database, bucket, signing user or signing secret would be lost, or might be.
 set -euo pipefail
 ((BASH_VERSINFO[0] >= 4)) || { echo "change.sh needs bash 4 or newer." >&2; exit 1; }
 
 usage="usage: change.sh STACK [--template FILE] KEY=VALUE... [--execute]"
+# CloudFormation cannot say whether these properties of a database change in place. RDS always changes them in place.
+in_place=" BackupRetentionPeriod DBParameterGroupName MultiAZ "
 execute=
 template=
 change_set=
@@ -63,13 +65,17 @@ read_stack() {
 }
 
 refuse_traps() {
-    local snapshot=${used[DBSnapshotIdentifier]-}
-    if [ "${given[DBSnapshotIdentifier]-$snapshot}" != "$snapshot" ]; then
-        refuse "DBSnapshotIdentifier must stay '$snapshot': any other value would replace the database."
-    fi
+    local key value
+    for key in DBSnapshotIdentifier ZoneA ZoneB; do
+        value=${used[$key]-}
+        [ "${given[$key]-$value}" = "$value" ] ||
+            refuse "$key must stay '$value': any other value would replace the database."
+    done
     if [ "${used[DBMultiAZ]-}" = true ] && [ "${given[DBMultiAZ]-true}" = false ]; then
         refuse "DBMultiAZ must stay true: false would replace the database."
     fi
+    # With a standby, RDS takes the zone away from the database without replacing it.
+    [ "${used[DBMultiAZ]-}" != false ] || [ "${given[DBMultiAZ]-}" != true ] || in_place+="AvailabilityZone "
 }
 
 # Pins the image in use unless the operator sets one, because a newer image would replace the instance.
@@ -152,19 +158,33 @@ make_change_set() {
 show_changes() {
     cloudformation describe-change-set --change-set-name "$change_set" --query "Changes[].ResourceChange.[
         LogicalResourceId, Action, Replacement || 'False',
-        join(', ', Details[].CausingEntity || \`[]\`) || join(', ', Scope || \`[]\`)]" >"$work/changes"
+        join(', ', Details[].CausingEntity || \`[]\`) || join(', ', Scope || \`[]\`),
+        join(' ', Details[?Target.RequiresRecreation != 'Never'].Target.Name || \`[]\`)]" >"$work/changes"
     awk -F '\t' 'BEGIN { is["True"] = "replaced"; is["Conditional"] = "perhaps replaced"; is["False"] = "in place" }
         { printf "%-22s %-8s %-17s %s\n", $1, $2, $2 == "Modify" ? is[$3] : "", $4 }' "$work/changes"
 }
 
 refuse_losses() {
-    local resource action replacement _
-    while IFS=$'\t' read -r resource action replacement _; do
+    local change resource action replacement _ properties
+    while IFS= read -r change; do
+        # Tabs are made visible, because `read` takes several of them for one.
+        IFS=$'\x1f' read -r resource action replacement _ properties <<<"${change//$'\t'/$'\x1f'}"
         case $resource in Database | Bucket | RegistryUser | SigningSecret) ;; *) continue ;; esac
         if [ "$action" = Remove ] || [ "$replacement" = True ]; then
             refuse "$resource would be lost: it would be removed or replaced."
+        elif [ "$replacement" = Conditional ] && ! change_in_place "$resource" "$properties"; then
+            refuse "$resource might be replaced, because of ${properties:-an unnamed property}."
         fi
     done <"$work/changes"
+}
+
+# Tells whether all properties that might replace the resource are known to change in place.
+change_in_place() {
+    local property
+    [ "$1" = Database ] && [ -n "$2" ] || return 1
+    for property in $2; do
+        [[ $in_place == *" $property "* ]] || return 1
+    done
 }
 
 execute_change_set() {

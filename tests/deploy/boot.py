@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import glob
+import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -29,6 +31,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
+from tests.deploy import release
 from tests.deploy.authority import Authority
 from tests.deploy.cloud import BUCKET, REGION, Cloud
 from tests.deploy.debian import packed_root, require, skip_or_fail, unpack
@@ -39,10 +42,10 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("systemd", "dbus", "python3", "python3-venv", "ca-certificates", "curl", "iproute2", "procps"),
-    *("sudo", "postgresql-client"),  # Amazon's images contain sudo; the backup needs pg_dump
+    "sudo",  # as Amazon's images
 )
-RELEASES = ("0.1.0+boot1", "0.1.0+boot2")
-REQUIREMENT = "quilt-registry[server]=={}"
+VERSIONS = ("0.1.0+boot1", "0.1.0+boot2", "0.1.0+broken")
+RELEASES = "example-com-releases"  # a bucket
 HERE = "127.0.0.1"
 
 
@@ -58,49 +61,31 @@ def _run(*command: object, timeout: float = 600) -> str:
 # ------------------------------------------------------------------------------------------------ the releases
 
 
-def _python(root: Path) -> list[str]:
-    """Return the pip options that select wheels for the root's Python, which may differ from that of the tests."""
-    version = _run("chroot", root, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    return [f"--python-version={version}", "--only-binary=:all:"]
+def _python_version(root: Path) -> str:
+    """Return the version of the root's Python, which may differ from that of the tests."""
+    return _run("chroot", root, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
 
 
 def add_aws_command(root: Path) -> None:
     """Add the AWS command line, which Amazon's images contain."""
-    _run(tool("pip"), "install", "--quiet", "--no-compile", *_python(root), "--target", root / "opt/awscli", "awscli")
+    options = ["--quiet", "--no-compile", f"--python-version={_python_version(root)}", "--only-binary=:all:"]
+    _run(tool("pip"), "install", *options, "--target", root / "opt/awscli", "awscli")
     command = root / "usr/local/bin/aws"
     command.write_text('#!/bin/sh\nPYTHONPATH=/opt/awscli exec python3 -m awscli "$@"\n')
     command.chmod(0o755)
 
 
-def gather_releases(root: Path, to: Path, *versions: str) -> None:
-    """Build the checkout as wheels of these versions, and collect the wheels that pip would fetch on an instance."""
-    to.mkdir(parents=True)
-    for version in versions:
-        build_release(to, version)
-    # This package comes as source only.
-    _run(tool("pip"), "wheel", "--quiet", "--no-deps", "--wheel-dir", to, "wordninja")
-    needed = (REQUIREMENT.format(versions[0]), "setuptools", "wheel")
-    _run(tool("pip"), "download", "--quiet", *_python(root), f"--find-links={to}", "--dest", to, *needed)
-    for wheel in to.glob("wordninja*"):
-        wheel.unlink()
-    _run(tool("pip"), "download", "--quiet", "--no-deps", "--no-binary=:all:", "--dest", to, "wordninja")
-
-
-def build_release(to: Path, version: str, **changed: str) -> None:
-    """Build a wheel from a copy of the checkout in which some files of the package are replaced."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for name in ("src", "deploy/systemd"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / name, copy)
-        project = copy / "pyproject.toml"
-        project.write_text(
-            re.sub(r'^version = ".*"', f'version = "{version}"', project.read_text(), flags=re.MULTILINE)
-        )
-        for name, text in changed.items():
-            (copy / "src/quilt_registry" / f"{name}.py").write_text(text)
-        _run(tool("pip"), "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", to, copy)
+def build_releases(root: Path, to: Path) -> dict[str, Path]:
+    """Build a release of the checkout in each of these versions, for the root's Python. The last one does not run."""
+    target = f"--target={_python_version(root)}-{platform.machine()}"
+    *working, broken = VERSIONS
+    wheels = None
+    built = {}
+    for version in working:
+        built[version] = release.build_version(version, to, target, wheels=wheels)
+        wheels = wheels or release.unpack(built[version], to / "first") / "wheels"
+    built[broken] = release.build_version(broken, to, target, wheels=wheels, __init__="import what_is_not_there\n")
+    return built
 
 
 # ------------------------------------------------------------------------------------------------ the machine
@@ -225,7 +210,8 @@ class Aws:
     """
 
     bundle = "truststore.pki.rds.amazonaws.com"
-    hosts = (f"{BUCKET}.s3.{REGION}.amazonaws.com", f"secretsmanager.{REGION}.amazonaws.com", bundle)
+    s3 = tuple(f"{bucket}.s3.{REGION}.amazonaws.com" for bucket in (BUCKET, RELEASES))
+    hosts = (*s3, f"secretsmanager.{REGION}.amazonaws.com", bundle)
 
     def __init__(self, certificate: Path, database_authority: bytes) -> None:
         self.database_authority, self.signed_with = database_authority, ""
@@ -366,10 +352,15 @@ class Instance(Machine):
         self.ends.enter_context(private_mounts(self.home))
         unpack(packed, self.root)
         add_aws_command(self.root)
-        gather_releases(self.root, self.root / "srv/wheels", *RELEASES)
+        self.releases = build_releases(self.root, self.home / "releases")
         self.ends.enter_context(private_network())
         self.ends.enter_context(mock_aws())
-        self.stack = Cloud().create(**self.parameters)
+        cloud = Cloud()
+        cloud.s3.create_bucket(Bucket=RELEASES)
+        for built in self.releases.values():
+            cloud.s3.upload_file(str(built), RELEASES, built.name)
+        url, digest = self.release(VERSIONS[0])
+        self.stack = cloud.create(ReleaseUrl=url, ReleaseSha256=digest, **self.parameters)
         self._start_services()
         self._prepare_root()
         self.ends.callback(super().stop)
@@ -378,6 +369,11 @@ class Instance(Machine):
         except AssertionError as error:
             skip_or_fail(f"systemd does not boot here: {str(error)[-800:]}")
         self.run("update-ca-certificates && useradd --create-home --shell /bin/bash ec2-user", check=True)
+
+    def release(self, version: str) -> tuple[str, str]:
+        """Return URL and SHA-256 of a release."""
+        built = self.releases[version]
+        return f"s3://{RELEASES}/{built.name}", hashlib.sha256(built.read_bytes()).hexdigest()
 
     def _start_services(self) -> None:
         given, database = self.stack.environment, self.stack.out["DatabaseEndpoint"]
@@ -399,9 +395,8 @@ class Instance(Machine):
         (self.root / "etc/hosts").write_text(f"{HERE} localhost {name} {mail_host} {database} {' '.join(Aws.hosts)}\n")
 
     def _prepare_root(self) -> None:
-        """Add what Amazon's image and the instance's role provide, and wheels for pip, as there is no Internet."""
+        """Add what Amazon's image and the instance's role provide."""
         files = {
-            "etc/pip.conf": "[global]\nno-index = true\nfind-links = /srv/wheels\n",
             "etc/sudoers.d/ec2-user": "ec2-user ALL=(ALL) NOPASSWD: ALL\n",
             "root/.aws/credentials": "[default]\naws_access_key_id = role\naws_secret_access_key = role\n",
             "root/.aws/config": "[default]\nca_bundle = /etc/ssl/certs/ca-certificates.crt\n",

@@ -16,6 +16,9 @@ from cfnlint.decode import cfn_yaml
 AWS = Path(__file__).resolve().parents[2] / "deploy" / "aws"
 NAMES = ("template.yaml", "scale-out.yaml", "alarms.yaml")
 PASSWORDS = {"DBPassword": "a.Long_pass~word-1", "SmtpPassword": "smtp$`pass#;"}
+NO_VALUE = {"Ref": "AWS::NoValue"}
+RELEASE_SHA256 = "0" * 64  # of no release; the example asks for the one that `make release` prints
+FILLED_IN = {**PASSWORDS, "ReleaseSha256": RELEASE_SHA256}
 
 
 def tool(name: str) -> str:
@@ -30,9 +33,9 @@ def load(name: str = "template.yaml") -> dict[str, Any]:
 
 
 def example() -> dict[str, str]:
-    """Return the example's parameters, with passwords."""
+    """Return the example's parameters, with what the operator fills in."""
     given = json.loads((AWS / "parameters.example.json").read_text())
-    return {entry["ParameterKey"]: entry["ParameterValue"] for entry in given} | PASSWORDS
+    return {entry["ParameterKey"]: entry["ParameterValue"] for entry in given} | FILLED_IN
 
 
 def accepts(parameter: dict[str, Any], value: str) -> bool:
@@ -91,18 +94,22 @@ def resolve(template: dict[str, Any], given: dict[str, str]) -> dict[str, Any]:
             return operand
         if "Ref" in operand:
             return values[operand["Ref"]]
+        if "Fn::Select" in operand:
+            index, split = operand["Fn::Select"]
+            separator, whole = split["Fn::Split"]
+            return value(whole).split(separator)[index]
         name, first, second = operand["Fn::FindInMap"]
         return template["Mappings"][name][value(first)][second]
 
     def chosen(node: Any) -> Any:
         if isinstance(node, list):
-            return [chosen(entry) for entry in node]
+            return [entry for entry in map(chosen, node) if entry != NO_VALUE]
         if not isinstance(node, dict):
             return node
         if "Fn::If" in node:
             condition, yes, no = node["Fn::If"]
             return chosen(yes if holds(conditions[condition]) else no)
-        return {key: chosen(entry) for key, entry in node.items() if chosen(entry) != {"Ref": "AWS::NoValue"}}
+        return {key: chosen(entry) for key, entry in node.items() if chosen(entry) != NO_VALUE}
 
     resources = template["Resources"].items()
     template["Resources"] = {

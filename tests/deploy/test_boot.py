@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from tests import trees
-from tests.deploy.boot import HERE, RELEASES, REQUIREMENT, ROOT, Aws, Instance, build_release
+from tests.deploy.boot import HERE, RELEASES, ROOT, VERSIONS, Aws, Instance
 from tests.deploy.cloud import BUCKET
 from tests.deploy.templates import PASSWORDS
 from tests.registry import PASSWORD, Registry
@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.drill, pytest.mark.slow, pytest.mark.timeout(600)]
 
-FIRST, SECOND = RELEASES
+FIRST, SECOND, BROKEN = VERSIONS
 TEAM_NAME = """it's $HOME `id` $(id) # ; é 🌳 %h ${X} & <b>"""
 URL = f"http://{HERE}:5000"
 SCRIPT = "/opt/quilt-registry/bootstrap.sh"
@@ -40,7 +40,7 @@ FAST = {"PIP_NO_COMPILE": "1", "CHECK_WAIT": "0"}
 
 @pytest.fixture(scope="module")
 def instance() -> Iterator[Instance]:
-    made = Instance(TeamName=TEAM_NAME, RegistryPackage=REQUIREMENT.format(FIRST))
+    made = Instance(TeamName=TEAM_NAME)
     try:
         made.launch()
         yield made
@@ -117,9 +117,16 @@ def signing_key(instance: Instance) -> str:
     return instance.aws.signed_with
 
 
-def write_package_setting(instance: Instance, package: str) -> None:
-    """Write the setting into host.env that an operator writes before an upgrade."""
-    instance.output(f"""sed -i "s|^REGISTRY_PACKAGE=.*|REGISTRY_PACKAGE='{package}'|" /etc/quilt-registry/host.env""")
+def write_release_settings(instance: Instance, url: str, digest: str) -> None:
+    """Write the settings into host.env that an operator writes before an upgrade, as the guide says."""
+    section = (ROOT / "deploy/README.md").read_text().partition("## Upgrade and roll back\n")[2]
+    commands = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[0].splitlines()
+    edit = "\n".join(line for line in commands if "bootstrap.sh" not in line)
+    instance.output(edit.replace("URL'", f"{url}'").replace("DIGEST'", f"{digest}'"))
+    assert instance.output("grep ^RELEASE_ /etc/quilt-registry/host.env").splitlines() == [
+        f"RELEASE_URL='{url}'",
+        f"RELEASE_SHA256='{digest}'",
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ boots that fail
@@ -178,7 +185,7 @@ def no_bucket(instance: Instance) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
-        (full_disk, "cannot create a virtual environment"),
+        (full_disk, f"Cannot fetch the release s3://{RELEASES}/quilt-registry-{FIRST}.tar."),
         (no_certificates, f"Cannot fetch the database's certificates from https://{Aws.bundle}/absent.pem."),
         (secret_out_of_reach, "Cannot read the secret arn:"),
         (wrong_database_password, "password authentication failed"),
@@ -388,24 +395,31 @@ def nothing_changes(instance: Instance) -> Iterator[None]:
     assert httpx.get(URL + "/healthcheck").text == "ok"
 
 
-@pytest.mark.parametrize(
-    ("release", "message"),
-    [
-        ("9.9.9", "pip cannot install quilt-registry[server]==9.9.9. Check REGISTRY_PACKAGE in /etc/quilt-registry/"),
-        ("0.1.0+broken", "quilt-registry[server]==0.1.0+broken does not run."),
-    ],
-)
-def test_an_invalid_release_changes_nothing(host: Instance, release: str, message: str) -> None:
-    build_release(host.root / "srv/wheels", "0.1.0+broken", __init__="import what_is_not_there\n")
-    write_package_setting(host, REQUIREMENT.format(release))
+def assert_refused(host: Instance, url: str, digest: str, message: str) -> None:
+    write_release_settings(host, url, digest)
     with nothing_changes(host):
         done = host.run(f"{SCRIPT} install", **FAST)
         assert done.returncode == 1
         assert message in done.stderr
 
 
+def test_an_absent_release_changes_nothing(host: Instance) -> None:
+    url = f"s3://{RELEASES}/quilt-registry-9.9.9.tar"
+    assert_refused(host, url, "0" * 64, f"Cannot fetch the release {url}. Check RELEASE_URL in /etc/quilt-registry/")
+
+
+def test_another_release_than_announced_changes_nothing(host: Instance) -> None:
+    url, digest = host.release(SECOND)
+    _, announced = host.release(FIRST)
+    assert_refused(host, url, announced, f"The SHA-256 of {url} is {digest}, not that of RELEASE_SHA256")
+
+
+def test_a_release_that_does_not_run_changes_nothing(host: Instance) -> None:
+    assert_refused(host, *host.release(BROKEN), "The release does not run.")
+
+
 def test_a_full_disk_changes_nothing(host: Instance) -> None:
-    write_package_setting(host, REQUIREMENT.format(SECOND))
+    write_release_settings(host, *host.release(SECOND))
     with nothing_changes(host):
         done = host.run(f"{SMALL_DISK} {SCRIPT} install")
         assert done.returncode == 1
@@ -416,7 +430,7 @@ def test_an_install_that_is_killed_changes_nothing(host: Instance) -> None:
     before = links(host), main_process(host)
     killed = host.run(
         f"""setsid {SCRIPT} install & install=$!
-            until pgrep --full 'pip install.*{re.escape(SECOND)}' >/dev/null; do sleep 0.1; done
+            until pgrep --full 'pip install.*--require-hashes' >/dev/null; do sleep 0.1; done
             sleep 1; kill -KILL -- -$install; wait $install"""
     )
     assert killed.returncode == 128 + 9
@@ -457,6 +471,8 @@ def test_after_a_reboot_it_runs_with_the_settings_as_they_are(host: Instance) ->
 
 
 def test_the_nightly_backup(host: Instance) -> None:
+    """The host has no PostgreSQL programs but those of the release."""
+    assert host.run("command -v pg_dump").returncode != 0
     host.output("systemctl enable --now quilt-registry-backup.timer")
     assert "quilt-registry-backup.service" in host.output("systemctl list-timers --no-pager")
     host.output("systemctl start quilt-registry-backup.service")
@@ -489,13 +505,17 @@ echo 'rosa ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/rosa"""
 def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
     """Runs the guide's commands as printed, with names filled in. There is no bucket."""
     section = (ROOT / "deploy/README.md").read_text().partition("## A Linux host\n")[2].partition("\n## ")[0]
-    install, settings, start, *_ = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    build, install, settings, start, *_ = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    assert build.startswith("make release ARGS=--here")  # needs a package index
     host.output(BARE)
     host.database.sql("DROP DATABASE registry WITH (FORCE)")
     host.database.sql("CREATE DATABASE registry OWNER registry")
     checkout = host.root / "home/rosa/quilt"
     shutil.copytree(ROOT / "deploy", checkout / "deploy")
-    host.output("cd quilt\n" + install.replace("1.4.0", FIRST).replace("OPERATOR", "rosa"), user="rosa")
+    for built in (host.releases[FIRST], host.releases[FIRST].with_suffix(".tar.sha256")):
+        (checkout / "dist").mkdir(exist_ok=True)
+        shutil.copy(built, checkout / "dist")
+    host.output("cd quilt\n" + install.replace("0.1.0", FIRST).replace("OPERATOR", "rosa"), user="rosa")
     mail = {"SMTP_HOST": host.stack.environment["SMTP_HOST"], "SMTP_USERNAME": host.mail.user.decode()}
     mail["SMTP_PASSWORD"] = host.mail.password.decode()
     given = {**mail, "QUILT_HOME": "/var/lib/quilt-registry", "REGISTRY_URL": URL}

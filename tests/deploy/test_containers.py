@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import secrets
 import signal
 import socket
 import subprocess
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from quilt_registry import settings
-from tests.deploy import dockerfile
+from tests.deploy import dockerfile, release
 from tests.deploy.debian import packed_root, require, skip_or_fail, unpack
 from tests.deploy.dockerfile import Image
 from tests.deploy.templates import tool
@@ -41,21 +41,15 @@ ENGINE = """
 def gather_wheels(base: Path, to: Path) -> None:
     """Collect the wheels that pip fetches during an image build, for the Python of the base."""
     version = "import sys; print('%d.%d' % sys.version_info[:2])"
-    python = subprocess.run(
-        ["chroot", base, "python3", "-c", version], capture_output=True, text=True, check=True
-    ).stdout
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = project["project"]["optional-dependencies"]
-    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"], *extras["server"]]
-    pip = [tool("pip"), "--quiet"]
-    only = ["--only-binary=:all:", f"--python-version={python.strip()}", f"--find-links={to}", f"--dest={to}"]
-    for step in (
-        [*pip, "wheel", "--no-deps", f"--wheel-dir={to}", "wordninja"],  # comes as source only
-        [*pip, "download", *only, *wanted, *extras["embedded"]],
-    ):
-        done = subprocess.run(step, capture_output=True, text=True)
-        if done.returncode:
-            skip_or_fail(f"pip cannot fetch what the image needs: {done.stderr[-500:]}")
+    found = subprocess.run(["chroot", base, "python3", "-c", version], capture_output=True, text=True, check=True)
+    python = found.stdout.strip()
+    built = release.build(ROOT, to / "release", f"--target={python}-{platform.machine()}")
+    for wheel in (release.unpack(built, to / "unpacked") / "wheels").iterdir():
+        wheel.rename(to / wheel.name)
+    hashed = ["--no-deps", "--require-hashes", "--requirement", release.LOCK.with_name("build.txt")]
+    done = subprocess.run([tool("pip"), "download", "--quiet", *hashed, "--dest", to], capture_output=True, text=True)
+    if done.returncode:
+        skip_or_fail(f"pip cannot fetch what the image needs: {done.stderr[-500:]}")
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import cfnlint
 import pytest
 
-from tests.deploy.templates import AWS, load, tool
+from tests.deploy.templates import AWS, load, references, tool
 
 ROOT = AWS.parents[1]
 SCRIPTS = [*sorted((ROOT / "deploy").rglob("*.sh")), ROOT / ".ci" / "run"]
@@ -123,6 +126,115 @@ def test_a_boot_without_its_settings_says_so(tmp_path: Path) -> None:
     assert done.stderr == f"bootstrap.sh: {tmp_path}/host.env is missing.\n"
 
 
+# ------------------------------------------------------------------------------------------------ bootstrap.sh install
+
+# `python3 -m venv` and pip, which both only write down that they were called.
+PYTHON = """#!/bin/sh
+echo "$@" >>"$CALLS"
+[ "$2" = venv ] || exit 0
+mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && printf '#!/bin/sh\necho quilt-registry 1.0\n' >"$3/bin/quilt-registry"
+chmod +x "$3/bin/quilt-registry"
+"""
+FETCH = """#!/bin/sh
+echo "$(basename "$0")" "$@" >>"$CALLS"
+target=
+while [ $# -gt 1 ]; do
+    [ "$1" != --output ] || target=$2
+    shift
+    [ -n "$target" ] || last=$1
+done
+cp "$RELEASE" "${target:-$last}"
+"""
+
+
+class Host:
+    """A host for bootstrap.sh below a directory, with stand-ins for Python, curl and the AWS command line."""
+
+    def __init__(self, at: Path) -> None:
+        self.at, self.calls, self.base = at, at / "calls", at / "opt"
+        self.release = at / "release.tar"
+        with tarfile.open(self.release, "w") as tar:
+            for name in ("requirements.txt", "wheels/some.whl"):
+                tar.addfile(tarfile.TarInfo(name))
+        self.settings = {
+            "AWS_REGION": "eu-central-1",
+            "DB_CA_URL": "",
+            "RELEASE_URL": str(self.release),
+            "RELEASE_SHA256": hashlib.sha256(self.release.read_bytes()).hexdigest(),
+        }
+        for name, text in {"python3.12": PYTHON, "curl": FETCH, "aws": FETCH, "id": "#!/bin/sh\n"}.items():
+            program = at / "bin" / name
+            program.parent.mkdir(exist_ok=True)
+            program.write_text(text)
+            program.chmod(0o755)
+
+    def install(self) -> subprocess.CompletedProcess[str]:
+        lines = [f"{name}='{value}'\n" for name, value in self.settings.items()]
+        (self.at / "host.env").write_text("".join(lines))
+        script = (AWS / "bootstrap.sh").read_text()
+        script = script.replace("/etc/quilt-registry", str(self.at)).replace("/opt/quilt-registry", str(self.base))
+        environment = {
+            "PATH": f"{self.at / 'bin'}:/usr/bin:/bin",
+            "CALLS": str(self.calls),
+            "RELEASE": str(self.release),
+        }
+        words = ["bash", "-c", script, "bootstrap.sh", "install"]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+    def called(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_a_verified_release_is_installed_without_an_index(host: Host) -> None:
+    done = host.install()
+    assert done.returncode == 0, done.stderr
+    venv, pip = host.called()
+    release = (host.base / "next").readlink()
+    assert venv == f"-m venv {release}"
+    assert f"--no-index --find-links {release}/wheels --only-binary=:all: --require-hashes" in pip
+    assert sorted(path.name for path in release.iterdir()) == ["bin", "requirements.txt", "version"]
+
+
+@pytest.mark.parametrize(
+    ("url", "call"),
+    [
+        ("s3://releases/r.tar", "aws --region eu-central-1 s3 cp --quiet s3://releases/r.tar"),
+        ("https://example.com/r.tar?key=secret", "curl --silent --show-error --fail --location --proto =https"),
+    ],
+)
+def test_a_release_is_fetched_from_s3_or_https(host: Host, url: str, call: str) -> None:
+    host.settings["RELEASE_URL"] = url
+    assert host.install().returncode == 0
+    assert host.called()[0].startswith(call)
+
+
+@pytest.mark.parametrize("url", ["s3://releases/r.tar", "https://example.com/r.tar?key=secret", "/srv/r.tar"])
+def test_a_release_that_cannot_be_fetched_is_reported(host: Host, url: str) -> None:
+    host.settings["RELEASE_URL"] = url
+    host.release.unlink()
+    done = host.install()
+    assert done.returncode == 1
+    assert f"Cannot fetch the release {url.partition('?')[0]}. Check RELEASE_URL" in done.stderr
+    assert "secret" not in done.stderr
+    assert list((host.base / "releases").iterdir()) == []
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "", "*"])
+def test_nothing_of_another_release_is_run(host: Host, digest: str) -> None:
+    host.settings["RELEASE_SHA256"] = digest
+    done = host.install()
+    assert done.returncode == 1
+    assert ("Nothing of it was run." if digest else "RELEASE_SHA256: is missing") in done.stderr
+    assert host.called() == []
+    assert not (host.base / "next").exists()
+    assert not list(host.base.glob("releases/*"))
+
+
 def test_a_change_is_shown_and_not_made(operator: Operator) -> None:
     done = operator.change("TeamName=New name")
     assert done.returncode == 0, done.stderr
@@ -163,17 +275,69 @@ def test_no_change_loses_data(operator: Operator, resource: str, action: str, re
     assert len(operator.calls("delete-change-set")) == 1
 
 
-def test_what_can_be_made_again_may_be_replaced(operator: Operator) -> None:
-    operator.changes = ["RegistryInstance\tModify\tTrue\tAmiArm", "Database\tModify\tConditional\tDBMultiAZ"]
-    done = operator.change("DBMultiAZ=true", "--execute")
+@pytest.mark.parametrize("properties", ["", "DBSubnetGroupName", "MultiAZ SomethingNew", "AvailabilityZone"])
+def test_a_database_that_might_be_replaced_is_refused(operator: Operator, properties: str) -> None:
+    operator.changes.append(f"Database\tModify\tConditional\tsomething\t{properties}")
+    done = operator.change("TeamName=New", "--execute")
+    assert done.returncode == 2
+    assert f"Database might be replaced, because of {properties or 'an unnamed property'}. Nothing" in done.stderr
+    assert operator.calls("execute-change-set") == []
+
+
+@pytest.mark.parametrize("resource", ["Bucket", "RegistryUser", "SigningSecret"])
+def test_what_else_holds_data_is_never_perhaps_replaced(operator: Operator, resource: str) -> None:
+    operator.changes.append(f"{resource}\tModify\tConditional\tsomething\tMultiAZ")
+    assert operator.change("DBMultiAZ=true", "--execute").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "properties"),
+    [
+        ("DBMultiAZ=true", "MultiAZ AvailabilityZone"),
+        ("DBBackupRetentionDays=30", "BackupRetentionPeriod"),
+        ("DBEngineVersion=18", "DBParameterGroupName"),
+    ],
+)
+def test_a_database_changes_in_place_where_rds_always_does_that(
+    operator: Operator, change: str, properties: str
+) -> None:
+    """CloudFormation says of these properties that they might replace the database."""
+    operator.parameters |= {"DBBackupRetentionDays": "14", "DBEngineVersion": "17"}
+    operator.changes = [
+        "RegistryInstance\tModify\tTrue\tAmiArm\tImageId",
+        f"Database\tModify\tConditional\t\t{properties}",
+    ]
+    done = operator.change(change, "--execute")
     assert done.returncode == 0, done.stderr
     assert "perhaps replaced" in done.stdout
+
+
+def test_change_sh_knows_what_parameters_of_the_template_might_replace() -> None:
+    """Which of the database's properties are conditional is in CloudFormation's own schema."""
+    schemas = Path(cfnlint.__file__).parent / "data" / "schemas"
+    file = json.loads((schemas / "providers" / "us-east-1.json").read_text())["AWS::RDS::DBInstance"]
+    schema = json.loads((schemas / "resources" / f"{file}.json").read_text())
+    conditional = {path.removeprefix("/properties/") for path in schema["conditionalCreateOnlyProperties"]}
+    properties = load()["Resources"]["Database"]["Properties"]
+    variable = {name for name in conditional & properties.keys() if list(references(properties[name]))}
+    script = (AWS / "change.sh").read_text()
+    known = {*re.findall(r'^in_place=" (.*) "$', script, re.MULTILINE)[0].split(), "AvailabilityZone"}
+    assert variable == known | {"DBSnapshotIdentifier"}
 
 
 @pytest.mark.parametrize(("before", "after"), [("snap-1", ""), ("snap-1", "snap-2"), ("", "snap-1")])
 def test_the_snapshot_stays(operator: Operator, before: str, after: str) -> None:
     operator.parameters["DBSnapshotIdentifier"] = before
     assert operator.change(f"DBSnapshotIdentifier={after}", "--execute").returncode == 2
+    assert operator.calls("create-change-set") == []
+
+
+@pytest.mark.parametrize("zone", ["ZoneA", "ZoneB"])
+def test_the_zones_stay(operator: Operator, zone: str) -> None:
+    operator.parameters |= {"ZoneA": "", "ZoneB": ""}
+    done = operator.change(f"{zone}=us-east-1c", "DBMultiAZ=true", "--execute")
+    assert done.returncode == 2
+    assert f"{zone} must stay ''" in done.stderr
     assert operator.calls("create-change-set") == []
 
 

@@ -41,6 +41,13 @@ def test_another_prefix_moves_the_network(cloud: Cloud) -> None:
     assert set(cloud.create(VpcCidrPrefix="172.31").subnets()) == {f"172.31.{n}.0/24" for n in range(3)}
 
 
+def test_zones_can_be_chosen(cloud: Cloud) -> None:
+    first, second = f"{REGION}d", f"{REGION}b"
+    stack = cloud.create(ZoneA=first, ZoneB=second, DBMultiAZ="true")
+    found = {"10.77.0.0/24": first, "10.77.1.0/24": second, "10.77.2.0/24": first, "10.77.3.0/24": second}
+    assert stack.subnets() == found
+
+
 def test_only_one_route_table_leads_out(stack: Stack) -> None:
     mine = [{"Name": "vpc-id", "Values": [stack.out["VpcId"]]}]
     tables = stack.cloud.ec2.describe_route_tables(Filters=mine)["RouteTables"]
@@ -165,13 +172,24 @@ def test_the_user_may_only_handle_objects_of_the_bucket(stack: Stack) -> None:
     }
 
 
-def test_the_instance_may_only_read_its_two_secrets(stack: Stack) -> None:
+@pytest.mark.parametrize(
+    ("url", "release"),
+    [
+        ("s3://releases/1/r.tar", {("s3:GetObject", "arn:aws:s3:::releases/1/r.tar")}),
+        ("https://example.com/r.tar", set()),
+    ],
+)
+def test_the_instance_may_only_read_its_two_secrets_and_its_release(
+    cloud: Cloud, url: str, release: set[tuple[str, str]]
+) -> None:
+    stack = cloud.create(ReleaseUrl=url)
     iam, role = stack.cloud.iam, stack.physical("InstanceRole")
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
     assert _allowed(iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]) == {
         ("secretsmanager:GetSecretValue", stack.out["RegistrySecretArn"]),
         ("secretsmanager:GetSecretValue", stack.out["SigningSecretArn"]),
+        *release,
     }
 
 
@@ -309,7 +327,8 @@ def test_the_next_rotation_goes_back_to_the_first_slot(cloud: Cloud) -> None:
 
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS")  # moto has none
 def test_scaling_out_joins_the_same_balancer(stack: Stack) -> None:
-    more = stack.cloud.create("more", "scale-out.yaml", RegistryStackName="registry", KeyName="operators")
+    release = {key: stack.given[key] for key in ("ReleaseUrl", "ReleaseSha256")}
+    more = stack.cloud.create("more", "scale-out.yaml", RegistryStackName="registry", KeyName="operators", **release)
     name = more.out["GroupName"]
     (group,) = stack.cloud.autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
     assert (group["MinSize"], group["MaxSize"], group["HealthCheckType"]) == (1, 4, "ELB")

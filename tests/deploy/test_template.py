@@ -12,7 +12,8 @@ from typing import Any
 import cfnlint
 import pytest
 
-from tests.deploy.templates import AWS, NAMES, PASSWORDS, accepts, example, load, references, resolve, tool
+from quilt_registry.cli import embedded_postgres, statement_logging
+from tests.deploy.templates import AWS, FILLED_IN, NAMES, PASSWORDS, accepts, example, load, references, resolve, tool
 
 TEMPLATE = load()
 PARAMETERS = TEMPLATE["Parameters"]
@@ -46,7 +47,8 @@ OURS = {
     "DBMultiAZ",
     "DBSnapshotIdentifier",
     "DeletionProtection",
-    "RegistryPackage",
+    "ReleaseUrl",
+    "ReleaseSha256",
     "RootVolumeSize",
     "AmiX86",
     "AmiArm",
@@ -60,6 +62,8 @@ OURS = {
     "Signup",
     "SignupDomains",
     "VpcCidrPrefix",
+    "ZoneA",
+    "ZoneB",
     "SigningKeySlot",
     "RetiredKeyStatus",
 }
@@ -155,6 +159,10 @@ MAIL_LOGIN = (
     ["", "AKIAIOSFODNN7EXAMPLE", "user@example.com", "!#$%&()*+,-./:;<=>?@[]^_`{|}~", "a" * 256],
     ["two words", 'a"b', "a'b", "a\\b", "é", "a\tb", "a\n", "a" * 257],
 )
+ZONES = (
+    ["", "us-east-1a", "eu-central-1b", "us-gov-west-1c", "ap-southeast-2a"],
+    ["us-east-1", "a", "us-east-1a,us-east-1b", "use1-az1", "US-EAST-1A", "us-east-1a\n"],
+)
 # Values that each parameter accepts and refuses.
 VALUES: dict[str, tuple[list[str], list[str]]] = {
     "TeamId": (["research", "a", "a" * 24], ["", "Research", "team1", "my-team", "my team", "a" * 25, "é", "team\n"]),
@@ -229,13 +237,36 @@ VALUES: dict[str, tuple[list[str], list[str]]] = {
         ["203.0.113.7/32", "203.0.113.0/24", "10.0.0.0/8", "10.0.0.0/19"],
         ["", ALL_ADDRESSES, "0.0.0.0/7", "203.0.113.7", "203.0.113.0/33", "::/0", "203.0.113/24", "any", "10.0.0.0/08"],
     ),
-    "RegistryPackage": (
+    "ReleaseUrl": (
         [
-            "quilt-registry[server]",
-            "quilt-registry[server]==1.4.0",
-            "https://example.com/q-1-py3-none-any.whl#sha256=00",
+            "s3://releases/quilt-registry-0.1.0.tar",
+            "s3://example.com-releases/a/b/quilt_registry-0.1.0+local.tar",
+            "https://example.com/quilt-registry-0.1.0.tar",
+            "https://example.com:8443/r.tar?X-Amz-Signature=00&a=b%20c",
         ],
-        ["", "two words", "a'b", 'a"b', "a\\b", "a\nb", "a" * 513],
+        [
+            "",
+            "quilt-registry[server]",
+            "http://example.com/r.tar",
+            "file:///etc/passwd",
+            "/etc/passwd",
+            "s3://releases",
+            "s3://releases/",
+            "s3://releases/*",
+            "s3://releases/a?b",
+            "s3://Releases/r.tar",
+            "https://",
+            "https://example.com/two words",
+            "https://example.com/a'b",
+            'https://example.com/a"b',
+            "https://example.com/a\\b",
+            "https://example.com/a\nb",
+            "https://example.com/" + "a" * 1000,
+        ],
+    ),
+    "ReleaseSha256": (
+        ["0" * 64, "0123456789abcdef" * 4],
+        ["", "0" * 63, "0" * 65, "A" * 64, "g" * 64, "0" * 64 + "\n"],
     ),
     "RootVolumeSize": (["8", "500"], ["7", "501"]),
     "AmiOverride": (
@@ -266,6 +297,8 @@ VALUES: dict[str, tuple[list[str], list[str]]] = {
         ["10.77", "10.0", "172.16", "172.31", "192.168"],
         ["", "10", "10.77.0", "172.15", "172.32", "192.169", "11.0", "8.8", "10.1000"],
     ),
+    "ZoneA": ZONES,
+    "ZoneB": ZONES,
     "SigningKeySlot": (["A", "B"], ["", "a", "C"]),
     "RetiredKeyStatus": (["Absent", "Active", "Inactive"], ["", "absent"]),
 }
@@ -301,7 +334,7 @@ def test_what_is_written_is_what_is_made(name: str) -> None:
 
 def test_names_of_parameters_resources_and_outputs() -> None:
     assert set(PARAMETERS) == FROM_THE_OLD_GUIDE | OURS
-    assert (len(FROM_THE_OLD_GUIDE), len(PARAMETERS)) == (14, 40)
+    assert (len(FROM_THE_OLD_GUIDE), len(PARAMETERS)) == (14, 43)
     assert set(RESOURCES) == RESOURCE_NAMES
     assert len({resource["Type"] for resource in RESOURCES.values()}) == 26
     assert set(TEMPLATE["Outputs"]) == OUTPUTS
@@ -375,10 +408,10 @@ def test_no_value_breaks_the_secret() -> None:
         assert (name, broken) == (name, [])
 
 
-def test_the_example_lacks_only_passwords() -> None:
+def test_the_example_lacks_only_passwords_and_the_digest_of_the_release() -> None:
     given = {one["ParameterKey"]: one["ParameterValue"] for one in json.loads(_read("parameters.example.json"))}
     assert set(given) == {name for name, parameter in PARAMETERS.items() if "Default" not in parameter}
-    assert {name for name, value in given.items() if not accepts(PARAMETERS[name], value)} == set(PASSWORDS)
+    assert {name for name, value in given.items() if not accepts(PARAMETERS[name], value)} == set(FILLED_IN)
     assert [name for name, value in example().items() if not accepts(PARAMETERS[name], value)] == []
 
 
@@ -388,8 +421,76 @@ def test_host_names_must_differ() -> None:
     assert assertion["AssertDescription"].endswith(".")
 
 
+def test_two_different_zones_are_chosen_or_none() -> None:
+    """The parameters have no common list of values, so the rule compares them."""
+    (assertion,) = TEMPLATE["Rules"]["TwoZones"]["Assertions"]
+
+    def holds(test: Any, given: dict[str, str]) -> bool:
+        [(kind, operands)] = test.items()
+        if kind == "Fn::Equals":
+            first, second = (given[each["Ref"]] if isinstance(each, dict) else each for each in operands)
+            return first == second
+        results = [holds(each, given) for each in operands]
+        return {"Fn::And": all(results), "Fn::Or": any(results), "Fn::Not": not results[0]}[kind]
+
+    def accepted(first: str, second: str) -> bool:
+        return holds(assertion["Assert"], {"ZoneA": first, "ZoneB": second})
+
+    assert accepted("", "")
+    assert accepted("us-east-1c", "us-east-1a")
+    assert not accepted("us-east-1a", "us-east-1a")
+    assert not accepted("us-east-1a", "")
+    assert not accepted("", "us-east-1a")
+
+
+def test_zones_are_those_of_the_region_unless_chosen() -> None:
+    chosen = resolve(TEMPLATE, example() | {"DBMultiAZ": "true", "ZoneA": "us-east-1f", "ZoneB": "us-east-1c"})
+    standard = resolve(TEMPLATE, example() | {"DBMultiAZ": "true"})
+    for name, parameter, index in (
+        ("PublicSubnetA", "ZoneA", 0),
+        ("PrivateSubnet", "ZoneA", 0),
+        ("PublicSubnetB", "ZoneB", 1),
+        ("PrivateSubnetB", "ZoneB", 1),
+    ):
+        zones = [each["Resources"][name]["Properties"]["AvailabilityZone"] for each in (standard, chosen)]
+        assert zones == [{"Fn::Select": [index, {"Fn::GetAZs": ""}]}, {"Ref": parameter}]
+
+
+def test_nothing_is_installed_by_default() -> None:
+    """A default from an index would run as root what others publish under that name."""
+    for name in ("template.yaml", "scale-out.yaml"):
+        parameters = load(name)["Parameters"]
+        assert [key for key in ("ReleaseUrl", "ReleaseSha256") if "Default" in parameters[key]] == []
+        assert "quilt-registry[" not in _read(name)
+
+
+def test_scale_out_takes_the_same_releases() -> None:
+    ours, theirs = (load(name)["Parameters"] for name in ("template.yaml", "scale-out.yaml"))
+    for key in ("ReleaseUrl", "ReleaseSha256"):
+        assert ours[key]["AllowedPattern"] == theirs[key]["AllowedPattern"]
+
+
+@pytest.mark.parametrize(
+    ("url", "key"), [("s3://releases/a/r.tar", "releases/a/r.tar"), ("https://example.com/r.tar", None)]
+)
+def test_the_instance_can_read_its_release_in_s3_and_no_other_object(url: str, key: str | None) -> None:
+    resolved = resolve(TEMPLATE, example() | {"ReleaseUrl": url})["Resources"]["InstanceSecretPolicy"]
+    secrets, *further = resolved["Properties"]["PolicyDocument"]["Statement"]
+    assert secrets["Action"] == "secretsmanager:GetSecretValue"
+    if key is None:
+        assert further == []
+        return
+    [release] = further
+    text, variables = release["Resource"]["Fn::Sub"]
+    index, split = variables["Key"]["Fn::Select"]
+    assert (release["Action"], text) == ("s3:GetObject", "arn:${AWS::Partition}:s3:::${Key}")
+    assert url.split(split["Fn::Split"][0])[index] == key
+
+
 def test_conditions() -> None:
     assert set(TEMPLATE["Conditions"]) == {
+        "ChosenZones",
+        "ReleaseInS3",
         "CreateBucket",
         "UseMultiAZ",
         "FromSnapshot",
@@ -431,8 +532,6 @@ def test_three_subnets_and_a_fourth_for_the_standby() -> None:
     conditions = {name: subnet.get("Condition") for name, subnet in subnets.items()}
     always = dict.fromkeys(("PublicSubnetA", "PublicSubnetB", "PrivateSubnet"))
     assert conditions == always | {"PrivateSubnetB": "UseMultiAZ"}
-    zones = {name: subnet["Properties"]["AvailabilityZone"]["Fn::Select"][0] for name, subnet in subnets.items()}
-    assert zones == {"PublicSubnetA": 0, "PublicSubnetB": 1, "PrivateSubnet": 0, "PrivateSubnetB": 1}
     assert {subnet["Properties"]["MapPublicIpOnLaunch"] for subnet in subnets.values()} == {False}
 
 
@@ -629,7 +728,22 @@ def test_the_database_is_private_and_encrypts_its_connections() -> None:
     assert database["EnableCloudwatchLogsExports"] == ["postgresql", "upgrade"]
     parameters = _properties("DatabaseParameters")
     assert parameters["Family"] == {"Fn::Sub": "postgres${DBEngineVersion}"}
-    assert parameters["Parameters"] == {"rds.force_ssl": "1", "log_min_duration_statement": "1000"}
+    assert parameters["Parameters"] == {
+        "rds.force_ssl": "1",
+        "log_min_duration_statement": "1000",
+        "log_parameter_max_length": "0",
+        "log_parameter_max_length_on_error": "0",
+    }
+
+
+def test_check_accepts_the_logging_of_the_database() -> None:
+    logging = {"log_statement": "none"} | _properties("DatabaseParameters")["Parameters"]
+    assert list(statement_logging.warnings(logging)) == []
+    assert list(statement_logging.warnings(logging | {"log_parameter_max_length": "-1"})) != []
+
+
+def test_the_release_brings_pg_dump_of_the_default_engine() -> None:
+    assert PARAMETERS["DBEngineVersion"]["Default"] == str(embedded_postgres.MAJOR)
 
 
 def test_the_database_is_pinned_to_the_private_subnet_unless_it_has_a_standby() -> None:
@@ -709,7 +823,7 @@ def test_the_boot_writes_two_files_and_runs_three_commands(name: str, resource: 
     }
     content = boot["host"]["files"][settings]["content"]["Fn::Sub"]
     text = content if isinstance(content, str) else content[0]
-    assert all(re.fullmatch(r"[A-Z_]+='\$\{[\w:]+\}'", line) for line in text.splitlines())
+    assert all(re.fullmatch(r"[A-Z0-9_]+='\$\{[\w:]+\}'", line) for line in text.splitlines())
 
 
 def test_the_deployer_can_do_what_the_stack_needs() -> None:
