@@ -54,9 +54,7 @@ class PackedBodies(ASGIMiddleware):
     async def _read(self, receive: Receive) -> bytearray:
         data = bytearray()
         while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise Invalid("The request body is incomplete: the connection was closed.")
+            message: Any = await receive()
             data += message["body"]
             if len(data) > self.limit:
                 raise TooLarge(f"The request body exceeds the limit of {self.limit:,} bytes.")
