@@ -104,6 +104,26 @@ def test_an_empty_query_lists_everything_visible(anna: Person, name: str) -> Non
     assert {hit["rank"] for hit in hits} == {0}
 
 
+def test_an_empty_query_lists_packages_without_latest(anna: Person, carl: Person, eve: Person) -> None:
+    """Their README is that of no instance, and only readers see them."""
+    name = new_name("untagged")
+    eve.push(name, {"README": b"unseen", "a": b"1"}, tag="")
+    for query in ({}, {"q": ""}, {"limit": "1000"}):
+        (found,) = [row for row in eve.get("/api/search/", params=query).json()["packages"] if row["name"] == name]
+        assert found == {
+            "owner": eve.name,
+            "name": name,
+            "is_public": False,
+            "is_team": False,
+            "readme_preview": None,
+            "rank": 0,
+        }
+    assert name not in carl.get("/api/search/").text
+    assert eve.get("/api/search/", params={"q": name}).json() == {"packages": []}
+    eve.grant(name, "carl")
+    assert name in carl.get("/api/search/").text
+
+
 def test_only_what_latest_points_at_is_found(anna: Person) -> None:
     name = new_name()
     first = anna.push(name, {"cormorant": b"1"})

@@ -168,22 +168,14 @@ async def _find(
 ) -> list[asyncpg.Record]:
     """Return a row for each hit, in order: those of the page and one more, if there are more.
 
-    The rank is r / (r + 1), where r is the mean weight of the words. LIMIT in the lateral query makes PostgreSQL check
-    access hit by hit, so that the time depends on the number of hits, not of packages.
+    The rank is r / (r + 1), where r is the mean weight of the words.
     """
     after = page.after if page else None
     ranked = query_words[:MAX_RANKED_WORDS]
-    weights = [_weight(_query(2 * number), _query(2 * number + 1)) for number in range(1, len(ranked) + 1)]
     conjunction = " & ".join(f"({word.any})" for word in query_words)
     return await connection.fetch(
         f"""
-        WITH hit AS MATERIALIZED (
-            SELECT p.id, p.owner, p.name, ({" + ".join(weights) or 0})::float8 AS weight
-            FROM package_search s
-            CROSS JOIN LATERAL (SELECT p.id, p.owner, p.name FROM package p
-                                WHERE p.id = s.package_id AND {access.READABLE} LIMIT 1) p
-            WHERE {f"s.words @@ {_query(1)}" if query_words else "true"}
-        ), ranked AS (
+        WITH hit AS MATERIALIZED ({_hits(len(ranked)) if ranked else _ALL}), ranked AS (
             SELECT id, owner, name, weight / (weight + {max(1, len(ranked))}) AS rank FROM hit
         ), shown AS (
             SELECT * FROM ranked WHERE $3::float8 IS NULL OR (-rank, owner, name) > (-$3::float8, $4::text, $5::text)
@@ -199,6 +191,25 @@ async def _find(
         caller.grants, [conjunction, *(query for word in ranked for query in (word.whole, word.any))],
         after and after.rank, after and after.owner, after and after.name, page and page.limit + 1,
     )  # fmt: skip
+
+
+# Packages without the tag `latest` are not in the index.
+_ALL = f"SELECT p.id, p.owner, p.name, 0::float8 AS weight FROM package p WHERE {access.READABLE}"
+
+
+def _hits(ranked: int) -> str:
+    """Return SQL for the packages with all words of a query, and their weight: the sum over the ranked words.
+
+    LIMIT in the lateral query makes PostgreSQL check access hit by hit, so that the time depends on the number of hits,
+    not of packages.
+    """
+    weights = [_weight(_query(2 * number), _query(2 * number + 1)) for number in range(1, ranked + 1)]
+    return f"""
+        SELECT p.id, p.owner, p.name, ({" + ".join(weights)})::float8 AS weight
+        FROM package_search s
+        CROSS JOIN LATERAL (SELECT p.id, p.owner, p.name FROM package p
+                            WHERE p.id = s.package_id AND {access.READABLE} LIMIT 1) p
+        WHERE s.words @@ {_query(1)}"""
 
 
 def _weight(whole: str, any: str) -> str:
