@@ -82,9 +82,9 @@ def test_a_person_invited_by_email_gets_the_package(
     email = f"{guest}@elsewhere.example"
     annas("access", "add", f"local:anna/{name}", email)
     invitation = mailbox.wait(email, "anna")
-    (page,) = set(re.findall(r"^\S+/signup$", invitation.text, re.MULTILINE))
+    (page, secret) = re.findall(r"^(\S+/signup)\?invitation=(\S+)$", invitation.text, re.MULTILINE)[0]
     with httpx.Client(timeout=30) as browser:
-        form = {"username": guest, "email": email, "password": PASSWORD, "again": PASSWORD}
+        form = {"username": guest, "email": email, "password": PASSWORD, "again": PASSWORD, "invitation": secret}
         browser.post(page, data=form).raise_for_status()
         browser.get(f"{registry.url}/activate/{mailbox.wait(email, 'Activate').link('activate')}")
     terminal = new_terminal(registry.sign_in(guest))

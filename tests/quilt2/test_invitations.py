@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
-from tests.mailbox import Mailbox
+from tests.browsers import browser, sign_in
+from tests.mailbox import Email, Mailbox
 from tests.registry import PASSWORD, Person, Registry, new_name
 
 
@@ -224,3 +229,202 @@ def test_sharing_is_in_the_audit(registry: Registry, anna: Person, fay: Person, 
         ("INVITE_CANCEL", "anna", None, "other@example.org"),
         ("INVITE_CLAIM", fay.name, None, None),
     ]
+
+
+# ------------------------------------------------------------------------------------------------ proof of the mailbox
+
+
+@pytest.fixture
+def invited(anna: Person, mailbox: Mailbox, name: str) -> Email:
+    """The invitation of somebody without an account to Anna's package."""
+    email = f"{new_name('guest')}@example.org"
+    invite(anna, name, email).raise_for_status()
+    return mailbox.wait(email, "anna shared")
+
+
+def address(email: Email) -> str:
+    return email.recipients[0]
+
+
+def links(email: Email) -> dict[str, str]:
+    """The links of an invitation, by the page that they lead to."""
+    found = re.findall(r"^(https?://[^/]+(/signup|/package)\S*)$", email.text, re.MULTILINE)
+    assert all(url in email.html for url, _ in found)
+    assert all(re.fullmatch(r"\S+\?invitation=[A-Za-z0-9_-]{43}", url) for url, _ in found)
+    return {page: url for url, page in found}
+
+
+def sign_up(registry: Registry, email: str, browser: httpx.Client | None = None, **form: str) -> str:
+    """Sign up on the page, in a browser that keeps cookies or in none. Return the username."""
+    username = new_name("guest")
+    form |= {"username": username, "email": email, "password": PASSWORD, "again": PASSWORD}
+    (browser or httpx).post(registry.url + "/signup", data=form, timeout=30).raise_for_status()
+    return username
+
+
+def activate(registry: Registry, mailbox: Mailbox, email: str, browser: httpx.Client | None = None) -> None:
+    link = mailbox.wait(email, "Activate").link("activate")
+    response = (browser or httpx).get(f"{registry.url}/activate/{link}")
+    assert response.headers["location"].endswith("/signin")
+
+
+@contextlib.contextmanager
+def signed_in(registry: Registry, username: str) -> Iterator[httpx.Client]:
+    with browser(registry) as client:
+        assert sign_in(client, username).status_code == 303
+        yield client
+
+
+@pytest.mark.parametrize("way", ["page", "API"])
+def test_who_signs_up_with_an_invited_address_of_others_gets_nothing(
+    registry: Registry, mailbox: Mailbox, invited: Email, name: str, way: str
+) -> None:
+    """The user of the mailbox, or a program that checks its email, opens the link that activates the account."""
+    email = address(invited) if way == "page" else address(invited).upper()
+    if way == "page":
+        username = sign_up(registry, email, invitation="guessed")
+    else:
+        username = new_name("guest")
+        body = {"username": username, "email": email, "password": PASSWORD}
+        httpx.post(registry.url + "/api/register", json=body).raise_for_status()
+    activate(registry, mailbox, email)
+    thief = registry.sign_in(username)
+    code = thief.get("/api/code").json()["code"]
+    httpx.post(registry.url + "/api/token", data={"refresh_token": code}).raise_for_status()
+    with signed_in(registry, username) as client:
+        assert client.get(f"/package/anna/{name}").status_code == 404
+        assert client.get(f"/package/anna/{name}?invitation=guessed").headers["location"] == f"/package/anna/{name}"
+        assert client.get("/signup?invitation=guessed").headers["location"] == "/"
+    assert shared_packages(thief) == my_invitations(thief) == []
+    assert not may_read(thief, name)
+
+    # A password that is chosen over a link from the mailbox is the proof, and ends what the thief has.
+    httpx.post(registry.url + "/api/reset_password", json={"email": email}).raise_for_status()
+    link = mailbox.wait(email, "Reset").link("reset_password")
+    body = {"link": link, "password": "another password"}
+    httpx.post(registry.url + "/api/change_password", json=body).raise_for_status()
+    assert thief.get("/api/profile").status_code == 401
+    token = httpx.post(registry.url + "/api/login", json={"username": username, "password": "another password"}).json()
+    owner = Person(registry, username, token["token"])
+    assert [row["name"] for row in shared_packages(owner)] == [name]
+
+
+def test_from_the_link_of_an_invitation_to_the_package(
+    registry: Registry, mailbox: Mailbox, invited: Email, name: str
+) -> None:
+    """The activation link may be opened in another browser."""
+    page = httpx.get(links(invited)["/signup"]).text
+    assert f'value="{address(invited)}"' in page
+    secret = re.search(r'name="invitation" value="([^"]+)"', page)
+    assert secret
+    short = {"username": "x", "email": address(invited), "password": "x", "again": "x", "invitation": secret[1]}
+    assert secret[0] in httpx.post(registry.url + "/signup", data=short).text, "a mistake in the form loses nothing"
+    username = sign_up(registry, address(invited), invitation=secret[1])
+    activate(registry, mailbox, address(invited))
+    with signed_in(registry, username) as client:
+        assert client.get(f"/package/anna/{name}").status_code == 200
+
+
+def test_signing_up_and_activating_in_one_browser_is_a_proof(
+    registry: Registry, mailbox: Mailbox, invited: Email, name: str
+) -> None:
+    with browser(registry) as client:
+        username = sign_up(registry, address(invited), client)
+        activate(registry, mailbox, address(invited), client)
+    assert [row["name"] for row in shared_packages(registry.sign_in(username))] == [name]
+
+
+def test_the_user_of_the_mailbox_replaces_a_sign_up_of_others(
+    registry: Registry, mailbox: Mailbox, invited: Email, name: str
+) -> None:
+    squatter = sign_up(registry, address(invited))
+    first = mailbox.wait(address(invited), "Activate").link("activate")
+    secret = links(invited)["/signup"].partition("=")[2]
+    username = sign_up(registry, address(invited), invitation=secret)
+    assert httpx.get(f"{registry.url}/activate/{first}").headers["location"].endswith("/activation_error")
+    second = mailbox.wait(address(invited), "Activate", count=2).link("activate")
+    assert httpx.get(f"{registry.url}/activate/{second}").headers["location"].endswith("/signin")
+    assert [row["name"] for row in shared_packages(registry.sign_in(username))] == [name]
+    assert not registry.sql("SELECT FROM account WHERE name = $1", squatter)
+
+
+def test_another_address_with_the_secret_proves_nothing(
+    registry: Registry, anna: Person, mailbox: Mailbox, invited: Email
+) -> None:
+    other, package = f"{new_name('other')}@example.org", new_name()
+    anna.push(package, {"a": b"1"})
+    invite(anna, package, other).raise_for_status()
+    username = sign_up(registry, other, invitation=links(invited)["/signup"].partition("=")[2])
+    activate(registry, mailbox, other)
+    assert shared_packages(registry.sign_in(username)) == []
+
+
+@pytest.mark.parametrize("page", ["/signup", "/package"])
+def test_a_member_who_is_signed_in_opens_the_link(
+    registry: Registry, invited: Email, eve: Person, name: str, page: str
+) -> None:
+    """Also a member with another email address: the link is the proof."""
+    url = links(invited)[page]
+    assert httpx.get(url).status_code in (200, 302)
+    with signed_in(registry, eve.name) as client:
+        for headers in ({"Sec-Purpose": "prefetch"}, {"Purpose": "prefetch"}):
+            client.get(url, headers=headers)
+        client.head(url)
+        assert not may_read(eve, name), "what a browser does in advance accepts nothing"
+        response = client.get(url)
+        assert (response.status_code, response.headers["location"]) == (302, f"/package/anna/{name}")
+        assert client.get(f"/package/anna/{name}").status_code == 200
+    events = registry.sql(
+        "SELECT account, extra ->> 'email' AS email FROM event WHERE kind = 'INVITE_CLAIM' AND package = $1", name
+    )
+    assert [tuple(row) for row in events] == [(eve.name, address(invited))]
+    with signed_in(registry, "carl") as client:
+        client.get(url)
+        assert client.get(f"/package/anna/{name}").status_code == 404, "a link works once"
+
+
+def test_the_link_leads_past_the_sign_in(registry: Registry, carl: Person, invited: Email, name: str) -> None:
+    with browser(registry) as client:
+        first = client.get(links(invited)["/package"])
+        target = parse_qs(urlsplit(first.headers["location"]).query)["next"][0]
+        client.get(sign_in(client, "carl", next=target).headers["location"])
+        assert client.get(f"/package/anna/{name}").status_code == 200
+
+
+def test_without_anonymous_access_to_it_the_link_asks_to_sign_in(open_registry: Registry) -> None:
+    page = httpx.get(open_registry.url + "/package/nobody/nothing?invitation=x")
+    assert page.headers["location"].startswith("/signin?next=")
+
+
+def test_a_member_invited_since_the_sign_in_opens_the_package(
+    registry: Registry, anna: Person, fay: Person, name: str
+) -> None:
+    with signed_in(registry, fay.name) as client:
+        assert client.get(f"/package/anna/{name}").status_code == 404
+        invite(anna, name, email_of(fay)).raise_for_status()
+        assert client.get(f"/package/anna/{name}", headers={"Sec-Purpose": "prefetch"}).status_code == 404
+        assert client.get(f"/package/anna/{name}").status_code == 200
+
+
+def test_a_withdrawn_invitation_has_no_link(
+    registry: Registry, anna: Person, eve: Person, invited: Email, name: str
+) -> None:
+    anna.delete(f"/api/access/anna/{name}/{address(invited)}").raise_for_status()
+    with signed_in(registry, eve.name) as client:
+        client.get(links(invited)["/package"])
+    assert not may_read(eve, name)
+
+
+def test_who_was_invited_after_the_activation_is_a_member_like_others(
+    open_registry: Registry, mailbox: Mailbox
+) -> None:
+    """The protocol lets the profile claim it, because the address was not an invited one at the sign-up."""
+    olga, username = open_registry.make_person(new_name("olga")), new_name("guest")
+    olga.push("p", {"a": b"1"})
+    email = f"{username}@example.org"
+    body = {"username": username, "email": email, "password": PASSWORD}
+    httpx.post(open_registry.url + "/api/register", json=body).raise_for_status()
+    activate(open_registry, mailbox, email)
+    guest = open_registry.sign_in(username)
+    invite(olga, "p", email, olga.name).raise_for_status()
+    assert [row["name"] for row in shared_packages(guest)] == ["p"]

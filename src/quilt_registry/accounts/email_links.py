@@ -23,6 +23,14 @@ async def create(connection: Connection, account_id: int, purpose: Purpose) -> s
     return link
 
 
+def browser_proof(link: str) -> str:
+    """Return what the browser that asked for a link keeps, to show later that the link was opened in it.
+
+    It follows from the link, which only the mailbox has, and does not reveal it.
+    """
+    return secret.digest(f"browser {link}").hex()
+
+
 async def revoke(connection: Connection, account_id: int, purpose: Purpose) -> None:
     """Revoke all links of an account for one purpose."""
     await connection.execute("DELETE FROM link WHERE account_id = $1 AND purpose = $2", account_id, purpose)

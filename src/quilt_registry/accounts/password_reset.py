@@ -51,6 +51,8 @@ async def send_link(connection: Connection, site: Site, account: Account) -> Non
 async def change_password(db: Database, link: str, password: str) -> None:
     """Redeem a link to set a password, and revoke all tokens and codes of the account. Inactive accounts stay so.
 
+    Whoever knows the password from now on has read the email with the link, so this proves the email address.
+
     Raise Invalid for an unacceptable password, which does not redeem the link, and SignInNeeded for an invalid link.
     """
     passwords.check(password)
@@ -63,7 +65,9 @@ async def change_password(db: Database, link: str, password: str) -> None:
         if account_id is None:
             raise invalid_link
         name = await connection.fetchval(
-            "UPDATE account SET password = $2 WHERE id = $1 RETURNING name", account_id, password_hash
+            "UPDATE account SET password = $2, email_proven = true WHERE id = $1 RETURNING name",
+            account_id,
+            password_hash,
         )
         await sessions.revoke_all(connection, account_id)
         await audit.record(connection, "PASSWORD_CHANGE", name, subject=name)

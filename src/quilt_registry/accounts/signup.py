@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import asyncpg
 from msgspec import Struct
 
 from quilt_registry import audit
@@ -21,23 +22,26 @@ RESEND_INTERVAL = timedelta(minutes=1)
 
 
 class Registration(Struct, frozen=True):
-    """A completed sign-up form."""
+    """A completed sign-up form. `invitation`: the secret in the link of an invitation that led to it."""
 
     username: str
     email: str
     password: str
+    invitation: str = ""
 
 
-async def register(db: Database, site: Site, new: Registration) -> None:
-    """Create an account and email the link that activates it. Raise Invalid or Conflict.
+async def register(db: Database, site: Site, new: Registration, *, email_proven: bool) -> str:
+    """Create an account and email the link that activates it. Return the link's secret. Raise Invalid or Conflict.
 
-    If the same username and email address still wait for activation, send the email again, but raise Conflict all the
-    same. If the link of an earlier sign-up has expired unused, delete that account first, which releases its username
-    and email address.
+    `email_proven`: the user reads the mailbox. If the same username and email address still wait for activation, send
+    the email again, but raise Conflict all the same. If the link of an earlier sign-up has expired unused, delete that
+    account first, which releases its username and email address.
     """
     name, email = new.username, new.email
     async with db.transaction() as connection:
         await _delete_lapsed(connection, name, email)
+        if email_proven:
+            await _delete_unproven(connection, email)
         waiting = await _find_waiting(connection, name, email)
         if waiting:
             await _send_activation_again(connection, site, waiting)
@@ -51,13 +55,13 @@ async def register(db: Database, site: Site, new: Registration) -> None:
         link = await email_links.create(connection, account_id, "activation")
         await emails.activation(connection, site, name, email, link)
         await audit.record(connection, "ACCOUNT_REGISTER", name, subject=name)
+        if email_proven:
+            await users.prove_email(connection, account_id)
+        return link
 
 
 async def _delete_lapsed(connection: Connection, name: str, email: str) -> None:
-    """Delete accounts with this username or email address that were not activated in time.
-
-    Access that was granted to such a username is revoked, because its next owner may be a different person.
-    """
+    """Delete accounts with this username or email address that were not activated in time."""
     rows = await connection.fetch(
         """
         DELETE FROM account a WHERE awaits_activation AND (name = $1 OR lower(email) = lower($2)) AND NOT EXISTS
@@ -67,6 +71,20 @@ async def _delete_lapsed(connection: Connection, name: str, email: str) -> None:
         name,
         email,
     )
+    await _record_lapse(connection, rows)
+
+
+async def _delete_unproven(connection: Connection, email: str) -> None:
+    """Delete a sign-up with an email address that nothing proved, because the mailbox's user signs up now."""
+    rows = await connection.fetch(
+        "DELETE FROM account WHERE awaits_activation AND NOT email_proven AND lower(email) = lower($1) RETURNING name",
+        email,
+    )
+    await _record_lapse(connection, rows)
+
+
+async def _record_lapse(connection: Connection, rows: list[asyncpg.Record]) -> None:
+    """Revoke access that was granted to a deleted username, because its next owner may be a different person."""
     for row in rows:
         await connection.execute("DELETE FROM access WHERE grantee = $1", row["name"])
         await audit.record(connection, "ACCOUNT_LAPSE", None, subject=row["name"])
@@ -97,20 +115,20 @@ async def resend_activation(connection: Connection, site: Site, account: Account
         await _send_activation_again(connection, site, account)
 
 
-async def activate(db: Database, site: Site, link: str) -> bool:
-    """Activate the account of a link, and email its user and all admins. Return False if the link is invalid."""
+async def activate(db: Database, site: Site, link: str) -> Account | None:
+    """Activate the account of a link, and email its user and all admins. Return None if the link is invalid."""
     async with db.transaction() as connection:
         account_id = await email_links.redeem(connection, link, "activation")
         row = await connection.fetchrow(
             """
             UPDATE account SET is_active = true, awaits_activation = false
-            WHERE id = $1 AND awaits_activation RETURNING name, email
+            WHERE id = $1 AND awaits_activation RETURNING id, name, email, is_admin, is_active
             """,
             account_id,
         )
         if row is None:
-            return False
+            return None
         await emails.welcome(connection, site, row["name"], row["email"])
         await emails.user_joined(connection, site, await users.admin_emails(connection), row["name"], row["email"])
         await audit.record(connection, "ACCOUNT_ACTIVATE", row["name"], subject=row["name"])
-        return True
+        return Account(*row)

@@ -63,18 +63,26 @@ async def insert(
     is_admin: bool = False,
     awaits_activation: bool = False,
 ) -> int:
-    """Store an account and return its id. Raise Conflict if the username or the email address is taken."""
+    """Store an account and return its id. Raise Conflict if the username or the email address is taken.
+
+    The email address of an account that awaits activation is not proven yet (`prove_email`).
+    """
     try:
         return await db.value(
             int,
             """
-            INSERT INTO account (name, email, password, is_admin, is_active, awaits_activation)
-            VALUES ($1, $2, $3, $4, NOT $5, $5) RETURNING id
+            INSERT INTO account (name, email, password, is_admin, is_active, awaits_activation, email_proven)
+            VALUES ($1, $2, $3, $4, NOT $5, $5, NOT $5) RETURNING id
             """,
             name, email, password_hash, is_admin, awaits_activation,
         )  # fmt: skip
     except asyncpg.UniqueViolationError as error:
         raise (name_taken() if error.constraint_name == "account_name" else email_taken()) from None
+
+
+async def prove_email(db: Database | Connection, account_id: int) -> None:
+    """Record that the user of an account reads the mailbox, so that invitations for its address are for this user."""
+    await db.execute("UPDATE account SET email_proven = true WHERE id = $1 AND NOT email_proven", account_id)
 
 
 def invalid_username() -> Invalid:

@@ -13,14 +13,10 @@ from quilt_registry.accounts import rights, sessions
 from quilt_registry.accounts.sessions import TOKEN_LIFETIME, Session, Token
 from quilt_registry.errors import Forbidden, Invalid, TooLarge
 from quilt_registry.settings import Settings
-from quilt_registry.web import callers
+from quilt_registry.web import callers, cookies
 from quilt_registry.web.callers import registry_of
 from quilt_registry.web.requests import AnyConnection, AnyRequest, check_url
 
-COOKIE = "quilt_session"
-# Used with https. Browsers accept this prefix only from the host itself and over https, so that no other host of the
-# domain, and nobody on the network, can plant a session of their own.
-SECURE_COOKIE = "__Host-quilt_session"
 MAX_FORM_BYTES = 160_000  # a comment of 10,240 characters of any alphabet takes up to 123,000
 MAX_FORM_FIELDS = 20
 
@@ -50,11 +46,11 @@ async def find_session(connection: AnyConnection) -> Session | None:
 
     With https, the cookie without the prefix holds only sessions of the release before, which did not know the prefix.
     """
-    registry, cookies = registry_of(connection), connection.cookies
+    registry = registry_of(connection)
     session = None
-    if token := cookies.get(_cookie(registry.settings)):
+    if token := cookies.get(connection, registry.settings, cookies.SESSION):
         session = await sessions.find_session(registry.db, token, "page")
-    elif token := cookies.get(COOKIE):
+    elif token := connection.cookies.get(cookies.SESSION, ""):
         session = await sessions.find_session(registry.db, token, None)
     return session if session and rights.may_use_pages(session) else None
 
@@ -91,20 +87,5 @@ def safe_next(target: str) -> str:
 
 
 def set_cookie(response: Response[Any], settings: Settings, token: Token) -> None:
-    """Store a session in a cookie. Scripts cannot read it, and forms of other sites do not send it."""
-    _set(response, settings, _cookie(settings), token.text, int(TOKEN_LIFETIME.total_seconds()))
-
-
-def clear_cookies(response: Response[Any], settings: Settings) -> None:
-    """Delete the session's cookie, and the one of the release before."""
-    for name in {COOKIE, _cookie(settings)}:
-        _set(response, settings, name, "", 0)
-
-
-def _cookie(settings: Settings) -> str:
-    return SECURE_COOKIE if settings.is_https else COOKIE
-
-
-def _set(response: Response[Any], settings: Settings, name: str, value: str, max_age: int) -> None:
-    # Without `Secure`, browsers would ignore the deletion of a cookie with the prefix, too.
-    response.set_cookie(name, value, max_age=max_age, httponly=True, secure=settings.is_https, samesite="lax")
+    """Store a session in the browser."""
+    cookies.set(response, settings, cookies.SESSION, token.text, int(TOKEN_LIFETIME.total_seconds()))

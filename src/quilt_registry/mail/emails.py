@@ -24,7 +24,7 @@ _templates = Environment(
 )
 
 
-class CommentedPackage(Protocol):
+class MailedPackage(Protocol):
     """A package that an email is about."""
 
     @property
@@ -58,15 +58,14 @@ async def reset(db: Connection, site: Site, user: str, email: str, link: str) ->
     await _queue(db, site, "reset", [email], f"Reset your password at {site.title}", user=user, url=url)
 
 
-async def invitation(db: Connection, site: Site, email: str, owner: str, package: str) -> None:
-    """Invite an email address to a package."""
-    subject = f"{owner} shared data with you at {site.title}"
-    await _queue(db, site, "invitation", [email], subject, email=email, owner=owner, package=package)
+async def invitation(db: Connection, site: Site, email: str, package: MailedPackage, link: str) -> None:
+    """Invite an email address to a package. `link`: the secret that accepts the invitation."""
+    subject = f"{package.owner} shared data with you at {site.title}"
+    values = {"email": email, "owner": package.owner, "package": package.name, "link": link}
+    await _queue(db, site, "invitation", [email], subject, **values)
 
 
-async def comment(
-    db: Connection, site: Site, email: str, package: CommentedPackage, author: str, contents: str
-) -> None:
+async def comment(db: Connection, site: Site, email: str, package: MailedPackage, author: str, contents: str) -> None:
     """Tell the owner of a package about a comment."""
     owner, name = package.owner, package.name
     subject = f"New comment on {owner}/{name}"

@@ -1,14 +1,19 @@
-"""Invitations: access for an email address, granted when the user with that address signs up or signs in."""
+"""Invitations: access for an email address, granted to the user who proves to read its emails.
+
+The proof is the link in the invitation itself, or an account whose email address is proven (`users.prove_email`).
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import Struct
 
 from quilt_registry import audit, rate_limits
+from quilt_registry.accounts import secret, users
 from quilt_registry.accounts.users import Account, is_email
-from quilt_registry.database import Database
+from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Invalid
 from quilt_registry.mail import emails
 from quilt_registry.packages import access, locks
@@ -47,21 +52,22 @@ async def invite(services: Services, member: Member, package: Package, email: st
 
     Raise Invalid, TooMany, NotFound.
     """
-    email = email.lower()
+    email, link = email.lower(), secret.generate()
     if len(email) > MAX_EMAIL_LENGTH or not is_email(email):
         raise Invalid("Invalid email.")
     await services.limits.hit(rate_limits.INVITE, member.name)
     async with locks.shared(services.db, member, package) as connection:
         fresh = await connection.fetchval(
             """
-            INSERT INTO invitation (package_id, email, invited_by) VALUES ($1, $2, $3)
-            ON CONFLICT (email, package_id) DO UPDATE SET invited_at = now(), invited_by = excluded.invited_by
+            INSERT INTO invitation (package_id, email, invited_by, digest) VALUES ($1, $2, $3, $5)
+            ON CONFLICT (email, package_id) DO UPDATE
+            SET invited_at = now(), invited_by = excluded.invited_by, digest = excluded.digest
             WHERE invitation.invited_at < now() - $4::interval RETURNING true
             """,
-            package.id, email, member.name, RESEND_INTERVAL,
+            package.id, email, member.name, RESEND_INTERVAL, secret.digest(link),
         )  # fmt: skip
         if fresh:
-            await emails.invitation(connection, services.site, email, package.owner, package.name)
+            await emails.invitation(connection, services.site, email, package, link)
             await audit.record(connection, "INVITE", member.name, package, email=email)
 
 
@@ -84,10 +90,13 @@ async def list_for_package(db: Database, caller: Caller, owner: str, name: str) 
 
 
 async def list_for_account(db: Database, account: Account) -> list[Invitation]:
-    """Return the invitations for an account's email address."""
+    """Return the invitations for an account's email address, if it is proven."""
     rows = await db.fetch(
-        f"SELECT {_COLUMNS} FROM invitation i JOIN package p ON p.id = i.package_id WHERE i.email = $1 ORDER BY i.id",
-        account.email.lower(),
+        f"""
+        SELECT {_COLUMNS} FROM invitation i JOIN package p ON p.id = i.package_id
+        WHERE i.email = (SELECT lower(email) FROM account WHERE id = $1 AND email_proven) ORDER BY i.id
+        """,
+        account.id,
     )
     return [_invitation(*row) for row in rows]
 
@@ -104,28 +113,70 @@ async def is_invited(db: Database, email: str) -> bool:
     return await db.value(bool, "SELECT EXISTS (SELECT FROM invitation WHERE email = $1)", email.lower())
 
 
-async def claim(db: Database, account: Account) -> None:
-    """Turn all invitations for an account's email address into access. Concurrent calls are safe."""
-    if not await is_invited(db, account.email):
-        return
+async def find_email(db: Database, link: str) -> str:
+    """Return the email address, in lower case, that an invitation's link was sent to. "" if there is none."""
+    return await db.fetchval("SELECT email FROM invitation WHERE digest = $1", secret.digest(link)) or ""
+
+
+async def claim(db: Database, account: Account) -> bool:
+    """Turn all invitations for an account's email address into access, if it is proven. Concurrent calls are safe.
+
+    Return whether there were any.
+    """
+    if not await list_for_account(db, account):
+        return False
     async with db.transaction() as connection:
-        # Lock the packages first: this waits for a package that is being deleted, together with its invitations.
-        rows = await connection.fetch(
+        return await _claim(connection, account)
+
+
+async def accept(db: Database, account: Account, link: str) -> InvitedPackage | None:
+    """Turn the invitation of a link into access, and return its package. Return None if the link is invalid.
+
+    The account may have another email address. If it has the invited one, the link proves it, and the account gets
+    all that is shared with it.
+    """
+    async with db.transaction() as connection:
+        row = await connection.fetchrow(
             """
-            SELECT p.id, p.owner, p.name FROM package p
-            WHERE p.id IN (SELECT package_id FROM invitation WHERE email = $1) ORDER BY p.id FOR KEY SHARE
+            SELECT p.id, p.owner, p.name, i.email FROM package p JOIN invitation i ON i.package_id = p.id
+            WHERE i.digest = $1 FOR KEY SHARE OF p
             """,
-            account.email.lower(),
+            secret.digest(link),
         )
-        for row in rows:
-            package = InvitedPackage(*row)
-            status = await connection.execute(
-                "DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, account.email.lower()
-            )
-            if status == "DELETE 0":
-                continue
-            await connection.execute(
-                "INSERT INTO access (package_id, grantee) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                package.id, account.name,
-            )  # fmt: skip
-            await audit.record(connection, "INVITE_CLAIM", account.name, package)
+        if row is None:
+            return None
+        package, email = InvitedPackage(*row[:3]), row["email"]
+        if email == account.email.lower():
+            await users.prove_email(connection, account.id)
+            await _claim(connection, account)
+        else:
+            await _grant(connection, account, package, email)
+        return package
+
+
+async def _claim(connection: Connection, account: Account) -> bool:
+    """Turn all invitations for an account's email address into access. Return whether there were any."""
+    email = account.email.lower()
+    # Lock the packages first: this waits for a package that is being deleted, together with its invitations.
+    rows = await connection.fetch(
+        """
+        SELECT p.id, p.owner, p.name FROM package p
+        WHERE p.id IN (SELECT package_id FROM invitation WHERE email = $1) ORDER BY p.id FOR KEY SHARE
+        """,
+        email,
+    )
+    for row in rows:
+        await _grant(connection, account, InvitedPackage(*row), email)
+    return bool(rows)
+
+
+async def _grant(connection: Connection, account: Account, package: InvitedPackage, email: str) -> None:
+    """Turn an invitation into access, unless a concurrent call has done so."""
+    status = await connection.execute("DELETE FROM invitation WHERE package_id = $1 AND email = $2", package.id, email)
+    if status == "DELETE 0":
+        return
+    await connection.execute(
+        "INSERT INTO access (package_id, grantee) VALUES ($1, $2) ON CONFLICT DO NOTHING", package.id, account.name
+    )
+    extra: dict[str, Any] = {} if email == account.email.lower() else {"email": email}
+    await audit.record(connection, "INVITE_CLAIM", account.name, package, **extra)

@@ -14,6 +14,7 @@ from quilt_registry.accounts import admin, email_links, password_reset, rights, 
 from quilt_registry.api.messages import json, read
 from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
+from quilt_registry.web import cookies
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip, is_speculative
 
 
@@ -70,7 +71,8 @@ async def activate(request: AnyRequest, registry: Injected[Registry], link: From
     if is_speculative(request):
         is_valid = await email_links.is_valid(registry.db, link, "activation")
     else:
-        is_valid = await signup.activate(registry.db, registry.site, link)
+        proof = cookies.get(request, registry.settings, cookies.SIGN_UP)
+        is_valid = await onboarding.activate(registry.db, registry.site, link, proof)
     page = "signin" if is_valid else "activation_error"
     return Redirect(f"{registry.settings.catalog_url}/{page}", status_code=302)
 

@@ -12,10 +12,11 @@ from quilt_registry.accounts import sessions
 from quilt_registry.accounts.sessions import Session
 from quilt_registry.accounts.signin import Attempt
 from quilt_registry.accounts.users import Account
-from quilt_registry.catalog.session import clear_cookies, read_form, safe_next, set_cookie
+from quilt_registry.catalog.session import read_form, safe_next, set_cookie
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Invalid, SignInNeeded, TooMany
 from quilt_registry.registry import Registry
+from quilt_registry.web import cookies
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip
 
 
@@ -65,5 +66,5 @@ async def sign_out(
     elif session:
         await sessions.sign_out(registry.db, session)
     response = Redirect("/signin", status_code=303)
-    clear_cookies(response, registry.settings)
+    cookies.delete(response, registry.settings, cookies.SESSION)
     return response
