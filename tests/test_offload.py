@@ -71,6 +71,24 @@ async def test_a_job_that_needs_too_much_memory_is_refused_and_the_helper_works_
 
 
 @with_helpers
+async def test_a_helper_that_has_grown_is_replaced(helpers: Offload) -> None:
+    pid = await helpers.run(HEAVY, os.getpid)
+    await helpers.run(HEAVY, bytes, 10 * 2**20)
+    assert await helpers.run(HEAVY, os.getpid) == pid
+    assert len(await helpers.run(HEAVY, bytes.ljust, b"x", 400 * 2**20)) == 400 * 2**20
+    assert await helpers.run(HEAVY, os.getpid) != pid
+    await helpers.tidy()
+
+
+@with_helpers
+async def test_heavy_and_light_jobs_use_the_helpers_that_others_of_their_kind_use(helpers: Offload) -> None:
+    light, heavy = await asyncio.gather(helpers.run(LIGHT, os.getpid), helpers.run(HEAVY, os.getpid))
+    for weight in (LIGHT, HEAVY, HEAVY, LIGHT, LIGHT, HEAVY):
+        await helpers.run(weight, os.getpid)
+    assert [await helpers.run(weight, os.getpid) for weight in (HEAVY, LIGHT, HEAVY)] == [heavy, light, heavy]
+
+
+@with_helpers
 async def test_a_job_that_takes_too_long_is_stopped_and_its_helper_replaced(helpers: Offload) -> None:
     pid = await helpers.run(LIGHT, os.getpid)
     with mock.patch.multiple(offload, LIGHT_TIMEOUT=0.1, HEAVY_TIMEOUT=0.1):

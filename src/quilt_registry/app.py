@@ -29,7 +29,7 @@ from quilt_registry.maintenance.scrub import scrub_forever
 from quilt_registry.monitoring import logs
 from quilt_registry.monitoring.metrics import Metrics
 from quilt_registry.monitoring.readiness import Readiness
-from quilt_registry.offload import Offload, end_with_parent
+from quilt_registry.offload import TIDY_INTERVAL, Offload, end_with_parent
 from quilt_registry.packages import install as installing, push as pushing
 from quilt_registry.packages.access import AccessPolicy
 from quilt_registry.rate_limits import RateLimits
@@ -132,6 +132,7 @@ def _background(registry: Registry, request_log: RequestLog) -> list[Coroutine[A
         send_forever(db, SmtpTransport(settings)),
         expire_forever(db),
         background.repeat(db.watch, interval=PING_INTERVAL, failure="The database could not be watched."),
+        background.repeat(registry.offload.tidy, interval=TIDY_INTERVAL, failure="Memory could not be released."),
         request_log.flush_forever(),
         registry.metrics.sample_forever(db),
     ]

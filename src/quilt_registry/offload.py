@@ -38,6 +38,8 @@ MAX_INLINE_WEIGHT = 500  # about a millisecond
 MAX_LIGHT_WEIGHT = 20_000  # some tenths of a second
 LIGHT_TIMEOUT, HEAVY_TIMEOUT = 60, 180  # seconds that a job may take
 MAX_MEMORY = 4 * 2**30  # bytes of a helper, and at most half of the machine's
+MAX_KEPT_MEMORY = 300 * 2**20  # bytes; a helper that needed more is replaced, because Python returns only parts of it
+TIDY_INTERVAL = 10  # seconds
 
 _context = multiprocessing.get_context("spawn")
 
@@ -49,7 +51,8 @@ class Offload:
         self.processes = processes
         self._turns = Turns(processes)
         self._helpers: set[_Helper] = set()
-        self._idle: list[_Helper] = []
+        self._idle: list[_Helper] = []  # heavy jobs use the first, light ones the last
+        self._is_tidy = True
         # A thread waits for each running helper.
         self._threads = ThreadPoolExecutor(processes, "helper")
 
@@ -72,17 +75,18 @@ class Offload:
     async def _work(self, job: Any, *, heavy: bool) -> Any:
         """Let a helper do a job in a turn that was taken, and give the turn back."""
         loop = asyncio.get_running_loop()
-        helper = self._idle.pop() if self._idle else _Helper()
+        helper = self._idle.pop(0 if heavy else -1) if self._idle else _Helper()
         self._helpers.add(helper)
         timer = loop.call_later(HEAVY_TIMEOUT if heavy else LIGHT_TIMEOUT, helper.stop_late)
         try:
             succeeded, result = await loop.run_in_executor(self._threads, helper.call, job)
-            self._idle.append(helper)
+            self._idle.insert(0 if heavy else len(self._idle), helper)
         except (EOFError, OSError) as error:
             self._helpers.discard(helper)
             raise Unavailable(helper.reason) from error
         finally:
             timer.cancel()
+            self._is_tidy = self._is_tidy and not heavy
             self._turns.give_back(heavy=heavy)
         if not succeeded:
             raise result
@@ -92,6 +96,12 @@ class Offload:
         """Start the helpers and let them import the modules of some functions, before the first request needs them."""
         weight = MAX_INLINE_WEIGHT + 1
         await asyncio.gather(*(self.run(weight, _import_modules, *functions) for _ in range(self.processes)))
+
+    async def tidy(self) -> None:
+        """Return memory that heavy jobs have left in this process to the system. A background task calls it."""
+        if not self._is_tidy:
+            self._is_tidy = True
+            await asyncio.to_thread(_release_memory)
 
     async def close(self) -> None:
         """End the helpers, and wait for that."""
@@ -115,8 +125,10 @@ class _Helper:
         if self._process is None or not self._process.is_alive():
             self._start()
         self._pipe.send(job)
-        answer: tuple[bool, Any] = self._pipe.recv()
-        return answer
+        succeeded, result = self._pipe.recv()
+        if self._pipe.recv():  # whether it ends
+            self._process = None
+        return succeeded, result
 
     def _start(self) -> None:
         self._pipe, theirs = _context.Pipe()
@@ -171,9 +183,24 @@ def _serve(pipe: Connection, memory: int) -> None:
     with contextlib.suppress(OSError):  # so that a kernel without memory kills this process, not the parent
         Path("/proc/self/oom_score_adj").write_text("500")
     with contextlib.suppress(EOFError, OSError, MemoryError):
-        while True:
+        ends = False
+        while not ends:
             pipe.send_bytes(_do(pipe.recv_bytes(), memory))
+            ends = _peak_memory() > MAX_KEPT_MEMORY
+            pipe.send(ends)
             _release_memory()
+
+
+def _peak_memory() -> int:
+    """Return the most bytes that this process has used; 0 where the system does not say it.
+
+    Not `getrusage`, which also counts the parent's memory at the time of the spawn.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _do(job: bytes, memory: int) -> Any:

@@ -17,7 +17,7 @@ from quilt_registry.services import Services
 from quilt_registry.storage.objects import ObjectState, final_key
 from quilt_registry.storage.signed_urls import Signer
 
-DIGESTS_PER_STATEMENT = 10_000
+DIGESTS_PER_STATEMENT = 2_000  # some tenths of a second at worst: if the first packages of each are not readable
 
 
 class Source(Struct, frozen=True):
