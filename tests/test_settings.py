@@ -275,6 +275,17 @@ def test_two_different_aws_secrets_cause_a_warning(monkeypatch: pytest.MonkeyPat
             assert SECRET not in doubt
 
 
+def test_only_urls_that_leave_the_machine_need_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url, doubts in {
+        "http://[::1]:5000": 0,
+        "http://localhost": 0,
+        "http://[2001:db8::7]": 1,
+        "https://q.org": 0,
+    }.items():
+        monkeypatch.setenv("REGISTRY_URL", url)
+        assert len(settings_module.warnings()) == doubts
+
+
 def test_two_equal_aws_secrets_or_one_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_KEY", SECRET)
     assert settings_module.warnings() == []

@@ -357,7 +357,7 @@ def warnings() -> list[str]:
         messages.append(f"These variables have no effect: {', '.join(ignored)}. Unset them.")
     for name in ("REGISTRY_URL", "CATALOG_URL"):
         url = urlsplit(environment.get(name) or "")
-        if url.scheme == "http" and url.hostname not in ("localhost", "127.0.0.1"):
+        if url.scheme == "http" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
             messages.append(f"{name} uses http, so passwords and tokens are sent unencrypted. Use https.")
     return messages
 

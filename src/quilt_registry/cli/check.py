@@ -313,6 +313,6 @@ def _request(
     url: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({}), body: bytes | None = None
 ) -> HTTPResponse:
     request = Request(url, body, dict(headers), method=method)  # noqa: S310
-    is_local = urlsplit(url).hostname in ("127.0.0.1", "localhost")  # a proxy must not be used for these
+    is_local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")  # a proxy must not be used for these
     response: HTTPResponse = build_opener(*[ProxyHandler({})] * is_local).open(request, timeout=REQUEST_TIMEOUT)
     return response

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any, NoReturn
 
 import click
@@ -62,9 +63,6 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
     http_protocol.raise_descriptor_limit()
     configured = _configure(host, port)
     is_embedded, is_text = configured.database_url is None, logs.is_text(configured)
-    logs.set_up(configured)
-    for warning in settings_module.warnings():
-        log.warning("%s", warning)
     if is_embedded:
         with embedded_postgres.locked(configured.quilt_home):
             pass  # because a registry that runs already explains a port in use better
@@ -90,20 +88,37 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
 
 
 def _configure(host: str, port: int) -> Settings:
-    """Put the settings that follow from the options into the environment, where workers read them. Return all."""
-    if not os.environ.get("REGISTRY_URL"):
+    """Return the settings, and log doubts about them.
+
+    Those that follow from the options are put into the environment, where workers read them.
+    """
+    is_url_set = bool(os.environ.get("REGISTRY_URL"))
+    if not is_url_set:
         os.environ["REGISTRY_URL"] = _local_url(host, port)
     settings = settings_module.load()
     if settings.database_url is None and settings.log_format is None:
         os.environ["LOG_FORMAT"] = "text"  # an embedded registry is read by the person who started it
-    return settings_module.load()
+        settings = settings_module.load()
+    logs.set_up(settings)
+    for warning in settings_module.warnings():
+        log.warning("%s", warning)
+    if host in ALL_INTERFACES and not is_url_set:
+        log.warning(
+            "Other machines can connect, but links and the URLs of files begin with %s. Set REGISTRY_URL to the URL "
+            "that they use, such as http://%s:%d.", settings.registry_url, socket.gethostname(), port
+        )  # fmt: skip
+    return settings
 
 
 def _local_url(host: str, port: int) -> str:
     """Return the URL of the registry on this machine, or on the network if it listens on one IP of it."""
-    if host in ("127.0.0.1", *ALL_INTERFACES):
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    try:
+        ip = ip_address(host.partition("%")[0])
+    except ValueError:
+        return f"http://localhost:{port}"
+    if str(ip) in ("127.0.0.1", *ALL_INTERFACES) or ip.is_link_local:  # a URL cannot name the link
+        return f"http://localhost:{port}"
+    return f"http://[{ip}]:{port}" if ip.version == 6 else f"http://{ip}:{port}"
 
 
 @contextlib.contextmanager
