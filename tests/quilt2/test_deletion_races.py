@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
-import asyncpg
 import httpx
 import pytest
 
-from quilt_registry.database import Connection
-from quilt_registry.monitoring import logs
 from tests import trees
 from tests.browsers import browser, sign_in
+from tests.interruptions import MAX_STATEMENTS, interrupted
 from tests.registry import LocalRegistry, Registry
 from tests.trees import Json
 
@@ -22,51 +18,8 @@ FILES = {"README": b"Bicycles of Utrecht", "g": {"a": b"a"}}
 NODE, DATA = trees.tree(FILES), trees.contents(FILES)
 HASH = trees.top_hash(NODE)
 OTHER = trees.tree({"b": b"b"})
-STATEMENTS = ("fetch", "fetchrow", "fetchval", "execute")
-MOST = 40  # statements of one request
 
-_DELETE = """
-    SET LOCAL lock_timeout = '50ms';
-    DELETE FROM package_object; DELETE FROM package_page; DELETE FROM package
-"""
-
-
-class Deletion:
-    """Deletes all packages before the statement of a request with a given number, on a connection of its own."""
-
-    def __init__(self, url: str, number: int):
-        self.url, self.number, self.seen, self.deleted = url, number, 0, False
-
-    async def before(self) -> None:
-        if not logs.request_id():  # a background task
-            return
-        self.seen += 1
-        if self.seen == self.number:
-            connection = await asyncpg.connect(self.url)
-            # The request may hold the package's row already: then the deletion comes too late, and waits.
-            with contextlib.suppress(asyncpg.LockNotAvailableError):
-                async with connection.transaction():
-                    await connection.execute(_DELETE)
-                self.deleted = True
-            await connection.close()
-
-
-@contextlib.contextmanager
-def deleting(registry: Registry, number: int) -> Iterator[Deletion]:
-    assert registry.database_url is not None
-    deletion = Deletion(registry.database_url, number)
-
-    def interrupted(method: Callable[..., Any]) -> Callable[..., Any]:
-        async def run(self: Connection, *args: Any, **options: Any) -> Any:
-            await deletion.before()
-            return await method(self, *args, **options)
-
-        return run
-
-    with contextlib.ExitStack() as stack:
-        for name in STATEMENTS:
-            stack.enter_context(mock.patch.object(Connection, name, interrupted(getattr(Connection, name))))
-        yield deletion
+_DELETE = "DELETE FROM package_object; DELETE FROM package_page; DELETE FROM package"
 
 
 class Package:
@@ -108,11 +61,11 @@ def package(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
 
 def interrupt(package: Package, request: Callable[[], httpx.Response]) -> Iterator[tuple[httpx.Response, bool]]:
     """Yield the response to a request, with the deletion before each of its statements, and whether it was in time."""
-    for number in range(1, MOST):
+    for number in range(1, MAX_STATEMENTS):
         package.make()
-        with deleting(package.registry, number) as deletion:
+        with interrupted(package.registry, number, _DELETE) as deletion:
             answer = request()
-        yield answer, deletion.deleted
+        yield answer, deletion.done
         if deletion.seen < number:
             return
     pytest.fail("The request has too many statements.")
