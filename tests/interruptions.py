@@ -19,14 +19,16 @@ MAX_STATEMENTS = 40  # of one request
 class Interruption:
     """A change before the statement of a request with a given number. `done` tells whether it was made."""
 
-    def __init__(self, url: str, number: int, change: str):
-        self.url, self.number, self.change, self.seen, self.done = url, number, change, 0, False
+    def __init__(self, url: str, number: int, change: str, before: Callable[[], object]):
+        self.url, self.number, self.change, self.before = url, number, change, before
+        self.seen, self.done = 0, False
 
     async def before_statement(self) -> None:
         if not logs.request_id():  # a background task
             return
         self.seen += 1
         if self.seen == self.number:
+            self.before()
             connection = await asyncpg.connect(self.url)
             # The request may hold rows that the change needs: then it comes too late.
             with contextlib.suppress(asyncpg.LockNotAvailableError):
@@ -37,10 +39,12 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def interrupted(registry: Registry, number: int, change: str) -> Iterator[Interruption]:
-    """Interrupt the requests of the block. Only one of them should run at a time."""
+def interrupted(
+    registry: Registry, number: int, change: str, before: Callable[[], object] = lambda: None
+) -> Iterator[Interruption]:
+    """Interrupt the request of the block. `before` is called before the change, even if that comes too late."""
     assert registry.database_url is not None
-    interruption = Interruption(registry.database_url, number, change)
+    interruption = Interruption(registry.database_url, number, change, before)
 
     def interrupting(method: Callable[..., Any]) -> Callable[..., Any]:
         async def run(self: Connection, *args: Any, **options: Any) -> Any:

@@ -138,8 +138,8 @@ class Database(Statements):
         self.is_hanging = False
         self.acquisitions: set[_Acquired] = set()  # those that wait for a connection or use one
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        # Long transactions leave half of the pool to others.
-        self.bulk = asyncio.Semaphore(max(1, size // 2))
+        # Long transactions leave most of the pool to others.
+        self.bulk = asyncio.Semaphore(max(1, size // 3))
         # Totals for the metrics: connections acquired, seconds waited for them, slow statements, audit events by kind.
         self.acquired, self.waited, self.slow, self.recorded = 0, 0.0, 0, Counter[str]()
 

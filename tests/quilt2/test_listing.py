@@ -57,6 +57,58 @@ def test_a_team_entry_left_over_from_team_mode_is_not_shown(open_registry: Regis
         assert (shown["is_public"], shown["is_team"]) == (True, False)
 
 
+def pages(person: Person, path: str, limit: int) -> list[Json]:
+    """Return all pages of a list, which end with `next` null."""
+    found: list[Json] = [person.get(path, params={"limit": str(limit)}).json()]
+    while found[-1]["next"]:
+        found.append(person.get(path, params={"limit": str(limit), "after": found[-1]["next"]}).json())
+    return found
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_the_pages_of_an_owners_packages_are_the_whole_list(registry: Registry, ada: Person, limit: int) -> None:
+    owner = registry.make_person(new_name("owner"))
+    for name in ("b", "A", "c"):
+        owner.push(name, {})
+    for person, path in ((owner, f"/api/package/{owner.name}/"), (ada, f"/api/admin/package_list/{owner.name}/")):
+        whole = person.get(path).json()
+        assert whole.keys() == {"packages"}
+        parts = [page["packages"] for page in pages(person, path, limit)]
+        assert [each for part in parts for each in part] == whole["packages"]
+        assert max(map(len, parts)) <= limit
+        assert len(whole["packages"]) == 3
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 100])
+def test_the_pages_of_a_profile_are_the_whole_profile(registry: Registry, anna: Person, limit: int) -> None:
+    owner = registry.make_person(new_name("owner"))
+    for name in ("b", "A"):
+        owner.push(name, {})
+    for _ in range(3):
+        name = new_name("Shared")
+        anna.push(name, {})
+        anna.grant(name, owner.name)
+    whole = owner.get("/api/profile").json()
+    assert "next" not in whole
+    parts = [page["packages"] for page in pages(owner, "/api/profile", limit)]
+    for kind, count in (("own", 2), ("shared", 3)):
+        assert [each for part in parts for each in part[kind]] == whole["packages"][kind]
+        assert len(whole["packages"][kind]) == count
+    assert max(len(part["own"]) + len(part["shared"]) for part in parts) <= limit
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "after=%00"])
+@pytest.mark.parametrize("path", ["/api/package/anna/", "/api/profile"])
+def test_a_page_that_cannot_be_asked_for(anna: Person, path: str, query: str) -> None:
+    assert anna.get(f"{path}?{query}").status_code == 400
+
+
+@pytest.mark.parametrize("after", ["zzz", "anna", "anna/zzz", "zed/a", "/", "Ü"])
+def test_a_page_after_what_is_not_in_the_list(anna: Person, after: str) -> None:
+    for path in ("/api/package/anna/", "/api/profile"):
+        assert anna.get(path, params={"after": after}).status_code == 200
+
+
 @pytest.mark.parametrize("owner", ["nobody_at_all", "Anna", "1"])
 def test_an_owner_without_packages_has_an_empty_list(anna: Person, owner: str) -> None:
     assert anna.get(f"/api/package/{owner}/").json() == {"packages": []}
@@ -219,7 +271,7 @@ def test_only_a_file_named_readme_at_the_top_is_the_readme(anna: Person, node: J
         (b"", ""),
         ("Grüße \U0001f600".encode(), "Grüße \U0001f600"),
         (b"bad \xff bytes \xc3", "bad  bytes "),
-        (b"\xef\xbb\xbfmark", "\ufeffmark"),
+        (b"\xef\xbb\xbfmark", "mark"),
     ],
 )
 def test_the_readme_is_read_as_utf8(anna: Person, data: bytes, text: str) -> None:

@@ -38,11 +38,11 @@ def reset(anna: Person) -> None:
 
 
 def interrupt(
-    anna: Person, change: str, push: Callable[[], httpx.Response]
+    anna: Person, change: str, push: Callable[[], httpx.Response], before: Callable[[], object] = lambda: None
 ) -> Iterator[tuple[httpx.Response, Interruption]]:
     for number in range(1, MAX_STATEMENTS):
         reset(anna)
-        with interrupted(anna.registry, number, change) as interruption:
+        with interrupted(anna.registry, number, change, before) as interruption:
             answer = push()
         if interruption.seen < number:
             return
@@ -72,15 +72,8 @@ def test_an_object_found_damaged_during_a_push_stays_damaged(anna: Person, name:
     """The push relied on the object: it must not become present again, and no page may vouch for it."""
     file = anna.registry.objects / "objs" / "anna" / trees.sha(OLD)
     seen = set()
-
-    def push() -> httpx.Response:
-        file.unlink()
-        try:
-            return push_both(anna, name)
-        finally:
-            file.write_bytes(OLD)
-
-    for answer, damage in interrupt(anna, DAMAGE, push):
+    for answer, damage in interrupt(anna, DAMAGE, lambda: push_both(anna, name), before=file.unlink):
+        file.write_bytes(OLD)
         seen.add((answer.status_code, damage.done))
         if answer.status_code != 200:
             assert answer.status_code == 400

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 
 from quilt_registry.errors import Invalid
+from quilt_registry.packages.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, Paging
 from quilt_registry.web.requests import AnyRequest
 
 MAX_BIGINT = 2**63 - 1  # the highest number that a database column can hold
@@ -31,6 +32,14 @@ def number(request: AnyRequest, name: str, lowest: int, highest: int) -> int | N
     if not re.fullmatch("[0-9]{1,19}", value) or not lowest <= int(value) <= highest:
         raise Invalid(f"{name} must be a whole number from {lowest} to {highest}.")
     return int(value)
+
+
+def paging(request: AnyRequest) -> Paging:
+    """Return the page that `limit` and `after` ask for, or the whole list if both are absent. Raise Invalid."""
+    limit, after = number(request, "limit", 1, MAX_PAGE_SIZE), text(request, "after")
+    if limit is None and after is None:
+        return Paging()
+    return Paging(limit or DEFAULT_PAGE_SIZE, after or "")
 
 
 def parse_time(name: str, value: str | None) -> datetime | None:

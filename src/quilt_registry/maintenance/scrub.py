@@ -49,7 +49,7 @@ async def scrub_forever(db: Database, store: ObjectStore, lifetime: int) -> None
 
 async def scrub_batch(db: Database, store: ObjectStore, lifetime: int) -> int:
     """Hash a batch of unverified objects that cannot be overwritten any more, and return its size."""
-    async with db.connection() as connection:
+    async with db.session() as connection:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ADVISORY_LOCK):
             return 0
         try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from quilt_registry import audit
 from quilt_registry.database import Database
 from quilt_registry.packages import access, instances, locks
 from quilt_registry.packages.access import AccessPolicy, Caller, Member, Package
 from quilt_registry.packages.instances import Instance, provenance
+from quilt_registry.packages.paging import Paging
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import final_key
 
@@ -25,20 +27,37 @@ class PackageSummary(Struct):
     is_team: bool
 
 
-async def list_packages(db: Database, caller: Caller, owner: str) -> list[PackageSummary]:
+class PackageList(Struct):
+    """Packages, by name. If a page was requested, `next` is the `after` of the next page, None for the last page."""
+
+    packages: list[PackageSummary]
+    next: str | UnsetType | None = UNSET
+
+
+async def list_packages(db: Database, caller: Caller, owner: str, paging: Paging) -> PackageList:
     """Return an owner's packages that the caller may read, by name."""
     rows = await db.public.fetch(
-        f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $2 AND {access.READABLE} ORDER BY p.name",
-        caller.grants,
-        owner,
-    )
-    return [_summarize(caller, Package(*row)) for row in rows]
+        f"""
+        SELECT {access.COLUMNS} FROM package p WHERE p.owner = $2 AND p.name > $3 AND {access.READABLE}
+        ORDER BY p.name LIMIT $4
+        """,
+        caller.grants, owner, paging.after, paging.fetched,
+    )  # fmt: skip
+    return _page(caller, rows, paging)
 
 
-async def list_all_packages(db: Database, admin: Member, owner: str) -> list[PackageSummary]:
+async def list_all_packages(db: Database, admin: Member, owner: str, paging: Paging) -> PackageList:
     """Return all packages of an owner, by name, for admins, who may see that they exist but not read them."""
-    rows = await db.fetch(f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $1 ORDER BY p.name", owner)
-    return [_summarize(admin, Package(*row)) for row in rows]
+    rows = await db.fetch(
+        f"SELECT {access.COLUMNS} FROM package p WHERE p.owner = $1 AND p.name > $2 ORDER BY p.name LIMIT $3",
+        owner, paging.after, paging.fetched,
+    )  # fmt: skip
+    return _page(admin, rows, paging)
+
+
+def _page(caller: Caller, rows: list[asyncpg.Record], paging: Paging) -> PackageList:
+    packages, last = paging.cut([_summarize(caller, Package(*row)) for row in rows])
+    return PackageList(packages, paging.next(last.name if last else None))
 
 
 def _summarize(caller: Caller, package: Package) -> PackageSummary:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from quilt_registry.database import Database
 from quilt_registry.packages import access, invitations
 from quilt_registry.packages.access import Member, Package
+from quilt_registry.packages.paging import Paging
 
 
 class ProfilePackage(Struct):
@@ -25,22 +26,49 @@ class ProfilePackages(Struct):
     shared: list[ProfilePackage]
 
 
-async def list_packages(db: Database, member: Member, *, claim: bool) -> ProfilePackages:
-    """Return the member's packages, by owner and name. `claim` first turns their invitations into access."""
+async def list_packages(
+    db: Database, member: Member, paging: Paging, *, claim: bool
+) -> tuple[ProfilePackages, str | UnsetType | None]:
+    """Return the member's packages and `next`: first their own by name, then the shared ones by owner and name.
+
+    `after` is OWNER/NAME of the last package of a page. `claim` first turns the member's invitations into access.
+    """
     if claim:
         await invitations.claim(db, member.account)
+    owner, _, name = paging.after.partition("/")
+    begins_with_own = owner in ("", member.name)
+    found = await _own(db, member, name, paging.fetched) if begins_with_own else []
+    left = None if paging.fetched is None else paging.fetched - len(found)
+    if left != 0:
+        found += await _shared(db, member, ("", "") if begins_with_own else (owner, name), left)
+    packages, last = paging.cut(found)
+    entries = [_summarize(member, package) for package in packages]
+    own = [each for each in entries if each.owner == member.name]
+    shared = [each for each in entries if each.owner != member.name]
+    return ProfilePackages(own, shared), paging.next(f"{last.owner}/{last.name}" if last else None)
+
+
+async def _own(db: Database, member: Member, after: str, limit: int | None) -> list[Package]:
+    rows = await db.fetch(
+        f"""
+        SELECT {access.COLUMNS} FROM package p WHERE p.owner_id = $1 AND lower(p.name) > lower($2)
+        ORDER BY lower(p.name) LIMIT $3
+        """,
+        member.account.id, after, limit,
+    )  # fmt: skip
+    return [Package(*row) for row in rows]
+
+
+async def _shared(db: Database, member: Member, after: tuple[str, str], limit: int | None) -> list[Package]:
     rows = await db.fetch(
         f"""
         SELECT {access.COLUMNS} FROM package p JOIN access mine ON mine.package_id = p.id AND mine.grantee = $1
-        ORDER BY lower(p.owner), lower(p.name)
+        WHERE p.owner <> $1 AND (lower(p.owner), lower(p.name)) > (lower($2), lower($3))
+        ORDER BY lower(p.owner), lower(p.name) LIMIT $4
         """,
-        member.name,
-    )
-    packages = [Package(*row) for row in rows]
-    return ProfilePackages(
-        own=[_summarize(member, package) for package in packages if package.owner == member.name],
-        shared=[_summarize(member, package) for package in packages if package.owner != member.name],
-    )
+        member.name, *after, limit,
+    )  # fmt: skip
+    return [Package(*row) for row in rows]
 
 
 def _summarize(member: Member, package: Package) -> ProfilePackage:

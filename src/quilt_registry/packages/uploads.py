@@ -17,11 +17,12 @@ from quilt_registry.errors import Forbidden, Invalid
 from quilt_registry.maintenance import damage
 from quilt_registry.manifests import pages
 from quilt_registry.manifests.pages import ObjectList
+from quilt_registry.offload import MAX_INLINE_WEIGHT, Offload
 from quilt_registry.packages import access
 from quilt_registry.packages.access import READABLE, Member
 from quilt_registry.services import Services
 from quilt_registry.storage.directory import Directory
-from quilt_registry.storage.objects import DigestMismatch, ObjectState, ObjectStore, final_key, staging_key
+from quilt_registry.storage.objects import MAX_HEADS, DigestMismatch, ObjectState, ObjectStore, final_key, staging_key
 
 MAX_NAMES_IN_ERROR = 10
 
@@ -114,20 +115,21 @@ async def _verify(
     new = await services.offload.run(len(objects) if len(known) else 0, _check_known, objects, known)
     is_own, store = access.may_upload_directly(member, owner), services.store
     if store.directory:
-        await services.offload.run(len(known), _check_files, store.directory, final_key(owner, ""), known, readme)
+        await _check_files(services.offload, store.directory, final_key(owner, ""), known, readme)
     else:
         await _restore_lost(services, member, owner)
     if not len(new):
         return VerifiedObjects(known, new)
     prefix = final_key(owner, "") if is_own else staging_key(owner, member.name, "")
-    hashes = await asyncio.to_thread(_hashes, new)
-    among = await _estimate_count(services.db, owner) if is_own and not store.directory else 0
-    stored = await store.sizes([prefix + sha256 for sha256 in hashes], among)
-    await asyncio.to_thread(_check_stored, new, prefix, stored, readme)
-    if not is_own:
-        await _promote_staged(store, owner, member.name, {digest.hex(): size for digest, size in new})
+    if store.directory:
+        await _check_files(services.offload, store.directory, prefix, new, readme)
+    else:
+        await _check_bucket(services, owner if is_own else None, prefix, new, readme)
+    staged = {} if is_own else {digest.hex(): size for digest, size in new}
+    if staged:
+        await _promote_staged(store, owner, member.name, staged)
     await store.fsync(owner)
-    return VerifiedObjects(known, new, [] if is_own else hashes)
+    return VerifiedObjects(known, new, [*staged])
 
 
 def _check_known(objects: ObjectList, known: ObjectList) -> ObjectList:
@@ -141,9 +143,27 @@ def _check_known(objects: ObjectList, known: ObjectList) -> ObjectList:
     return ObjectList(b"".join(unknown), pages.pack_sizes(unknown.values()))
 
 
-def _check_files(directory: Directory, prefix: str, objects: ObjectList, readme: bytes | None) -> None:
-    """Look for the files of known objects."""
-    _check_stored(objects, prefix, directory.sizes([prefix + sha256 for sha256 in _hashes(objects)]), readme)
+async def _check_files(
+    offload: Offload, directory: Directory, prefix: str, objects: ObjectList, readme: bytes | None
+) -> None:
+    """Look for the files of objects. Raise as `verify`."""
+    if len(objects) > MAX_INLINE_WEIGHT:
+        await offload.run(len(objects), _check_directory, directory, prefix, objects, readme)
+    else:  # not at once, because a disk may be slow
+        await asyncio.to_thread(_check_directory, directory, prefix, objects, readme)
+
+
+def _check_directory(directory: Directory, prefix: str, objects: ObjectList, readme: bytes | None) -> None:
+    _check_stored(objects, prefix, directory.sizes(_keys(prefix, objects)), readme)
+
+
+async def _check_bucket(
+    services: Services, owner: str | None, prefix: str, objects: ObjectList, readme: bytes | None
+) -> None:
+    """Look for objects in the bucket. Raise as `verify`. `owner` is None for staged uploads, of which there are few."""
+    keys = await asyncio.to_thread(_keys, prefix, objects)
+    among = await _estimate_count(services.db, owner) if owner and len(keys) > MAX_HEADS else 0
+    await asyncio.to_thread(_check_stored, objects, prefix, await services.store.sizes(keys, among), readme)
 
 
 async def _restore_lost(services: Services, member: Member, owner: str) -> None:
@@ -163,8 +183,8 @@ async def _restore_lost(services: Services, member: Member, owner: str) -> None:
     await services.store.remove(staging_key(owner, member.name, sha256) for sha256 in sizes)
 
 
-def _hashes(objects: ObjectList) -> list[str]:
-    return [digest.hex() for digest, _ in objects]
+def _keys(prefix: str, objects: ObjectList) -> list[str]:
+    return [prefix + digest.hex() for digest in pages.split(objects.digests)]
 
 
 async def _estimate_count(db: Database, owner: str) -> int:

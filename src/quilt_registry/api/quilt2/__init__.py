@@ -24,6 +24,8 @@ from quilt_registry.api.quilt2 import (
 )
 from quilt_registry.manifests.pushed import PushRequest
 from quilt_registry.packages.comments import CommentPage
+from quilt_registry.packages.listing import PackageList
+from quilt_registry.packages.paging import MAX_PAGE_SIZE
 from quilt_registry.packages.search import SearchResult
 
 SUBPATH = Query("subpath", str, "Only the objects below this path: node names, separated by slashes.")
@@ -32,6 +34,10 @@ SEARCH_WORDS = Query("q", str, "Words to find, all of them. The last word may be
 SEARCH_LIMIT = Query("limit", Annotated[int, Meta(ge=1, le=1000)], "The page size. Without it, all results.")
 SEARCH_AFTER = Query("after", str, "`next` of the previous page.")
 RECENT_COUNT = Query("count", str, "The number of packages, at most 100. Without a number, 10.")
+PACKAGES_LIMIT = Query(
+    "limit", Annotated[int, Meta(ge=1, le=MAX_PAGE_SIZE)], "The page size. Without it, all packages."
+)
+PACKAGES_AFTER = Query("after", str, "`next` of the previous page.")
 COMMENTS_LIMIT = Query("limit", Annotated[int, Meta(ge=1, le=100)], "The page size. Without it, all comments.")
 COMMENTS_AFTER = Query("after", Annotated[int, Meta(ge=0, le=MAX_BIGINT)], "`next` of the previous page.")
 
@@ -104,7 +110,14 @@ ROUTES = [
         body=list[str],
         returns=schemas.ObjectUrls,
     ),
-    Route("GET", "/api/package/{owner:str}/", packages.list_packages, who="caller", returns=schemas.PackageList),
+    Route(
+        "GET",
+        "/api/package/{owner:str}/",
+        packages.list_packages,
+        who="caller",
+        returns=PackageList,
+        query=(PACKAGES_LIMIT, PACKAGES_AFTER),
+    ),
     Route("GET", f"/api/package/{PACKAGE}/", packages.list_hashes, who="caller", returns=schemas.HashList),
     Route("DELETE", f"/api/package/{PACKAGE}/", packages.delete_package, who="member"),
     Route("GET", f"/api/package_preview/{INSTANCE}", packages.preview, who="caller", returns=schemas.Preview),
@@ -131,7 +144,14 @@ ROUTES = [
         returns=SearchResult,
         query=(SEARCH_WORDS, SEARCH_LIMIT, SEARCH_AFTER),
     ),
-    Route("GET", "/api/profile", sharing.get_profile, who="member", returns=schemas.ProfileInfo),
+    Route(
+        "GET",
+        "/api/profile",
+        sharing.get_profile,
+        who="member",
+        returns=schemas.ProfileInfo,
+        query=(PACKAGES_LIMIT, PACKAGES_AFTER),
+    ),
     Route("GET", f"/api/tag/{PACKAGE}/", history.list_tags, who="caller", returns=schemas.TagList),
     Route("GET", f"/api/tag/{PACKAGE}/{{tag:str}}", history.get_tag, who="caller", returns=schemas.TaggedInstance),
     Route("PUT", f"/api/tag/{PACKAGE}/{{tag:str}}", history.put_tag, who="member", body=history.InstanceReference),
@@ -241,7 +261,8 @@ ROUTES = [
         "/api/admin/package_list/{owner:str}/",
         admin.list_packages,
         who="admin",
-        returns=schemas.PackageList,
+        returns=PackageList,
+        query=(PACKAGES_LIMIT, PACKAGES_AFTER),
     ),
     Route(
         "GET",

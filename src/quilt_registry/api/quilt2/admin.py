@@ -9,12 +9,12 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from quilt_registry.accounts import reports
+from quilt_registry.api import params
 from quilt_registry.api.messages import json
-from quilt_registry.api.quilt2 import schemas
 from quilt_registry.packages import activity, listing
 from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
-from quilt_registry.web.requests import Injected
+from quilt_registry.web.requests import AnyRequest, Injected
 
 
 class UserEntry(Struct):
@@ -96,9 +96,11 @@ async def list_users_detailed(registry: Injected[Registry]) -> Response[Any]:
     return json({"users": await reports.activity_by_user(registry.db)})
 
 
-async def list_packages(member: Injected[Member], registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
-    """List all packages of an owner, including those that the admin may not read."""
-    return json(schemas.PackageList(await listing.list_all_packages(registry.db, member, owner)))
+async def list_packages(
+    request: AnyRequest, member: Injected[Member], registry: Injected[Registry], owner: FromPath[str]
+) -> Response[Any]:
+    """List all packages of an owner, including those that the admin may not read: all, or a page."""
+    return json(await listing.list_all_packages(registry.db, member, owner, params.paging(request)))
 
 
 async def summarize_packages(registry: Injected[Registry]) -> Response[Any]:

@@ -103,9 +103,11 @@ async def get_objects(request: AnyRequest, caller: Injected[Caller], registry: I
     return await stream(request, await object_urls.get_objects(registry, caller, body))
 
 
-async def list_packages(caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str]) -> Response[Any]:
-    """List the packages of an owner that the caller may read, by name."""
-    return json(schemas.PackageList(await listing.list_packages(registry.db, caller, owner)))
+async def list_packages(
+    request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry], owner: FromPath[str]
+) -> Response[Any]:
+    """List the packages of an owner that the caller may read, by name: all, or a page with `limit` or `after`."""
+    return json(await listing.list_packages(registry.db, caller, owner, params.paging(request)))
 
 
 async def list_hashes(

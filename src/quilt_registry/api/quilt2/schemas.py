@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from quilt.manifest import Root
 from quilt_registry.packages.history import LogEntry, TagEntry, VersionEntry
 from quilt_registry.packages.invitations import Invitation
-from quilt_registry.packages.listing import PackageSummary
 from quilt_registry.packages.profile import ProfilePackages
 
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -95,12 +94,6 @@ class ObjectUrls(Struct):
     sizes: dict[str, int]
 
 
-class PackageList(Struct):
-    """Packages of an owner, by name."""
-
-    packages: list[PackageSummary]
-
-
 class HashList(Struct):
     """Top hashes of a package's instances."""
 
@@ -121,12 +114,16 @@ class Preview(Provenance):
 
 
 class ProfileInfo(Struct):
-    """The caller's packages. `plan` and `have_credit_card` are always null."""
+    """The caller's packages. `plan` and `have_credit_card` are always null.
+
+    If a page was requested, `next` is the `after` of the next page, null for the last page.
+    """
 
     packages: ProfilePackages
     is_admin: bool
     plan: None = None
     have_credit_card: None = None
+    next: str | UnsetType | None = UNSET
 
 
 # ------------------------------------------------------------------------------------------------ history

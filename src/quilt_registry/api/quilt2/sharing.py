@@ -9,6 +9,7 @@ from litestar.params import FromPath
 
 from quilt_registry.accounts import rights
 from quilt_registry.accounts.sessions import Session
+from quilt_registry.api import params
 from quilt_registry.api.messages import json
 from quilt_registry.api.quilt2 import schemas
 from quilt_registry.packages import invitations, profile as profiles, sharing
@@ -80,5 +81,5 @@ async def get_profile(
     Open invitations of the caller's email address become access first.
     """
     claim = request.method == "GET" and rights.may_claim_invitations(session)
-    packages = await profiles.list_packages(registry.db, member, claim=claim)
-    return json(schemas.ProfileInfo(packages, member.account.is_admin))
+    packages, next = await profiles.list_packages(registry.db, member, params.paging(request), claim=claim)
+    return json(schemas.ProfileInfo(packages, member.account.is_admin, next=next))
