@@ -144,10 +144,13 @@ def test_a_form_with_many_fields_is_refused(registry: Registry) -> None:
     assert response.json()["message"]
 
 
-def test_a_body_announced_too_large_is_refused_before_it_is_sent(registry: Registry, anna: Person) -> None:
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_body_announced_too_large_is_refused_before_it_is_sent(
+    registry: Registry, anna: Person, encoding: str
+) -> None:
     head = (
         f"PUT /api/package/anna/x/{'0' * 64} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {anna.token}\r\n"
-        "Content-Type: application/json\r\nContent-Length: 100000001\r\n\r\n"
+        f"Content-Encoding: {encoding}\r\nContent-Type: application/json\r\nContent-Length: 100000001\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", registry.port), timeout=20) as connection:
         connection.sendall(head.encode())
