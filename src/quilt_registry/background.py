@@ -1,14 +1,16 @@
-"""Background tasks of a worker."""
+"""Background tasks of a worker, and work that is done ahead."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from quilt_registry.errors import Unavailable
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 async def repeat(
@@ -27,3 +29,23 @@ async def repeat(
         except Exception:  # Nothing awaits this task, so an uncaught exception would end it silently.
             log.exception("%s The next round tries again.", failure)
         await asyncio.sleep(interval)
+
+
+async def ahead(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Yield items. While the caller works on one, the next one is made."""
+    coming = asyncio.create_task(_next(items))
+    try:
+        while found := await coming:
+            coming = asyncio.create_task(_next(items))
+            yield found[0]
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+
+
+async def _next(items: AsyncIterator[T]) -> tuple[T] | None:
+    """Return the next item in a tuple; None after the last one."""
+    try:
+        return (await anext(items),)
+    except StopAsyncIteration:
+        return None

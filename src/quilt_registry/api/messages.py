@@ -14,7 +14,7 @@ from litestar import Response
 from litestar.response import Stream
 from msgspec import Struct
 
-from quilt_registry import bodies
+from quilt_registry import background, bodies
 from quilt_registry.bodies import Packed
 from quilt_registry.errors import Invalid, TooLarge
 from quilt_registry.settings import Settings
@@ -133,7 +133,7 @@ async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[
     """
     headers = {"Vary": "Accept-Encoding", "Cache-Control": "private, no-store"}
     first = await anext(chunks, b"")
-    rest = _chain(first, _ahead(chunks))
+    rest = _chain(first, background.ahead(chunks))
     if accepts_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         rest = _gzip(rest)
@@ -148,22 +148,6 @@ def accepts_gzip(accept_encoding: str) -> bool:
         qualities[coding] = next((text[2:] for text in parameters if text.startswith("q=")), "1")
     quality = qualities.get("gzip", qualities.get("*", "0"))
     return quality.strip("0.") != ""
-
-
-async def _ahead(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield chunks. The next one is made while one is being sent."""
-    coming = asyncio.create_task(_next(chunks))
-    try:
-        while (chunk := await coming) is not None:
-            coming = asyncio.create_task(_next(chunks))
-            yield chunk
-    finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
-
-
-async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(chunks, None)
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

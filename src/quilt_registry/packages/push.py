@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from msgspec import Struct
 
 from quilt.manifest import Bounds
 from quilt_registry import audit
+from quilt_registry.background import ahead
 from quilt_registry.bodies import Packed
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, NotFound, Unavailable
@@ -250,12 +252,21 @@ async def _upload_urls(
     known_put = final if services.store.directory else staged
     new = final if access.may_upload_directly(member, target.owner) else staged
     lead = b'{"upload_urls":{'
-    for batch in objects.batches(URLS_PER_BATCH):
-        known = await uploads.find_known(services.db, member, target.owner, batch.digests)
-        signer, prefixes = services.store.signer, ((final, known_put), (new, new))
-        yield lead + await services.offload.run(len(batch), _urls_json, signer, batch.digests, known.digests, *prefixes)
-        lead = b","
+    prefixes = (final, known_put), (new, new)
+    async with aclosing(ahead(_known_batches(services.db, member, target.owner, objects))) as batches:
+        async for digests, known in batches:
+            signer, count = services.store.signer, len(digests) // 32
+            yield lead + await services.offload.run(count, _urls_json, signer, digests, known, *prefixes)
+            lead = b","
     yield b"}}" if len(objects) else lead + b"}}"
+
+
+async def _known_batches(
+    db: Database, member: Member, owner: str, objects: ObjectList
+) -> AsyncIterator[tuple[bytes, bytes]]:
+    """Yield the digests of objects in batches, and those of each batch that are known."""
+    for batch in objects.batches(URLS_PER_BATCH):
+        yield batch.digests, (await uploads.find_known(db, member, owner, batch.digests)).digests
 
 
 def _urls_json(
