@@ -81,9 +81,12 @@ class Offload:
         try:
             succeeded, result = await loop.run_in_executor(self._threads, helper.call, job)
             self._idle.insert(0 if heavy else len(self._idle), helper)
-        except (EOFError, OSError) as error:
+        except BaseException as error:
             self._helpers.discard(helper)
-            raise Unavailable(helper.reason) from error
+            await asyncio.to_thread(helper.close)
+            if isinstance(error, EOFError | OSError):
+                raise Unavailable(helper.reason) from error
+            raise
         finally:
             timer.cancel()
             self._is_tidy = self._is_tidy and not heavy
@@ -179,7 +182,8 @@ def _serve(pipe: Connection, memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # because the parent handles Ctrl-C
     end_with_parent()
     os.nice(1)  # so that small requests in the parent run first
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    with contextlib.suppress(ValueError):  # the system's own limit is lower
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with contextlib.suppress(OSError):  # so that a kernel without memory kills this process, not the parent
         Path("/proc/self/oom_score_adj").write_text("500")
     with contextlib.suppress(EOFError, OSError, MemoryError):
