@@ -6,13 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec
+from itertools import islice
 from math import log
 from pathlib import Path
 from typing import NamedTuple
 
 MAX_WORD_LENGTH = 255  # characters; the rest of a longer word is cut off
-# The 80,000 most frequent ones, from wordsegment (Apache-2.0). Rarer ones would include compounds such as landuse.
-ENGLISH_WORDS = Path(__file__).with_name("english_words.txt")
+MAX_ENGLISH_WORDS = 80_000  # the most frequent ones; rarer ones include compounds such as landuse
 UNKNOWN_COST = 1e9  # of letters that are no word, so that any words are preferred
 MAX_TEXT_BYTES = 100_000  # indexed of each: node names, README, metadata
 
@@ -86,7 +87,14 @@ class EnglishWords(NamedTuple):
 
 @cache
 def english_words() -> EnglishWords:
-    """Read the word list, which takes 9 MB and 80 ms. Helper processes do not need it."""
-    words = ENGLISH_WORDS.read_text().split()
+    """Read the word list of wordsegment, which takes 9 MB and 80 ms. Helper processes do not need it.
+
+    The package is not imported: it would load all of its words and pairs of words.
+    """
+    spec = find_spec("wordsegment")
+    assert spec is not None
+    assert spec.origin is not None
+    with Path(spec.origin).with_name("unigrams.txt").open() as lines:
+        words = [line.partition("\t")[0] for line in islice(lines, MAX_ENGLISH_WORDS)]
     costs = {word: log((rank + 1) * log(len(words))) for rank, word in enumerate(words)}
     return EnglishWords(costs, max(map(len, words)))
