@@ -18,6 +18,7 @@ from quilt import manifest
 from quilt_registry import catalog
 from quilt_registry.api import quilt2, routing, system, v1
 from tests import trees
+from tests.browsers import browser, sign_in
 from tests.registry import LocalRegistry, Person, new_name
 
 
@@ -41,6 +42,10 @@ def ada(running: LocalRegistry) -> Person:
     """An admin with a package `p`, to which anything may happen."""
     person = running.make_person("ada", is_admin=True)
     assert person.push("p", {"a": b"1"}) == TOP_HASH
+    with browser(running) as client:
+        assert sign_in(client, "ada").status_code == 303
+        cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    person.http.headers["Cookie"] = cookies
     return person
 
 
@@ -88,7 +93,7 @@ def real(method: str, name: str) -> bytes:
 def send(person: Person, method: str, url: str) -> int:
     """Send a request with this URL, to the letter. Return the status."""
     connection = http.client.HTTPConnection("127.0.0.1", person.registry.port, timeout=60)
-    headers = {"Authorization": f"Bearer {person.token}", "Cookie": f"quilt_session={person.token}"}
+    headers = {name: person.http.headers.get(name, "") for name in ("Authorization", "Cookie")}
     try:
         if method in ("POST", "PUT"):
             body = json.dumps({"hash": TOP_HASH})
@@ -117,6 +122,10 @@ def test_no_odd_part_of_a_path_is_a_server_error(ada: Person, method: str, compo
     for odd in ODD_BYTES if names else []:
         values = {name: real(method, name) for name in names} | {names[-1]: odd}
         assert send(ada, method, path_of(components, values)) < 500, odd
+
+
+def test_requests_to_pages_are_signed_in(ada: Person) -> None:
+    assert send(ada, "GET", "/package/ada/p") == send(ada, "GET", "/code") == 200
 
 
 @given(st.data())
