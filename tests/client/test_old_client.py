@@ -248,6 +248,22 @@ def test_an_upload_can_be_repeated(annas: Terminal, another: Terminal, registry:
     assert b"Some data.\n" in another.objects().values()
 
 
+def test_a_damaged_object_is_repaired_by_pushing_again(
+    annas: Terminal, another: Terminal, registry: Registry, tmp_path: Path
+) -> None:
+    files = {"emptied.txt": b"will be emptied", "lost.txt": b"will be lost", "kept.txt": b"stays"}
+    name = new_name()
+    build_and_push(annas, f"local:anna/{name}", write(tmp_path / "source", files))
+    emptied, lost = (
+        registry.objects / "objs" / "anna" / trees.sha(files[f"{each}.txt"]) for each in ("emptied", "lost")
+    )
+    emptied.write_bytes(b"")
+    lost.unlink()
+    annas("push", f"local:anna/{name}")
+    another("install", f"local:anna/{name}")
+    assert another.export(f"local:anna/{name}") == files
+
+
 def test_without_a_team_users_push_install_and_fetch_what_is_missing(new_terminal: NewTerminal, anna: Person) -> None:
     terminal = new_terminal("")
     terminal.sign_in(anna)

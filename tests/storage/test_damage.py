@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from quilt_registry.cli.object_copies import copy_objects
 from quilt_registry.database import Database
 from quilt_registry.maintenance import scrub
 from quilt_registry.settings import Settings
@@ -171,3 +172,19 @@ def test_a_missing_object_is_not_marked(registry: Registry, anna: Person) -> Non
     start_pass(registry)
     run_scrub(registry)
     assert registry.sql("SELECT count(*) FROM object WHERE state = 2")[0][0] == 0
+
+
+# ------------------------------------------------------------------------------------------------ copies
+
+
+def test_a_damaged_object_does_not_replace_its_copy(tmp_path: Path) -> None:
+    """A backup copies what differs in size. The copy may be the one that is intact."""
+    key = final_key("anna", trees.sha(OAK))
+    source, target = tmp_path / "source", tmp_path / "target"
+    for root, contents in ((source, b""), (target, OAK)):
+        (root / key).parent.mkdir(parents=True)
+        (root / key).write_bytes(contents)
+    assert copy_objects(source, target) == 0
+    assert (target / key).read_bytes() == OAK
+    assert copy_objects(target, source) == 1
+    assert (source / key).read_bytes() == OAK

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import httpx
 import pytest
 
+from quilt_registry.storage import directory
+from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.signed_urls import LocalSigner
+from quilt_registry.web import request_bodies
 from tests.registry import Person, Registry, download, new_name
 from tests.trees import file, root, sha
 from tests.waiting import wait_until
@@ -148,6 +153,85 @@ def test_two_uploads_of_one_object_at_once_are_both_fine(registry: Registry) -> 
     assert not leftovers(registry)
 
 
+@pytest.mark.parametrize("with_length", [True, False])
+def test_an_object_has_a_largest_size(local_registry: Callable[..., Registry], with_length: bool) -> None:
+    registry = local_registry(MAX_OBJECT_BYTES="1000000")
+    data = os.urandom(1_000_001)
+    for content, status in ((data, 413), (data[1:], 200)):
+        key = f"objs/anna/{sha(content)}"
+        pieces = (content[i : i + 100_000] for i in range(0, len(content), 100_000))
+        answer = httpx.put(put_url(registry, key), content=content if with_length else pieces)
+        assert answer.status_code == status
+        assert status == 200 or "at most 1,000,000 bytes" in answer.json()["message"]
+        assert (registry.objects / key).exists() == (status == 200)
+        assert not leftovers(registry)
+
+
+def test_a_length_that_is_too_large_is_refused_before_the_body(registry: Registry) -> None:
+    key, _ = new_object()
+    answer = _raw(registry, "PUT", put_url(registry, key).removeprefix(registry.url), length=10**12)
+    assert answer == 413
+
+
+@pytest.mark.parametrize("with_length", [True, False])
+def test_uploads_leave_a_reserve_of_the_disk(
+    local_registry: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch, with_length: bool
+) -> None:
+    registry = local_registry()
+    key, data = new_object()
+    content = data if with_length else iter([data])
+    disk = shutil.disk_usage(registry.objects)
+    monkeypatch.setattr(directory, "RESERVED_BYTES", disk.total)
+    monkeypatch.setattr(directory, "RESERVED_SHARE", 1)
+    answer = httpx.put(put_url(registry, key), content=content)
+    assert (answer.status_code, "no space" in answer.json()["message"]) == (507, True)
+    assert not leftovers(registry)
+    assert httpx.get(registry.url + "/readyz").json()["store"] != "ok"
+    monkeypatch.undo()
+    assert httpx.put(put_url(registry, key), content=data).status_code == 200
+
+
+def test_an_upload_that_trickles_is_ended_and_leaves_nothing(
+    local_registry: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = local_registry()
+    key, data = f"objs/anna/{sha(bytes(3_000_000))}", bytes(3_000_000)
+    target = put_url(registry, key).removeprefix(registry.url)
+    with socket.create_connection(("127.0.0.1", registry.port), timeout=30) as connection:
+        head = f"PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection.sendall(head.encode() + data[:2_000_000])
+        wait_until(lambda: leftovers(registry))
+        monkeypatch.setattr(request_bodies, "MAX_WAIT", 0.1)
+        connection.sendall(data[:50_000])  # so that the registry begins to wait anew
+        assert connection.recv(100).split()[1] == b"408"
+    wait_until(lambda: not leftovers(registry))
+    assert not (registry.objects / key).exists()
+
+
+def test_new_directories_are_synced_with_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a power failure does not take the folder of a new owner with the objects in it."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    store = Directory(tmp_path / "home" / "objects")
+    store.prepare()
+    asyncio.run(store.receive(f"objs/anna/{sha(b'1')}", _chunks(b"1"), 1, 100))
+    store.fsync("objs/anna")
+    created = ["home", "home/objects", "home/objects/uploads", "home/objects/objs", "home/objects/objs/anna"]
+    assert {str((tmp_path / each).parent) for each in created} <= set(synced)
+    assert synced[-2:] == [f"{store.root}/objs/anna", f"{store.root}/objs"]
+
+
+async def _chunks(*chunks: bytes) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
 # ------------------------------------------------------------------------------------------------ downloads
 
 
@@ -208,6 +292,40 @@ def test_a_range_that_means_nothing_is_ignored(registry: Registry, stored: tuple
     key, data = stored
     answer = httpx.get(get_url(registry, key), headers={"Range": range_})
     assert (answer.status_code, answer.content) == (200, data)
+
+
+def test_a_range_goes_on_only_with_the_same_object(registry: Registry, stored: tuple[str, bytes]) -> None:
+    """`If-Range` (RFC 9110 §13.1.5): with another validator than the object's, all of it is sent."""
+    key, data = stored
+    url = get_url(registry, key)
+    etag = httpx.get(url).headers["etag"]
+    for validator, status in (
+        (etag, 206),
+        (f"W/{etag}", 200),
+        ('"other"', 200),
+        (etag.strip('"'), 200),
+        ("Mon, 23 Nov 2026 10:00:00 GMT", 200),
+        ("", 200),
+    ):
+        answer = httpx.get(url, headers={"Range": "bytes=5-", "If-Range": validator})
+        assert (answer.status_code, answer.content) == (status, data[5:] if status == 206 else data)
+    assert httpx.get(url, headers={"If-Range": etag}).status_code == 200
+
+
+def test_no_proxy_stores_urls_or_changes_objects(registry: Registry, anna: Person, stored: tuple[str, bytes]) -> None:
+    for answer in (httpx.get(get_url(registry, stored[0])), httpx.head(put_url(registry, stored[0]))):
+        assert "no-transform" in answer.headers["cache-control"]
+    name, files = new_name(), {"README": b"text", "x": b"1"}
+    top_hash = anna.push(name, files)
+    signed = [
+        anna.get(f"/api/package/anna/{name}/{top_hash}"),
+        anna.get(f"/api/package_preview/anna/{name}/{top_hash}"),
+        anna.send_push("anna", name, root({"f": file(b"1")}), dry_run=True),
+        anna.post("/api/get_objects", json=[sha(b"1")]),
+    ]
+    for answer in signed:
+        assert "/objects/objs/anna/" in answer.text
+        assert answer.headers["cache-control"] == "private, no-store"
 
 
 def test_a_missing_object_is_404(registry: Registry) -> None:
@@ -331,13 +449,12 @@ def test_only_objects_have_urls_even_if_the_registry_signed_them(registry: Regis
     assert sorted(registry.home.rglob("*")) == before
 
 
-def _raw(registry: Registry, method: str, target: str) -> int:
-    """Return the status of a request whose path no client has normalized."""
+def _raw(registry: Registry, method: str, target: str, length: int | None = None) -> int:
+    """Return the status of a request whose path no client has normalized, and whose length may not be true."""
     with socket.create_connection(("127.0.0.1", registry.port), timeout=10) as connection:
         body = "x" if method == "PUT" else ""
-        head = (
-            f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-        )
+        length = len(body) if length is None else length
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         connection.sendall(head.encode())
         return int(connection.recv(100).split()[1])
 

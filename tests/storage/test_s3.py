@@ -231,6 +231,53 @@ def test_a_damaged_object_is_noticed_reported_and_uploaded_again(
     assert is_new, "verified before the URL of its upload has expired"
 
 
+@pytest.mark.parametrize("contents", [None, b"shorter"], ids=["lost", "cut"])
+def test_a_known_object_that_the_bucket_lost_is_uploaded_again(
+    s3: S3Server, anna: Person, contents: bytes | None
+) -> None:
+    """HEAD on the final key says that it is gone. The upload goes to a staging key, and the push promotes it."""
+    data = new_name("lost").encode() + b" from the bucket"
+    files = {"x": data, "y": b"fine"}
+    name, key = new_name(), final_key("anna", trees.sha(data))
+    top_hash = anna.push(name, files)
+    obstore.delete(s3.bucket, key)
+    urls = anna.send_push("anna", name, trees.tree(files), dry_run=True).json()["upload_urls"][trees.sha(data)]
+    if contents is not None:  # a size that HEAD does not see, so that only --reupload helps
+        obstore.put(s3.bucket, key, contents)
+        assert httpx.put(urls["put"], content=data).status_code == 200
+    assert anna.push(name, files) == top_hash
+    anna.install("anna", name, top_hash)
+    assert not [page for page in obstore.list(s3.bucket, staging_key("anna", "anna", "")) if page]
+
+
+def test_an_upload_that_went_wrong_is_uploaded_again(s3: S3Server, anna: Person) -> None:
+    """The bucket answers HEAD for whatever lies there. The push reads it, removes it, and asks to push again."""
+    data, node = b"went up in pieces", trees.tree({"x": b"went up in pieces"})
+    obstore.put(s3.bucket, final_key("anna", trees.sha(data)), b"went")
+    refused = anna.send_push("anna", "pieces", node, sizes=trees.sizes([data]))
+    assert (refused.status_code, "Push again." in refused.text) == (400, True)
+    anna.install("anna", "pieces", anna.push("pieces", {"x": data}))
+
+
+def test_deep_verification_deletes_damage_and_knows_old_clients_gzip(
+    s3: S3Server, local_registry: Callable[..., Registry]
+) -> None:
+    registry = local_registry(**s3.settings)
+    gina = registry.make_person("gina")
+    top_hash = gina.push("fragile", {"x": b"will change", "y": b"packed long ago " * 9})
+    changed, packed = (final_key("gina", trees.sha(data)) for data in (b"will change", b"packed long ago " * 9))
+    obstore.put(s3.bucket, changed, b"has changed")
+    gzipped = gzip.compress(b"packed long ago " * 9)
+    obstore.put(s3.bucket, packed, gzipped, attributes={"Content-Encoding": "gzip"})
+    done = registry.command("verify-objects", "--deep", "--owner", "gina")
+    assert (done.returncode, "Deleted: 1 damaged objects." in done.stdout) == (5, True), done.stdout
+    assert f"{changed} does not match its SHA-256 (gina/fragile)" in done.stdout
+    assert asyncio.run(store_of(s3).sizes([changed, packed])) == {packed: len(gzipped)}
+    assert gina.get(f"/api/package/gina/fragile/{top_hash}").status_code == 409
+    assert gina.push("fragile", {"x": b"will change", "y": b"packed long ago " * 9}) == top_hash
+    assert registry.command("verify-objects", "--deep", "--owner", "gina").returncode == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"S3_INTERNAL_ENDPOINT": "http://127.0.0.1:9"}, {"AWS_SECRET_ACCESS_KEY": "wrong"}],

@@ -28,7 +28,7 @@ def copy_objects(source: Path, target: Path) -> int:
         directories: set[Path] = set()
         for key, size, _ in Directory(source).listing():
             copy = target / key
-            if not is_key(key) or (copy.exists() and copy.stat().st_size == size):
+            if not is_key(key) or _is_copied(Directory(target), key, size):
                 continue
             make_directory(copy.parent)
             _copy(source / key, copy, size)
@@ -41,6 +41,12 @@ def copy_objects(source: Path, target: Path) -> int:
     return copied
 
 
+def _is_copied(target: Directory, key: str, size: int) -> bool:
+    """Return whether there is a copy. If its size differs, it may be the object that is damaged, not the copy."""
+    existing = target.sizes([key]).get(key)
+    return existing == size or (existing is not None and target.sha256(key) == key[-64:])
+
+
 def _copy(source: Path, target: Path, size: int) -> None:
     new = sibling(target, ".new")
     new.unlink(missing_ok=True)
@@ -48,6 +54,7 @@ def _copy(source: Path, target: Path, size: int) -> None:
         os.link(source, new)
     except OSError:
         shutil.copyfile(source, new)
+        new.chmod(0o600)
         fsync(new)
     if new.stat().st_size != size:
         raise OSError(0, f"the copy does not have {size} bytes", str(new))

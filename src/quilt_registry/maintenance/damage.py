@@ -65,7 +65,7 @@ async def _lock_packages(connection: Connection, names: tuple[list[str], list[by
     )
 
 
-async def absolve(db: Database | Connection, keys: Sequence[str]) -> None:
+async def absolve(db: Database, keys: Sequence[str]) -> None:
     """Mark damaged objects as verified again, because their contents have been found intact."""
     await db.execute(
         f"""

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from quilt_registry import background
 from quilt_registry.database import Database
-from quilt_registry.errors import NotFound
+from quilt_registry.errors import NotFound, Unavailable
 from quilt_registry.maintenance import damage
 from quilt_registry.storage.directory import BLOCK_SIZE, Directory
 from quilt_registry.storage.objects import ObjectState, ObjectStore, final_key
@@ -101,15 +101,24 @@ async def scrub_directory(db: Database, store: ObjectStore, directory: Directory
 
 @contextlib.contextmanager
 def _position(path: Path) -> Iterator[TextIO | None]:
-    """Open and lock the file of the position for the length of the block. None if another process has locked it."""
-    path.touch(mode=0o600)
-    with path.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield file
+    """Open and lock the file of the position for the length of the block. None if another process has locked it.
+
+    Raise Unavailable.
+    """
+    try:
+        path.touch(mode=0o600)
+        with path.open("r+") as file:
+            yield file if _lock(file) else None
+    except OSError as error:
+        raise Unavailable(f"The object store cannot be written: {error.strerror}.") from error
+
+
+def _lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _start(position: TextIO) -> int | None:

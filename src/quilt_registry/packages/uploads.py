@@ -7,6 +7,7 @@ give them objects of other users.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -179,7 +180,9 @@ async def _restore_lost(services: Services, member: Member, owner: str) -> None:
         return
     known = await find_known(services.db, member, owner, b"".join(staged))
     sizes = {digest.hex(): staged[digest] for digest, _ in known}
-    await _promote_staged(services.store, owner, member.name, sizes)
+    lost = sizes.keys() - await _find_existing(services.store, owner, sizes)
+    with contextlib.suppress(DigestMismatch):  # such an upload repairs nothing; the others are promoted
+        await services.store.promote(owner, member.name, list(lost), set())
     await services.store.remove(staging_key(owner, member.name, sha256) for sha256 in sizes)
 
 
@@ -225,14 +228,19 @@ def _not_uploaded(hashes: list[str]) -> str:
 
 
 async def _promote_staged(store: ObjectStore, owner: str, uploader: str, sizes: dict[str, int]) -> None:
-    """Promote staged objects, given by SHA-256 with their sizes. A final object of another size is replaced."""
-    prefix = final_key(owner, "")
-    stored = await store.sizes([prefix + sha256 for sha256 in sizes])
-    existing = {sha256 for sha256, size in sizes.items() if stored.get(prefix + sha256) == size}
+    """Promote staged objects, given by SHA-256 with their sizes."""
+    existing = await _find_existing(store, owner, sizes)
     try:
         await store.promote(owner, uploader, list(sizes), existing)
     except DigestMismatch as error:
         raise Invalid(f"The SHA-256 of these objects does not match their contents: {_join(error.sha256s)}.") from None
+
+
+async def _find_existing(store: ObjectStore, owner: str, sizes: dict[str, int]) -> set[str]:
+    """Return the SHA-256 of those objects that have final keys and the right size."""
+    prefix = final_key(owner, "")
+    stored = await store.sizes([prefix + sha256 for sha256 in sizes])
+    return {sha256 for sha256, size in sizes.items() if stored.get(prefix + sha256) == size}
 
 
 def _join(names: list[str]) -> str:
