@@ -62,7 +62,7 @@ need_account() {
 fetch_release() {
     local file=$1/release.tar name=${RELEASE_URL%%\?*} actual
     case $RELEASE_URL in
-    s3://*) aws --region "$AWS_REGION" s3 cp --quiet "$RELEASE_URL" "$file" ;;
+    s3://*) aws --region "$AWS_REGION" s3 cp --only-show-errors "$RELEASE_URL" "$file" ;;
     https://*) curl --silent --show-error --fail --location --proto =https --retry 5 --output "$file" "$RELEASE_URL" ;;
     *) cp "$RELEASE_URL" "$file" ;;
     esac || die "Cannot fetch the release $name. Check RELEASE_URL in $HOST_ENV. Free space: $(free_space "$1")."

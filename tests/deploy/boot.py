@@ -331,6 +331,13 @@ for name in init["configSets"]["default"]:
             sys.exit(status)
 '''
 
+# The second version of the command line, which Amazon's images contain, always uses the endpoint of the Region.
+AWS_CONFIG = """[default]
+ca_bundle = /etc/ssl/certs/ca-certificates.crt
+s3 =
+    us_east_1_regional_endpoint = regional
+"""
+
 CFN_SIGNAL = """#!/bin/sh
 echo "$2" >/opt/aws/signal
 """
@@ -399,7 +406,7 @@ class Instance(Machine):
         files = {
             "etc/sudoers.d/ec2-user": "ec2-user ALL=(ALL) NOPASSWD: ALL\n",
             "root/.aws/credentials": "[default]\naws_access_key_id = role\naws_secret_access_key = role\n",
-            "root/.aws/config": "[default]\nca_bundle = /etc/ssl/certs/ca-certificates.crt\n",
+            "root/.aws/config": AWS_CONFIG,
             "opt/aws/bin/cfn-init": CFN_INIT,
             "opt/aws/bin/cfn-signal": CFN_SIGNAL,
             "opt/aws/init.json": json.dumps(self._from_template("Metadata", "AWS::CloudFormation::Init")),

@@ -203,7 +203,7 @@ def test_a_verified_release_is_installed_without_an_index(host: Host) -> None:
 @pytest.mark.parametrize(
     ("url", "call"),
     [
-        ("s3://releases/r.tar", "aws --region eu-central-1 s3 cp --quiet s3://releases/r.tar"),
+        ("s3://releases/r.tar", "aws --region eu-central-1 s3 cp --only-show-errors s3://releases/r.tar"),
         ("https://example.com/r.tar?key=secret", "curl --silent --show-error --fail --location --proto =https"),
     ],
 )
