@@ -174,7 +174,7 @@ def test_an_embedded_registry_is_backed_up_while_it_runs_and_while_not(embedded:
     top_hash = ada.push("kept", {"x": b"1"})
     running, stopped, store = tmp_path / "running", tmp_path / "stopped", tmp_path / "store"
     succeeds(embedded.command("backup", str(running), "--objects", str(store)))
-    refuses(embedded.command("restore", str(running)), "Another registry", "Stop it first")
+    refuses(embedded.command("restore", str(running)), "The registry already runs", "Stop it first")
     embedded.stop()
     succeeds(embedded.command("backup", str(stopped), "--objects", str(store)))
     refuses(embedded.command("restore", str(stopped)), "contains tables")
