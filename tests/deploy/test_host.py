@@ -33,7 +33,7 @@ pytestmark = pytest.mark.drill
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "deploy" / "systemd"
-SECRET = "hunter2hunter2"
+SECRET = "hunter2hunter2hunter2"
 MODES = {
     "etc/systemd/system/quilt-registry.service": 0o644,
     "etc/systemd/system/quilt-registry.socket": 0o644,
