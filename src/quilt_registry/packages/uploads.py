@@ -113,7 +113,7 @@ async def _verify(
     services: Services, member: Member, owner: str, objects: ObjectList, readme: bytes | None
 ) -> VerifiedObjects:
     known = await find_known(services.db, member, owner, objects.digests)
-    new = await services.offload.run(len(objects) if len(known) else 0, _check_known, objects, known)
+    new = await services.offload.run(len(objects) if len(known) else 0, leave_out_known, objects, known)
     is_own, store = access.may_upload_directly(member, owner), services.store
     if store.directory:
         await _check_files(services.offload, store.directory, final_key(owner, ""), known, readme)
@@ -133,7 +133,7 @@ async def _verify(
     return VerifiedObjects(known, new, [*staged])
 
 
-def _check_known(objects: ObjectList, known: ObjectList) -> ObjectList:
+def leave_out_known(objects: ObjectList, known: ObjectList) -> ObjectList:
     """Return the objects that are not known. Raise Invalid if the size of a known one differs."""
     if not len(known):
         return objects
