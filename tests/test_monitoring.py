@@ -442,7 +442,7 @@ def test_a_worker_that_dies_takes_its_state_with_it_but_not_its_counts(own_regis
         httpx.get(registry.url + "/robots.txt")
     name = 'quilt_requests_total{method="GET",route="/robots.txt",status="2xx"}'
     wait_until(lambda: scrape(registry).get(name) == 20)
-    first = wait_until(lambda: (found := _workers(registry)) and len(found) == 2 and found)
+    first = wait_until(lambda: (found := _workers(registry)) and len(found) == 2 and found, 60)
     os.kill(first[0], signal.SIGKILL)
     second = wait_until(lambda: (found := _workers(registry)) and len(found) == 2 and found != first and found)
     assert first[0] not in second
