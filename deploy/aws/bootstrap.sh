@@ -53,6 +53,12 @@ need_python() {
     fi
 }
 
+# The pg_dump of a release cannot encrypt its connection, as RDS requires. Only backups need one.
+need_pg_dump() {
+    command -v pg_dump >/dev/null || ! command -v dnf >/dev/null || dnf install --quiet --assumeyes postgresql18 ||
+        echo "bootstrap.sh: postgresql18 cannot be installed. Backups need PostgreSQL's client programs." >&2
+}
+
 need_account() {
     id quilt-registry >/dev/null 2>&1 ||
         useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin quilt-registry
@@ -163,6 +169,7 @@ EOF
 install_release() {
     : "${RELEASE_URL:?is missing in $HOST_ENV}" "${RELEASE_SHA256:?is missing in $HOST_ENV}"
     need_python
+    need_pg_dump
     need_account
     fetch_database_ca
     make_release

@@ -27,7 +27,7 @@ from packaging.utils import parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path(__file__).with_name("requirements.txt")
-# `embedded` contains pg_dump and pg_restore of the newest PostgreSQL, which the hosts' distributions may lack.
+# `embedded` contains pg_dump and pg_restore of the newest PostgreSQL, for databases that need no encryption.
 EXTRAS = "server,embedded"
 # The instances of deploy/aws: Amazon Linux 2023 on both architectures.
 TARGETS = ("3.12-x86_64", "3.12-aarch64")

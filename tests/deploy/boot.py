@@ -42,7 +42,7 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     *("systemd", "dbus", "python3", "python3-venv", "ca-certificates", "curl", "iproute2", "procps"),
-    "sudo",  # as Amazon's images
+    *("sudo", "postgresql-client"),  # Amazon's images contain sudo; the boot adds pg_dump with dnf
 )
 VERSIONS = ("0.1.0+boot1", "0.1.0+boot2", "0.1.0+broken")
 RELEASES = "example-com-releases"  # a bucket

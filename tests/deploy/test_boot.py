@@ -471,8 +471,6 @@ def test_after_a_reboot_it_runs_with_the_settings_as_they_are(host: Instance) ->
 
 
 def test_the_nightly_backup(host: Instance) -> None:
-    """The host has no PostgreSQL programs but those of the release."""
-    assert host.run("command -v pg_dump").returncode != 0
     host.output("systemctl enable --now quilt-registry-backup.timer")
     assert "quilt-registry-backup.service" in host.output("systemctl list-timers --no-pager")
     host.output("systemctl start quilt-registry-backup.service")

@@ -12,7 +12,7 @@ from typing import Any
 import cfnlint
 import pytest
 
-from quilt_registry.cli import embedded_postgres, statement_logging
+from quilt_registry.cli import statement_logging
 from tests.deploy.templates import AWS, FILLED_IN, NAMES, PASSWORDS, accepts, example, load, references, resolve, tool
 
 TEMPLATE = load()
@@ -740,8 +740,9 @@ def test_check_accepts_the_logging_of_the_database() -> None:
     assert list(statement_logging.warnings(logging | {"log_parameter_max_length": "-1"})) != []
 
 
-def test_the_release_brings_pg_dump_of_the_default_engine() -> None:
-    assert PARAMETERS["DBEngineVersion"]["Default"] == str(embedded_postgres.MAJOR)
+def test_the_host_gets_pg_dump_of_the_default_engine() -> None:
+    default = PARAMETERS["DBEngineVersion"]["Default"]
+    assert f"dnf install --quiet --assumeyes postgresql{default} " in _read("bootstrap.sh")
 
 
 def test_the_database_is_pinned_to_the_private_subnet_unless_it_has_a_standby() -> None:

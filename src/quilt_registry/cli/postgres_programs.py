@@ -54,6 +54,12 @@ class Program:
         if await self.process.wait():
             self.errors.seek(0)
             message = self.errors.read().decode(errors="replace").strip()[-MAX_ERROR_LENGTH:]
+            if "SSL support is not compiled in" in message:
+                raise Unavailable(
+                    f"This {self.name} cannot encrypt its connection, as sslmode requires. Install PostgreSQL's client "
+                    f"programs (Debian: postgresql-client, Amazon Linux: postgresql{embedded_postgres.MAJOR}), of the "
+                    "server's version or newer."
+                )
             raise Unavailable(f"{self.name} failed: {message or f'exit status {self.process.returncode}.'}")
 
 
