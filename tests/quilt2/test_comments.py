@@ -218,7 +218,7 @@ def test_an_author_without_read_access_deletes_nothing(anna: Person, ben: Person
     assert list_comments(anna, name)["comments"] == [comment]
 
 
-@pytest.mark.parametrize("comment_id", ["0" * 16, "1", "x", "' OR true --", "%ff", "0" * 5000])
+@pytest.mark.parametrize("comment_id", ["0" * 16, "1", "x", "' OR true --", "0" * 5000])
 def test_a_comment_that_is_not_there(anna: Person, name: str, comment_id: str) -> None:
     assert error(delete_comment(anna, name, comment_id)) == (404, "There is no such comment.")
 
