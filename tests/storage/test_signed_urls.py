@@ -77,12 +77,13 @@ def test_urls_of_a_directory_permit_their_use() -> None:
     assert not permits(LocalSigner("http://registry", b"other", 600), "GET", get)
 
 
-def test_urls_of_the_previous_release_work_until_they_expire() -> None:
+def test_signatures_are_those_of_the_previous_release() -> None:
+    """While both run, a client may take a URL of one to the other."""
     signer = LocalSigner("http://registry", b"secret", 600)
     until = int(time.time()) + 600
-    old = signer._old_signature("get", KEYS[0], until)
-    assert signer._old_signature("get", "objs/a", 1790000000) == "cOUeYFs3fcNc8hBeqdb_33Aw-1lREONA5Fn8EM5q1Bs"
-    assert signer.permits("GET", KEYS[0], "get", str(until), old)
-    assert not signer.permits("PUT", KEYS[0], "put", str(until), old)
-    assert not signer.permits("GET", KEYS[1], "get", str(until), old)
-    assert not signer.permits("GET", KEYS[0], "get", "1790000000", signer._old_signature("get", KEYS[0], 1790000000))
+    assert signer.signature("get", "objs/a", 1790000000) == "cOUeYFs3fcNc8hBeqdb_33Aw-1lREONA5Fn8EM5q1Bs"
+    good = signer.signature("get", KEYS[0], until)
+    assert signer.permits("GET", KEYS[0], "get", str(until), good)
+    assert not signer.permits("PUT", KEYS[0], "put", str(until), good)
+    assert not signer.permits("GET", KEYS[1], "get", str(until), good)
+    assert not signer.permits("GET", KEYS[0], "get", "1790000000", signer.signature("get", KEYS[0], 1790000000))

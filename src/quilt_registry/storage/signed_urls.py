@@ -13,7 +13,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -23,7 +23,6 @@ from obstore.store import S3Store
 Use = Literal["get", "put"]
 Method = Literal["GET", "HEAD", "PUT"]
 
-SIGNATURE_BYTES = 16
 SHA256_BLOCK_SIZE = 64  # bytes, by which HMAC pads its key
 
 
@@ -55,22 +54,19 @@ class LocalSigner(Struct, frozen=True):
     def _urls(self, use: Use, keys: Sequence[str]) -> list[str]:
         until = int(time.time()) + self.lifetime
         start, middle = f"{self.registry_url}/objects/", f"?for={use}&until={until}&signature="
-        copy = self._mac(use, until).copy
+        inner, outer = _hmac_states(self.secret)
+        inner.update(f"{use}\n".encode())
+        copy_inner, copy_outer, end = inner.copy, outer.copy, f"\n{until}"
         urls = []
         for key in keys:
-            mac = copy()
-            mac.update(key.encode())
-            urls.append(f"{start}{key}{middle}{mac.hexdigest()}")
+            mac, signature = copy_inner(), copy_outer()
+            mac.update(f"{key}{end}".encode())
+            signature.update(mac.digest())
+            urls.append(f"{start}{key}{middle}{_text(signature.digest())}")
         return urls
 
-    def _mac(self, use: str, until: int) -> blake2b:
-        """Return a MAC of what all URLs of a batch share. The key follows."""
-        return blake2b(f"{use}\n{until}\n".encode(), key=self.secret, digest_size=SIGNATURE_BYTES)
-
     def signature(self, use: str, key: str, until: int) -> str:
-        mac = self._mac(use, until)
-        mac.update(key.encode())
-        return mac.hexdigest()
+        return _text(hmac.digest(self.secret, f"{use}\n{key}\n{until}".encode(), "sha256"))
 
     def permits(self, method: str, key: str, use: str, until: str, signature: str) -> bool:
         """Return whether the parts of a URL have a valid signature that allows the method and has not expired."""
@@ -78,13 +74,7 @@ class LocalSigner(Struct, frozen=True):
             return False
         if not until.isascii() or not until.isdigit() or len(until) > 12 or int(until) < time.time():
             return False
-        expected = [self.signature(use, key, int(until)), self._old_signature(use, key, int(until))]
-        return any(hmac.compare_digest(each.encode(), signature.encode()) for each in expected)
-
-    def _old_signature(self, use: str, key: str, until: int) -> str:
-        """Return the signature of earlier releases, whose URLs work until they expire."""
-        digest = hmac.digest(self.secret, f"{use}\n{key}\n{until}".encode(), "sha256")
-        return urlsafe_b64encode(digest)[:43].decode()
+        return hmac.compare_digest(self.signature(use, key, int(until)).encode(), signature.encode())
 
 
 class S3Signer(Struct, frozen=True):
@@ -161,6 +151,10 @@ class S3Signer(Struct, frozen=True):
             # Without an endpoint obstore uses that of AWS. It refuses None.
             config={"endpoint": _bucket_endpoint(endpoint, self.bucket)} if endpoint else {},
         )
+
+
+def _text(digest: bytes) -> str:
+    return urlsafe_b64encode(digest)[:43].decode()
 
 
 def _hmac_states(key: bytes) -> tuple[Any, Any]:
