@@ -126,7 +126,7 @@ class Statements(ABC):
 
 
 class Database(Statements):
-    """A pool of connections to one database. Whoever has one awaits nothing else, or others would wait for it.
+    """A pool of connections to one database. A task with a connection awaits nothing else.
 
     Statements that take `slow_ms` milliseconds or longer are logged.
     """

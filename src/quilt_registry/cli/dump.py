@@ -21,6 +21,7 @@ from quilt_registry.cli.postgres_programs import find_program, start
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import Conflict, Invalid
 from quilt_registry.migrations import take_turn
+from quilt_registry.storage.directory import fsync
 
 # The tables whose rows a summary counts, and what it calls them.
 SUMMARY_TABLES = {"account": "accounts", "package": "packages", "instance": "versions", "object": "objects"}
@@ -141,14 +142,6 @@ def _size(file: Path) -> int:
 def sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ------------------------------------------------------------------------------------------------ the database

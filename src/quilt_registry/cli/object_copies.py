@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from quilt_registry.cli.dump import fsync, sibling
+from quilt_registry.cli.dump import sibling
 from quilt_registry.errors import Unavailable
-from quilt_registry.storage.directory import Directory, is_key, make_directory
+from quilt_registry.storage.directory import Directory, fsync, is_key, make_directory
 from quilt_registry.storage.objects import ObjectStore
 
 CONCURRENT_UPLOADS = 16

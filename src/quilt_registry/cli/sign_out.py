@@ -16,7 +16,7 @@ from quilt_registry.settings import DatabaseSettings
 def sign_out(user: str | None, everybody: bool, personal_tokens: bool) -> None:
     """End all sessions of USER, or of everybody: in browsers and in clients that used `quilt login`.
 
-    Passwords stay valid. To keep somebody out, disable the account.
+    Passwords stay valid. To keep a user out, disable the account.
     """
     if bool(user) == everybody:
         raise click.UsageError("Name a user, or use --everybody.")

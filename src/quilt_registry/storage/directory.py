@@ -167,8 +167,8 @@ class Directory:
     def fsync(self, directory: str) -> None:
         """Make the file names in a directory such as `objs/anna` durable. The contents of the files already are."""
         with contextlib.suppress(FileNotFoundError):
-            _fsync(self.root / directory)
-            _fsync(self.root / directory / "..")  # because another process may be creating the directory
+            fsync(self.root / directory)
+            fsync(self.root / directory / "..")  # because another process may be creating the directory
 
     def remove(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -218,7 +218,7 @@ class _Upload:
         replaces = target.exists()
         os.rename(self.path, target)
         if replaces:  # an object that was damaged; the push may have no new objects, and sync no directory
-            _fsync(target.parent)
+            fsync(target.parent)
 
     def close(self) -> None:
         """Close the file, and delete it unless it got its final name."""
@@ -234,7 +234,7 @@ def make_directory(path: Path) -> None:
     make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
 def make_private(path: Path) -> None:
@@ -245,8 +245,9 @@ def make_private(path: Path) -> None:
             path.chmod(0o700)
 
 
-def _fsync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Make a file or the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
