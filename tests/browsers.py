@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import httpx
 
 from tests.registry import PASSWORD, Registry
 
-
-def browser(registry: Registry) -> httpx.Client:
-    return httpx.Client(base_url=registry.url, timeout=30)
+_TOKEN = re.compile(r'name="csrf" value="([^"]+)"|name="csrf-token" content="([^"]+)"')
 
 
-def sign_in(client: httpx.Client, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:
-    return client.post("/signin", data={"username": name, "password": password, **fields})
+class Browser(httpx.Client):
+    """A client that sends forms as a browser does: with the token that a page of the site put into them."""
+
+    def submit(self, path: str, data: dict[str, Any] | None = None, **more: Any) -> httpx.Response:
+        """Send a form of the site."""
+        return self.post(path, data={"csrf": self.form_token(), **(data or {})}, **more)
+
+    def form_token(self) -> str:
+        """A token for a form, from a page that has one whether somebody is signed in or not."""
+        found = _TOKEN.search(self.get("/signout", follow_redirects=True).text)
+        assert found
+        return found[1] or found[2]
+
+
+def browser(registry: Registry) -> Browser:
+    return Browser(base_url=registry.url, timeout=30)
+
+
+def sign_in(client: Browser, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:
+    return client.submit("/signin", {"username": name, "password": password, **fields})
 
 
 def cookie_of(response: httpx.Response) -> dict[str, str]:
     """The session's cookie that a response sets, as a request carries it."""
-    ((name, value),) = [each.split(";")[0].split("=", 1) for each in response.headers.get_list("set-cookie")]
+    cookies = [each.split(";")[0].split("=", 1) for each in response.headers.get_list("set-cookie")]
+    ((name, value),) = [each for each in cookies if each[0].endswith("quilt_session")]
     return {"Cookie": f"{name}={value}"}
+
+
+def submit(registry: Registry, path: str, data: dict[str, Any], **more: Any) -> httpx.Response:
+    """The answer to a form that a new browser sends."""
+    with browser(registry) as client:
+        return client.submit(path, data, **more)

@@ -20,6 +20,7 @@ from quilt.manifest import Bounds
 from quilt_registry import background, catalog, settings as settings_module
 from quilt_registry.api import messages, openapi, quilt2, routing, system, v1
 from quilt_registry.api.openapi import Route
+from quilt_registry.catalog.headers import PageHeaders
 from quilt_registry.database import PING_INTERVAL, Database
 from quilt_registry.errors import Refusal
 from quilt_registry.mail.outbox import SmtpTransport, send_forever
@@ -64,11 +65,13 @@ def build(settings: Settings) -> ASGIApp:
         exception_handlers={Exception: _refuse},
         lifespan=[lambda _: _running(registry, request_log)],
         openapi_config=None,
+        compression_config=catalog.COMPRESSION,
         on_app_init=[_no_logging],
         request_max_body_size=None,  # because each call has its own limit, and uploads of objects have none
         state=State({"registry": registry, "openapi": openapi_document(settings.registry_url)}),
     )
-    edge: ASGIApp = Cors(RequestBodies(service, settings.max_body_bytes))
+    pages = PageHeaders(service, catalog.is_page, https=settings.is_https)
+    edge: ASGIApp = Cors(RequestBodies(pages, settings.max_body_bytes))
     request_log = RequestLog(Hsts(edge) if settings.is_https_only else edge, registry.metrics)
     return request_log
 
@@ -159,7 +162,7 @@ def _refuse(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         message = f"Something went wrong in the registry. Its log has the details under the ID {logs.request_id()}."
         log.error("%s %s failed", request.method, route, exc_info=error)
     if catalog.is_page(request.scope["path"]):
-        return catalog.refusal(request, status, message)
+        return catalog.refusal(request, error, status, message, headers)
     return messages.refusal(request.scope["path"], status, message, headers)
 
 

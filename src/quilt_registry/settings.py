@@ -67,6 +67,22 @@ def _team_id(value: str) -> str:
     return value
 
 
+def _web_address(value: str) -> str:
+    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
+        raise ValueError("must be an http(s) URL")
+    return value
+
+
+def _logo(value: Path) -> Path:
+    if value.suffix.lower() not in (".svg", ".png"):
+        raise ValueError("must be an SVG or PNG file")
+    if not value.is_file():
+        raise ValueError(f"there is no file {value}")
+    if value.stat().st_size > MAX_LOGO_BYTES:
+        raise ValueError(f"the file must not exceed {MAX_LOGO_BYTES:,} bytes")
+    return value
+
+
 def _domains(value: str) -> str:
     names = [name.strip().lower() for name in value.split(",") if name.strip()]
     if any("@" in name or not name.isascii() or " " in name for name in names):
@@ -100,6 +116,7 @@ def _default_sender(registry_url: str) -> str:
 
 
 MIN_SECRET_KEY_LENGTH = 16  # characters
+MAX_LOGO_BYTES = 64_000
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 Url = Annotated[str, AfterValidator(_url)]
@@ -226,6 +243,14 @@ class Settings(StorageSettings):
     """The team's name in commands. Set but empty: open mode."""
     team_name: str = ""
     """The team's name on pages. Default: TEAM_ID."""
+    team_tagline: str = Field("", max_length=200)
+    """A line about the team under its name on the home page."""
+    team_logo: Annotated[Path, AfterValidator(_logo)] | None = None
+    """Path of the team's logo, an SVG or PNG file of at most 64 kB."""
+    support_email: str = Field("", max_length=320)
+    """Email address to which pages send users who need help."""
+    docs_url: Annotated[str, AfterValidator(_web_address)] | None = None
+    """URL of the team's own documentation, linked at the foot of each page."""
     allow_team_access: bool = Field(default_factory=_is_team_mode)
     """Whether packages can be shared with the whole team. Default: on in team mode."""
     allow_anonymous_access: bool = Field(default_factory=lambda values: not _is_team_mode(values))
@@ -309,6 +334,11 @@ class Settings(StorageSettings):
     def origins(self) -> set[str]:
         """The origins of the registry's own pages, as browsers write them."""
         return {_origin(self.catalog_url), _origin(self.registry_url)}
+
+    @property
+    def catalog_host(self) -> str:
+        """The host of the web pages."""
+        return urlsplit(self.catalog_url).netloc
 
     @property
     def signup_domain_list(self) -> list[str]:

@@ -18,7 +18,7 @@ from quilt_registry import background, bodies
 from quilt_registry.bodies import Packed
 from quilt_registry.errors import Invalid, TooLarge
 from quilt_registry.settings import Settings
-from quilt_registry.web.requests import AnyRequest
+from quilt_registry.web.requests import AnyRequest, accepts_gzip
 
 T = TypeVar("T")
 
@@ -138,16 +138,6 @@ async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[
         headers["Content-Encoding"] = "gzip"
         rest = _gzip(rest)
     return Stream(rest, media_type="application/json", headers=headers)
-
-
-def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether a header `Accept-Encoding` allows gzip: as `gzip` or `*`, without `q=0` (RFC 9110 §12.5.3)."""
-    qualities = {}
-    for each in accept_encoding.lower().split(","):
-        coding, *parameters = each.replace(" ", "").replace("\t", "").split(";")
-        qualities[coding] = next((text[2:] for text in parameters if text.startswith("q=")), "1")
-    quality = qualities.get("gzip", qualities.get("*", "0"))
-    return quality.strip("0.") != ""
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from litestar import HttpMethod, Request, Response, Router
-from litestar.file_system import BaseLocalFileSystem
+from litestar.config.compression import CompressionConfig
 from litestar.handlers import HTTPRouteHandler
-from litestar.static_files import create_static_files_router
-from litestar.types import PathType
-from litestar.types.file_types import FileInfo
+from litestar.response import Redirect
 
 from quilt_registry.accounts.rights import Who
-from quilt_registry.catalog import session
+from quilt_registry.catalog import forms, session, static_files
 from quilt_registry.catalog.account import code, password, signin, signup
 from quilt_registry.catalog.package import comments, overview
+from quilt_registry.catalog.session import Moved
 from quilt_registry.catalog.site import help, home
-from quilt_registry.catalog.site.refusal import ErrorPage
+from quilt_registry.catalog.site.refusal import ErrorPage, PageRefusal
+from quilt_registry.catalog.templates import render
 from quilt_registry.errors import SignInNeeded
 from quilt_registry.web import callers
 
+NO_PAGES = ("/api/", "/objects/", "/metrics", "/readyz")
+# Forms have masked tokens, so that the length of a compressed page reveals nothing.
+COMPRESSION = CompressionConfig(
+    backend="gzip", gzip_compress_level=5, minimum_size=1000, exclude=[f"^{each}" for each in (*NO_PAGES, "/static/")]
+)
 PACKAGE = "/package/{owner:str}/{name:str}"
 
 
@@ -32,7 +35,7 @@ def router() -> Router:
         "/",
         route_handlers=[
             _page("GET", "/", home.home, who="caller"),
-            _page("GET", PACKAGE, overview.package, who="caller"),
+            _page("GET", PACKAGE, overview.overview, who="caller"),
             _page("GET", f"{PACKAGE}/comments", comments.page, who="caller"),
             _page("POST", f"{PACKAGE}/comments", comments.post, who="member"),
             _page("GET", "/code", code.code, who="member"),
@@ -48,7 +51,7 @@ def router() -> Router:
             _page("GET", "/reset_password/{link:str}", password.choose_form, who="anybody"),
             _page("POST", "/reset_password/{link:str}", password.choose, who="anybody"),
             _page("GET", "/help/api", help.api, who="visitor"),
-            _static_files(),
+            _page("GET", "/static/{path:path}", static_files.serve, who="anybody"),
         ],
         dependencies=callers.DEPENDENCIES,
     )
@@ -57,40 +60,23 @@ def router() -> Router:
 def _page(method: str, path: str, function: Callable[..., Any], who: Who) -> HTTPRouteHandler:
     """Return the handler of a page. A GET page also handles HEAD."""
     methods = [HttpMethod.GET, HttpMethod.HEAD] if method == "GET" else HttpMethod(method)
-    guards = [session.check_request, session.authorize]
+    guards = [session.check_request, session.authorize, forms.check_form]
     return HTTPRouteHandler(path, http_method=methods, status_code=200, guards=guards, opt={"who": who})(function)
-
-
-def _static_files() -> Router:
-    directory = Path(__file__).parent / "static"
-    return create_static_files_router(
-        "/static",
-        directories=[directory],
-        file_system=_StaticFiles(),
-        name="static",
-        guards=[session.check_request],
-    )
-
-
-class _StaticFiles(BaseLocalFileSystem):
-    """The file system, in which names that are impossible for it do not exist."""
-
-    async def info(self, path: PathType, **kwargs: Any) -> FileInfo:
-        try:
-            return await super().info(path, **kwargs)
-        except OSError as error:
-            if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR):
-                raise FileNotFoundError from error
-            raise
 
 
 def is_page(path: str) -> bool:
     """Return whether a path belongs to the catalog, whose errors are pages."""
-    return not path.startswith(("/api/", "/objects/", "/metrics", "/readyz"))
+    return not path.startswith(NO_PAGES)
 
 
-def refusal(request: Request[Any, Any, Any], status: int, message: str) -> Response[Any]:
+def refusal(
+    request: Request[Any, Any, Any], error: Exception, status: int, message: str, headers: dict[str, str] | None
+) -> Response[Any]:
     """Return an error page, or a redirect to the sign-in page if the page requires a sign-in."""
-    if status == SignInNeeded.status:
+    if isinstance(error, SignInNeeded):
         return session.redirect_to_sign_in(request)
-    return ErrorPage(status, message)
+    if isinstance(error, Moved):
+        return Redirect(error.path, status_code=308)
+    if isinstance(error, PageRefusal):
+        return render(request, error.template, error.status, **error.values)
+    return ErrorPage(status, message, headers)

@@ -1,9 +1,9 @@
-"""Guards of pages: the reader, by the session cookie. Helpers for forms and for that cookie."""
+"""Guards of pages: the reader, by the session cookie. Where the sign-in leads from and to."""
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from litestar import Response
 from litestar.handlers import BaseRouteHandler
@@ -11,19 +11,33 @@ from litestar.response import Redirect
 
 from quilt_registry.accounts import rights, sessions
 from quilt_registry.accounts.sessions import TOKEN_LIFETIME, Session, Token
-from quilt_registry.errors import Forbidden, Invalid, TooLarge
+from quilt_registry.errors import Forbidden, Refusal
 from quilt_registry.settings import Settings
 from quilt_registry.web import callers, cookies
 from quilt_registry.web.callers import registry_of
-from quilt_registry.web.requests import AnyConnection, AnyRequest, check_url
+from quilt_registry.web.requests import AnyConnection, AnyRequest, check_url, raw_path
 
-MAX_FORM_BYTES = 160_000  # a comment of 10,240 characters of any alphabet takes up to 123,000
-MAX_FORM_FIELDS = 20
+
+class Moved(Refusal):
+    """The page is at another path."""
+
+    status = 308
+
+    def __init__(self, path: str):
+        super().__init__("This page is at another address.")
+        self.path = path
 
 
 async def check_request(connection: AnyConnection, _: BaseRouteHandler) -> None:
-    """Raise Invalid for a URL that is no text, Forbidden for a form from another site. Runs before `authorize`."""
+    """Raise Invalid for a URL that is no text, Forbidden for a form from another site. Runs before `authorize`.
+
+    Raise Moved for a path with a slash at the end, which the original catalog used in its own links.
+    """
     check_url(connection)
+    path = raw_path(connection)
+    if path.endswith("/") and path != "/":
+        query = connection.scope["query_string"].decode("latin-1")
+        raise Moved("/" + path.strip("/") + (f"?{query}" if query else ""))
     if connection.scope.get("method") == "POST" and _from_another_site(connection):
         raise Forbidden("This form was sent from another site. Open it on this site and send it again.")
 
@@ -62,22 +76,27 @@ async def _find_session(connection: AnyConnection, _: BaseRouteHandler) -> Sessi
 authorize = callers.guard(_find_session)
 
 
-async def read_form(request: AnyRequest, *fields: str) -> list[str]:
-    """Return the fields of a form; "" for missing ones. Raise TooLarge, Invalid."""
-    if int(request.headers.get("content-length") or MAX_FORM_BYTES + 1) > MAX_FORM_BYTES:
-        raise TooLarge(f"The form exceeds the limit of {MAX_FORM_BYTES:,} bytes. Shorten the text and send it again.")
-    is_multipart = request.content_type[0] == "multipart/form-data"  # its parts are limited where it is parsed
-    if not is_multipart and (await request.body()).count(b"&") >= MAX_FORM_FIELDS:
-        raise Invalid("The form has too many fields.")
-    form = await request.form()
-    return [str(form.get(name, "")) for name in fields]
+def redirect_to_sign_in(request: AnyRequest) -> Response[Any]:
+    """Return a redirect to the sign-in page, which returns to this page; from a form, to the page of the form."""
+    target = f"/signin?next={quote(_page_of(request))}"
+    if is_fragment(request):
+        return Response(None, status_code=401, headers={"HX-Redirect": target})
+    return Redirect(target, status_code=302 if request.method in ("GET", "HEAD") else 303)
 
 
-def redirect_to_sign_in(request: AnyRequest) -> Redirect:
-    """Return a redirect to the sign-in page, which returns to this page."""
+def _page_of(request: AnyRequest) -> str:
+    """Return the path and query of the page that the reader sees."""
+    seen = request.headers.get("hx-current-url") or (request.headers.get("referer") if request.method == "POST" else "")
+    if seen:
+        parts = urlsplit(seen)
+        return safe_next(parts.path + (f"?{parts.query}" if parts.query else ""))
     query = request.scope["query_string"].decode("latin-1")
-    here = request.scope["path"] + (f"?{query}" if query else "")
-    return Redirect("/signin" if here == "/" else f"/signin?next={quote(here)}", status_code=302)
+    return raw_path(request) + (f"?{query}" if query else "")
+
+
+def is_fragment(request: AnyRequest) -> bool:
+    """Return whether htmx asks for a part of a page."""
+    return "hx-request" in request.headers
 
 
 def safe_next(target: str) -> str:

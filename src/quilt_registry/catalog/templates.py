@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 
 from quilt_registry import __version__
+from quilt_registry.accounts.users import Account
+from quilt_registry.catalog import flash, formats, forms, selvedge, static_files, urls
+from quilt_registry.settings import Settings
+from quilt_registry.web import cookies
+from quilt_registry.web.requests import raw_path
 
-HEADERS = {
-    # Everything is loaded from this site; there are no scripts, and no other site may frame a page.
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
-    "Cache-Control": "private, no-store",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
+THEMES = ("auto", "light", "dark")
 
 _templates = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -26,32 +23,82 @@ _templates = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=formats.visible,
 )
-_templates.globals["release"] = __version__
+_templates.globals |= {
+    "release": __version__,
+    "static": static_files.url,
+    "url": urls.url,
+    "package_url": urls.package_url,
+    "with_query": urls.with_query,
+    "version_threads": selvedge.version_threads,
+    "team_threads": selvedge.team_threads,
+    "avatar_dye": selvedge.avatar_dye,
+    "themes": THEMES,
+}
+_templates.filters |= {
+    "as_typed": formats.as_typed,
+    "count": formats.count,
+    "day": formats.day,
+    "first_sentence": formats.first_sentence,
+    "relative": formats.relative,
+    "short": formats.short,
+    "size": formats.size,
+    "utc": formats.utc,
+}
+
+
+class _Csrf:
+    """The token of forms on a page. Remembers whether a form used it."""
+
+    def __init__(self, secret: str):
+        self._secret = secret
+        self.used = False
+
+    def __call__(self) -> str:
+        self.used = True
+        return forms.new_token(self._secret)
 
 
 def render(request: Request[Any, Any, Any], template: str, status: int = 200, **values: Any) -> Response[str]:
-    """Return a page. The database is not used, so that an error page can report that it does not respond."""
-    text = _templates.get_template(template).render(
-        settings=request.app.state.registry.settings,
-        path=request.scope["path"],
-        status=status,
-        **{"account": None, **values},
-    )
-    return Response(text, status_code=status, media_type="text/html", headers=HEADERS)
+    """Return a page, or a part of one.
+
+    Templates see the settings, the reader's account (None if not signed in), the path of the page (`here` as it was
+    sent), the theme, a message for this page, and as `ui` the macros of site/components.html.
+    The database is not used, so that an error page can report that it does not respond.
+    """
+    settings: Settings = request.app.state.registry.settings
+    response = Response("", status_code=status, media_type="text/html")
+    secrets = forms.holder_secrets(request)
+    browser = "" if secrets else cookies.new_browser()
+    csrf = _Csrf(secrets[0] if secrets else browser)
+    message = flash.find(request)
+    shared = {
+        "settings": settings,
+        "account": account_of(request),
+        "path": request.scope["path"],
+        "here": raw_path(request),
+        "status": status,
+        "theme": theme_of(request, settings),
+        "flash": message,
+        "csrf": csrf,
+    }
+    components = _templates.get_template("site/components.html").make_module(shared)
+    response.content = _templates.get_template(template).render(shared | {"ui": components} | values)
+    if csrf.used and browser:
+        cookies.set(response, settings, cookies.BROWSER, browser, cookies.BROWSER_LIFETIME)
+    if message:
+        cookies.delete(response, settings, cookies.FLASH)
+    return response
 
 
-def _size(size: int) -> str:
-    """Format a number of bytes."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1000  # type: ignore[assignment]
-    return f"{size:,.1f} TB"
+def account_of(request: Request[Any, Any, Any]) -> Account | None:
+    """Return the account of the reader as far as a guard has looked it up."""
+    session = request.scope["state"].get("session")
+    return session.account if session else None
 
 
-def _time(time: datetime) -> str:
-    return time.strftime("%-d %B %Y, %H:%M UTC")
-
-
-_templates.filters |= {"size": _size, "time": _time}
+def theme_of(request: Request[Any, Any, Any], settings: Settings) -> str:
+    """Return the theme that the reader chose: one of THEMES."""
+    theme = cookies.get(request, settings, cookies.THEME)
+    return theme if theme in THEMES else THEMES[0]

@@ -13,7 +13,7 @@ Admins have no additional rights to packages: they manage accounts and read the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -22,6 +22,8 @@ from quilt_registry.database import Connection, Database, Statements
 from quilt_registry.errors import Forbidden, NotFound
 
 PUBLIC, TEAM = "public", "team"
+
+Visibility = Literal["private", "shared", "team", "public"]
 
 
 class AccessPolicy(Struct, frozen=True):
@@ -87,6 +89,15 @@ def is_public(caller: Caller, package: Package) -> bool:
 def is_team(caller: Caller, package: Package) -> bool:
     """Return whether the package has a `team` entry that applies to this caller."""
     return package.has_team and TEAM in caller.grants
+
+
+def visibility(caller: Caller, package: Package, *, shared: bool) -> Visibility:
+    """Return how far a package is shared, in the word that pages show. `shared`: with single users."""
+    if is_public(caller, package):
+        return "public"
+    if is_team(caller, package):
+        return "team"
+    return "shared" if shared else "private"
 
 
 # A condition for queries on packages `p`. $1 is caller.grants.

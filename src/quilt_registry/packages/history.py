@@ -117,6 +117,14 @@ def normalize(version: str) -> str:
     raise Invalid(f"Malformed version: longer than {MAX_VERSION_LENGTH} characters")
 
 
+def normalize_or_keep(version: str) -> str:
+    """Normalize a version by PEP 440; a text that is none stays as it is, for lookups that find nothing."""
+    try:
+        return normalize(version)
+    except Invalid:
+        return version
+
+
 async def put_version(db: Database, member: Member, owner: str, name: str, version: str, top_hash: str) -> None:
     """Give an instance a version, which can never change. Raise Forbidden, Invalid, NotFound, Conflict."""
     access.check_owner(member, owner, "create versions")

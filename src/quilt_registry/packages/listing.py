@@ -164,30 +164,33 @@ def _summary(row: tuple[Any, ...]) -> _Summary:
     return _Summary(Instance(*row[0]), *row[1:])
 
 
-class Overview(Struct):
-    """A package and a summary of the instance that a tag points at; only the package if the tag does not exist.
+class Summary(Struct):
+    """The start of a version's README (None if it has none), and the preview of its tree.
 
-    `lines` is the preview of its tree: depth and name, with a slash after the names of groups.
+    `lines` are depths and names, with a slash after the names of groups.
     """
 
-    package: Package
-    instance: Instance | None = None
-    size: int = 0
-    readme: str | None = None
-    lines: list[tuple[int, str]] = []
+    readme: str | None
+    lines: list[tuple[int, str]]
 
 
-async def overview(db: Database, caller: Caller, owner: str, name: str, tag: str, *, record: bool) -> Overview:
-    """Return the overview of a package for the catalog. `record` records the event PREVIEW. Raise NotFound."""
-    rows = f"{_SUMMARIES} JOIN tag t ON t.instance_id = i.id WHERE t.package_id = p.id AND t.name = $4"
-    package, found = await access.get_readable_with(db, caller, owner, name, rows, tag)
-    if not found:
-        return Overview(package)
-    summary = _summary(found[0])
+async def summarize(db: Database, caller: Caller, package: Package, instance: Instance, *, record: bool) -> Summary:
+    """Return the summary of a version of a package that the caller may read. `record` records the event PREVIEW.
+
+    Raise NotFound if the version was just deleted.
+    """
+    row = await db.fetchrow(
+        """
+        SELECT i.preview, r.text FROM instance i
+        LEFT JOIN readme r ON r.owner_id = $2 AND r.digest = i.readme WHERE i.id = $1
+        """,
+        instance.id, package.owner_id,
+    )  # fmt: skip
+    if row is None:
+        raise access.instance_not_found()
     if record:
-        await audit.record(db, "PREVIEW", caller.name, package, summary.instance.top_hash)
-    lines = _flatten(msgspec.json.decode(summary.preview))
-    return Overview(package, summary.instance, summary.size, summary.text, lines)
+        await audit.record(db, "PREVIEW", caller.name, package, instance.top_hash)
+    return Summary(row["text"], _flatten(msgspec.json.decode(row["preview"])))
 
 
 def _flatten(rows: list[list[Any]], depth: int = 0) -> list[tuple[int, str]]:

@@ -62,3 +62,13 @@ def is_speculative(request: AnyRequest) -> bool:
 def records_read(request: AnyRequest) -> bool:
     """Return whether a read goes into the audit trail: a GET does, a HEAD does not."""
     return request.method == "GET"
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether a header `Accept-Encoding` allows gzip: as `gzip` or `*`, without `q=0` (RFC 9110 §12.5.3)."""
+    qualities = {}
+    for each in accept_encoding.lower().split(","):
+        coding, *parameters = each.replace(" ", "").replace("\t", "").split(";")
+        qualities[coding] = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+    quality = qualities.get("gzip", qualities.get("*", "0"))
+    return quality.strip("0.") != ""

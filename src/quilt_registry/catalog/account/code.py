@@ -17,4 +17,4 @@ async def code(request: AnyRequest, session: Injected[Session], registry: Inject
     """Show a new code to paste into the client. `quilt login` opens this page."""
     text = "" if is_speculative(request) else await codes.create_code(registry.db, session)
     minutes = int(codes.CODE_LIFETIME.total_seconds() / 60)
-    return render(request, "account/code.html", account=session.account, code=text, minutes=minutes)
+    return render(request, "account/code.html", code=text, minutes=minutes)

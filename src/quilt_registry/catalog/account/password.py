@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 
 from quilt_registry.accounts import email_links, password_reset
-from quilt_registry.catalog.session import read_form
+from quilt_registry.catalog import forms
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Invalid, Refusal, SignInNeeded
 from quilt_registry.registry import Registry
@@ -27,7 +27,7 @@ async def request_form(request: AnyRequest) -> Response[Any]:
 
 async def request_reset(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
     """Send the link. The page is the same whether the account exists or not."""
-    (email,) = await read_form(request, "email")
+    (email,) = forms.read(request, "email")
     try:
         await password_reset.request(registry.db, registry.site, registry.limits, email.strip(), client_ip(request))
     except Refusal as error:
@@ -43,7 +43,7 @@ async def choose_form(request: AnyRequest, registry: Injected[Registry], link: F
 
 
 async def choose(request: AnyRequest, registry: Injected[Registry], link: FromPath[str]) -> Response[Any]:
-    password, again = await read_form(request, "password", "again")
+    password, again = forms.read(request, "password", "again")
     try:
         if password != again:
             raise Invalid(PASSWORDS_DIFFER)

@@ -12,7 +12,8 @@ from quilt_registry.accounts import sessions
 from quilt_registry.accounts.sessions import Session
 from quilt_registry.accounts.signin import Attempt
 from quilt_registry.accounts.users import Account
-from quilt_registry.catalog.session import read_form, safe_next, set_cookie
+from quilt_registry.catalog import forms
+from quilt_registry.catalog.session import safe_next, set_cookie
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Invalid, SignInNeeded, TooMany
 from quilt_registry.registry import Registry
@@ -29,7 +30,7 @@ async def sign_in_form(request: AnyRequest, account: Injected[Account | None]) -
 
 
 async def sign_in(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    username, password, target = await read_form(request, "username", "password", "next")
+    username, password, target = forms.read(request, "username", "password", "next")
     attempt = Attempt(username.strip(), password, client_ip(request), "page")
     try:
         token = await onboarding.sign_in(registry.db, registry.limits, attempt)
@@ -50,16 +51,16 @@ def _show_error(request: AnyRequest, status: int, username: str, target: str, me
     return render(request, "account/signin.html", status=status, **values)
 
 
-async def sign_out_form(request: AnyRequest, account: Injected[Account | None]) -> Response[Any]:
+async def sign_out_form(request: AnyRequest) -> Response[Any]:
     """Show a button that signs out, because a GET must not change anything."""
-    return render(request, "account/signout.html", account=account)
+    return render(request, "account/signout.html")
 
 
 async def sign_out(
     request: AnyRequest, registry: Injected[Registry], session: Injected[Session | None]
 ) -> Response[Any]:
     """End this session, or with `everywhere` all sessions of the account, also those of clients."""
-    everywhere, personal_tokens = await read_form(request, "everywhere", "personal_tokens")
+    everywhere, personal_tokens = forms.read(request, "everywhere", "personal_tokens")
     if session and everywhere:
         name = session.account.name
         await sessions.sign_out_everywhere(registry.db, name, personal_tokens=bool(personal_tokens), by=name)

@@ -11,10 +11,10 @@ from quilt_registry import onboarding
 from quilt_registry.accounts import email_links
 from quilt_registry.accounts.signup import Registration
 from quilt_registry.accounts.users import Account
+from quilt_registry.catalog import forms
 from quilt_registry.catalog.account.password import PASSWORDS_DIFFER
-from quilt_registry.catalog.package import overview
-from quilt_registry.catalog.session import read_form
 from quilt_registry.catalog.templates import render
+from quilt_registry.catalog.urls import package_url
 from quilt_registry.errors import Invalid, Refusal
 from quilt_registry.packages import invitations
 from quilt_registry.registry import Registry
@@ -41,11 +41,11 @@ async def sign_up_form(
         email = await invitations.find_email(registry.db, invitation)
         return render(request, "account/signup.html", username="", email=email, invitation=invitation, error="")
     package = None if is_speculative(request) else await invitations.accept(registry.db, account, invitation)
-    return Redirect(overview.url(package.owner, package.name) if package else "/", status_code=302)
+    return Redirect(package_url(package.owner, package.name) if package else "/", status_code=302)
 
 
 async def sign_up(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
-    username, email, password, again, invitation = await read_form(request, *FIELDS)
+    username, email, password, again, invitation = forms.read(request, *FIELDS)
     new = Registration(username.strip(), email.strip(), password, invitation)
     try:
         if password != again:
@@ -62,5 +62,5 @@ async def sign_up(request: AnyRequest, registry: Injected[Registry]) -> Response
     return response
 
 
-async def activation_error(request: AnyRequest, account: Injected[Account | None]) -> Response[Any]:
-    return render(request, "account/activation_error.html", account=account)
+async def activation_error(request: AnyRequest) -> Response[Any]:
+    return render(request, "account/activation_error.html")

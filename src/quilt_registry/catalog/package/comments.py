@@ -10,7 +10,7 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 from msgspec import Struct
 
-from quilt_registry.catalog.session import read_form
+from quilt_registry.catalog import forms
 from quilt_registry.catalog.templates import render
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid, TooMany
@@ -35,7 +35,7 @@ async def page(
 ) -> Response[Any]:
     after = request.query_params.get("after", "")
     start = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else 0
-    return _render(request, caller, await _read(registry.db, caller, owner, name, start))
+    return _render(request, await _read(registry.db, caller, owner, name, start))
 
 
 async def post(
@@ -46,14 +46,14 @@ async def post(
     name: FromPath[str],
 ) -> Response[Any]:
     """Add a comment. A rejected one stays in the form."""
-    (contents,) = await read_form(request, "contents")
+    (contents,) = forms.read(request, "contents")
     contents = contents.replace("\r\n", "\n")
     try:
         posted = await comments.post(registry, member, owner, name, contents)
     except (Invalid, TooMany) as error:
         status = 422 if isinstance(error, Invalid) else error.status
         view = await _read(registry.db, member, owner, name)
-        return _render(request, member, view, status, contents=contents, error=error.message)
+        return _render(request, view, status, contents=contents, error=error.message)
     return Redirect(f"{request.scope['path']}#c-{posted.id}", status_code=303)
 
 
@@ -62,12 +62,11 @@ async def _read(db: Database, caller: Caller, owner: str, name: str, after: int 
     return _CommentsPage(*await comments.get_page(db, caller, owner, name, limit=limit, after=after))
 
 
-def _render(request: AnyRequest, caller: Caller, view: _CommentsPage, status: int = 200, **form: str) -> Response[Any]:
+def _render(request: AnyRequest, view: _CommentsPage, status: int = 200, **form: str) -> Response[Any]:
     return render(
         request,
         "package/comments.html",
         status=status,
-        account=caller.account,
         package=view.package,
         comments=[(each, datetime.fromtimestamp(each.created, UTC)) for each in view.comments.comments],
         next=view.comments.next,

@@ -7,9 +7,8 @@ from typing import Any
 from litestar import Response
 from msgspec import Struct
 
-from quilt_registry.accounts.users import Account
 from quilt_registry.catalog.templates import render
-from quilt_registry.web.requests import AnyRequest, Injected
+from quilt_registry.web.requests import AnyRequest
 
 # Titles of the document's tags, in the order in which a newcomer needs them.
 TOPICS = {
@@ -44,7 +43,7 @@ class _Call(Struct, frozen=True):
     errors: list[tuple[str, str]]
 
 
-async def api(request: AnyRequest, account: Injected[Account | None]) -> Response[Any]:
+async def api(request: AnyRequest) -> Response[Any]:
     document: dict[str, Any] = request.app.state.openapi
     calls: dict[str, list[_Call]] = {topic: [] for topic in TOPICS}
     for path, item in document["paths"].items():
@@ -53,7 +52,7 @@ async def api(request: AnyRequest, account: Injected[Account | None]) -> Respons
                 call = _call(document, path, method, item["parameters"], operation)
                 calls.setdefault(operation["tags"][0], []).append(call)
     topics = [(TOPICS.get(topic, topic.capitalize()), each) for topic, each in calls.items() if each]
-    return render(request, "site/api.html", account=account, topics=topics)
+    return render(request, "site/api.html", topics=topics)
 
 
 def _call(

@@ -17,4 +17,4 @@ MAX_RECENT_PACKAGES = 50
 
 async def home(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
     packages = await listing.list_readable(registry.db, caller, MAX_RECENT_PACKAGES)
-    return render(request, "site/home.html", account=caller.account, packages=packages)
+    return render(request, "site/home.html", packages=packages)

@@ -1,0 +1,97 @@
+"""How numbers, times and other people's text look on pages."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup, escape
+
+THIN_SPACE = "\u2009"
+SHORT_HASH = 8  # characters
+
+# What a reader cannot see, or what makes text look like other text: controls but tab and line ends, soft hyphens,
+# zero-width characters, marks and overrides of the writing direction, half surrogates, byte order marks.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def visible(value: Any) -> Any:
+    """Return text with its invisible characters replaced by their code points. Other values stay as they are."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return _INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", value)
+    return value
+
+
+def as_typed(value: str) -> Markup:
+    """Return text for a field of a form, with invisible characters as they were sent."""
+    return escape(value.encode("utf-8", "replace").decode())
+
+
+def count(number: int, singular: str = "", plural: str = "") -> str:
+    """Format a number of things, with the word for them: `1 204 files`."""
+    digits = f"{number:,}".replace(",", THIN_SPACE)
+    word = singular if number == 1 else plural or (singular and singular + "s")
+    return f"{digits}\N{NO-BREAK SPACE}{word}" if word else digits
+
+
+def size(size: float) -> str:
+    """Format a number of bytes, in decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 if unit == "B" else size < 999.95:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB".replace(",", THIN_SPACE)
+
+
+def utc(time: datetime) -> str:
+    """Format a time to the minute."""
+    return time.astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
+
+
+def day(time: datetime) -> str:
+    """Format a date."""
+    return time.astimezone(UTC).strftime("%-d %B %Y")
+
+
+def relative(time: datetime, now: datetime | None = None) -> str:
+    """Format how long ago a time is; the date if that is more than a month."""
+    seconds = ((now or datetime.now(UTC)) - time).total_seconds()
+    if seconds < _MINUTE:
+        return "just now" if seconds > -_MINUTE else day(time)
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f} min ago"
+    if seconds < _DAY:
+        return f"{seconds // _HOUR:.0f} h ago"
+    if seconds < 31 * _DAY:
+        days = int(seconds // _DAY)
+        return "yesterday" if days == 1 else f"{days} days ago"
+    return day(time)
+
+
+def short(top_hash: bytes | str) -> str:
+    """Return the first characters of a hash."""
+    text = top_hash.hex() if isinstance(top_hash, bytes) else top_hash
+    return text[:SHORT_HASH]
+
+
+def first_sentence(text: str, length: int = 160) -> str:
+    """Return the first sentence of a README's prose, without its headings and Markdown marks; cut at `length`."""
+    lines = (line.strip() for line in text[:4000].splitlines())
+    prose: list[str] = []
+    for line in lines:
+        if line.startswith(("#", "```", "---", "===", "|", "!", "<", "[!")):
+            if prose:
+                break
+            continue
+        if line:
+            prose.append(line)
+        elif prose:
+            break
+    plain = re.sub(r"[*_`]+|\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(prose))
+    sentence = re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
+    return sentence if len(sentence) <= length else sentence[: length - 1].rstrip() + "…"
