@@ -6,6 +6,7 @@ Events belong to the package's id, so that a new package with the name of a dele
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
+from typing import Literal
 
 from msgspec import Raw, Struct
 
@@ -13,10 +14,12 @@ from quilt_registry.audit import PACKAGE_KINDS, PackageKind
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid, NotFound
 from quilt_registry.packages import access
-from quilt_registry.packages.access import Caller
+from quilt_registry.packages.access import Caller, Package
 
 WEEK = timedelta(weeks=1)
 WEEKS = 52  # of a time series
+MIN_MONTHS = 12  # of all activity of a package
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class TimeSeries(Struct):
@@ -49,6 +52,53 @@ async def series(db: Database, caller: Caller, owner: str, name: str, kind: str)
     end = _next_monday(datetime.now(UTC))
     start = end - WEEKS * WEEK
     return TimeSeries(start, end, [counts.get(start + n * WEEK, 0) for n in range(WEEKS)], sum(counts.values()))
+
+
+class Activity(Struct, frozen=True):
+    """Numbers of pushes, installs and views of a package, by week or month in UTC. The last one is the current one."""
+
+    unit: Literal["week", "month"]
+    starts: list[datetime]
+    pushes: list[int]
+    installs: list[int]
+    views: list[int]
+
+
+async def by_week(db: Database, package: Package, weeks: int = WEEKS) -> Activity:
+    """Return the activity of the last weeks, oldest first. Weeks begin on Monday."""
+    end = _next_monday(datetime.now(UTC))
+    starts = [end - n * WEEK for n in range(weeks, 0, -1)]
+    return _activity("week", starts, await _count(db, package, "week", starts[0]))
+
+
+async def by_month(db: Database, package: Package) -> Activity:
+    """Return all activity, oldest first, of at least a year."""
+    counts = await _count(db, package, "month", _EPOCH)
+    now = datetime.now(UTC)
+    last = now.year * 12 + now.month - 1
+    oldest = min((start for _, start in counts), default=now)
+    first = min(last - MIN_MONTHS + 1, oldest.year * 12 + oldest.month - 1)
+    starts = [datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in range(first, last + 1)]
+    return _activity("month", starts, counts)
+
+
+async def _count(db: Database, package: Package, unit: str, since: datetime) -> dict[tuple[str, datetime], int]:
+    """Return numbers of events by their kind and the start of their week or month."""
+    rows = await db.public.fetch(
+        """
+        SELECT kind, date_trunc($2, created_at, 'UTC') AS start, count(*) FROM event
+        WHERE package_id = $1 AND kind IN ('PUSH', 'INSTALL', 'PREVIEW') AND created_at >= $3 GROUP BY kind, start
+        """,
+        package.id, unit, since,
+    )  # fmt: skip
+    return {(kind, start): count for kind, start, count in rows}
+
+
+def _activity(
+    unit: Literal["week", "month"], starts: list[datetime], counts: dict[tuple[str, datetime], int]
+) -> Activity:
+    kinds: tuple[PackageKind, ...] = ("PUSH", "INSTALL", "PREVIEW")
+    return Activity(unit, starts, *([counts.get((kind, start), 0) for start in starts] for kind in kinds))
 
 
 def _next_monday(now: datetime) -> datetime:
