@@ -10,7 +10,7 @@ function announce(text) {
 }
 
 async function copy(button) {
-  const source = document.getElementById(button.dataset.copy);
+  const source = document.getElementById(button.dataset.copy) ?? button.parentElement.querySelector("pre");
   const text = button.dataset.text ?? source.dataset.text ?? source.value ?? source.textContent;
   try {
     await navigator.clipboard.writeText(text.trim());
@@ -118,6 +118,12 @@ document.addEventListener("htmx:afterSettle", (event) => {
     announce(focus.dataset.focus || focus.textContent);
   }
 });
+
+// Code in READMEs gets the same copy button as commands.
+const copyButton = document.getElementById("copy-button");
+if (copyButton) {
+  for (const block of document.querySelectorAll(".prose .code")) block.append(copyButton.content.cloneNode(true));
+}
 
 // A summary of errors takes the focus, so that it is read and its links are next.
 document.querySelector("[role=alert][tabindex]")?.focus();
