@@ -26,6 +26,11 @@ class Browser(httpx.Client):
         return found[1] or found[2]
 
 
+def without_tokens(page: str) -> str:
+    """A page without the tokens of its forms, which differ each time."""
+    return _TOKEN.sub("", page)
+
+
 def browser(registry: Registry) -> Browser:
     return Browser(base_url=registry.url, timeout=30)
 

@@ -393,6 +393,9 @@ SIGN_IN, HOME = "302 /signin", "302 /"
 PASSWORDS = {"password": "long enough", "again": "long enough"}
 PAGES: dict[str, tuple[str, str, str, str]] = {
     "GET /": (SIGN_IN, "200", "200", "200"),
+    "GET /search": (SIGN_IN, "200", "200", "200"),
+    "GET /user/{owner}": (SIGN_IN, "200", "200", "404"),
+    "GET /package/{owner}": (SIGN_IN, "200", "200", "404"),
     "GET /package/{owner}/{name}": (SIGN_IN, "404", "404", "404"),
     "GET /package/{owner}/{name}/comments": (SIGN_IN, "404", "404", "404"),
     "POST /package/{owner}/{name}/comments": (SIGN_IN, "404", "404", SIGN_IN),
@@ -408,10 +411,16 @@ PAGES: dict[str, tuple[str, str, str, str]] = {
     "POST /reset_password": ("200", "200", "200", "200"),
     "GET /reset_password/{link}": ("410", "410", "410", "410"),
     "POST /reset_password/{link}": ("410", "410", "410", "410"),
+    "GET /help/start": ("200", "200", "200", "200"),
     "GET /help/api": ("200", "200", "200", "200"),
+    "GET /preferences/components": (SIGN_IN, "200", "200", SIGN_IN),
+    "GET /logo": ("404", "404", "404", "404"),  # without the setting TEAM_LOGO
+    "GET /sw.js": ("200", "200", "200", "200"),
+    "GET /static/{path}": ("404", "404", "404", "404"),
 }
 
 
+@pytest.mark.usefixtures("anna")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_checks_its_visitor(registry: Registry, open_registry: Registry, team: People, page: str) -> None:
     statuses = [_visit(registry, page, team.names.get(person)) for person in PAGE_READERS]
@@ -421,7 +430,7 @@ def test_every_page_checks_its_visitor(registry: Registry, open_registry: Regist
 def _visit(registry: Registry, page: str, name: str | None) -> str:
     """Open a page, or send its form with two passwords. Return the status, and where a redirect leads."""
     method, path = page.split(" ")
-    path = path.format(owner="anna", name="missing", link="x")
+    path = path.format(owner="anna", name="missing", link="x", path="x")
     with browser(registry) as client:
         if name:
             assert sign_in(client, name).status_code == 303

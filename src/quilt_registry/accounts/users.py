@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from email.errors import MessageError
 from email.headerregistry import Address
 
@@ -44,6 +45,28 @@ def is_email(email: str) -> bool:
         return Address(addr_spec=email).addr_spec == email
     except (ValueError, MessageError):
         return False
+
+
+class Profile(Struct, frozen=True):
+    """What a user's page shows. The email address is for admins only."""
+
+    name: str
+    email: str
+    created_at: datetime
+    is_admin: bool
+    is_active: bool
+
+
+async def find_profile(db: Database, name: str) -> Profile | None:
+    """Return the profile of a user, or None if there is none or the account was never activated."""
+    row = await db.fetchrow(
+        """
+        SELECT name, email, created_at, is_admin, is_active FROM account
+        WHERE name = $1 AND NOT awaits_activation
+        """,
+        name,
+    )
+    return Profile(*row) if row else None
 
 
 def check(name: str, email: str) -> None:

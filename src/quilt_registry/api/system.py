@@ -58,9 +58,10 @@ async def show_metrics(request: AnyRequest, registry: Injected[Registry]) -> Res
     return Response(await metrics.render(registry.db), media_type="text/plain; version=0.0.4")
 
 
-async def robots() -> Response[str]:
-    """Return rules that keep search engines out."""
-    return Response("User-agent: *\nDisallow: /\n", media_type="text/plain")
+async def robots(registry: Injected[Registry]) -> Response[str]:
+    """Return rules that keep search engines out, unless the registry allows anonymous access."""
+    path = "/search" if registry.policy.anonymous else "/"
+    return Response(f"User-agent: *\nDisallow: {path}\n", media_type="text/plain")
 
 
 async def openapi(request: AnyRequest) -> Response[Any]:

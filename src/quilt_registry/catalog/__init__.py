@@ -15,7 +15,7 @@ from quilt_registry.catalog import forms, session, static_files
 from quilt_registry.catalog.account import code, password, signin, signup
 from quilt_registry.catalog.package import comments, overview
 from quilt_registry.catalog.session import Moved
-from quilt_registry.catalog.site import help, home
+from quilt_registry.catalog.site import components, files, help, home, search, start, user
 from quilt_registry.catalog.site.refusal import ErrorPage, PageRefusal
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import SignInNeeded
@@ -35,6 +35,9 @@ def router() -> Router:
         "/",
         route_handlers=[
             _page("GET", "/", home.home, who="caller"),
+            _page("GET", "/search", search.search, who="caller"),
+            _page("GET", "/user/{owner:str}", user.user, who="caller"),
+            _page("GET", "/package/{owner:str}", user.user, who="caller"),
             _page("GET", PACKAGE, overview.overview, who="caller"),
             _page("GET", f"{PACKAGE}/comments", comments.page, who="caller"),
             _page("POST", f"{PACKAGE}/comments", comments.post, who="member"),
@@ -50,7 +53,11 @@ def router() -> Router:
             _page("POST", "/reset_password", password.request_reset, who="anybody"),
             _page("GET", "/reset_password/{link:str}", password.choose_form, who="anybody"),
             _page("POST", "/reset_password/{link:str}", password.choose, who="anybody"),
+            _page("GET", "/help/start", start.guide, who="visitor"),
             _page("GET", "/help/api", help.api, who="visitor"),
+            _page("GET", "/preferences/components", components.components, who="member"),
+            _page("GET", "/logo", files.logo, who="anybody"),
+            _page("GET", "/sw.js", files.worker, who="anybody"),
             _page("GET", "/static/{path:path}", static_files.serve, who="anybody"),
         ],
         dependencies=callers.DEPENDENCIES,

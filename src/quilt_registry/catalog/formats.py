@@ -79,9 +79,35 @@ def short(top_hash: bytes | str) -> str:
     return text[:SHORT_HASH]
 
 
+# Marks of Markdown, and what stands in their place. No pattern looks further than the next mark of its kind, because
+# a hostile README must not take long.
+_MARKS = [
+    (re.compile(r"^[ \t]*(```|~~~).*$|^[ \t|:=*_-]+$", re.MULTILINE), ""),  # fences of code, rules, borders of tables
+    (re.compile(r"!\[[^\[\]]*\]\([^()]*\)|</?[A-Za-z!][^<>]*>"), ""),  # images, HTML
+    (re.compile(r"\[([^\[\]]*)\](\([^()]*\)|\[[^\[\]]*\])"), r"\1"),  # links
+    (re.compile(r"^[ \t]*([-*+]|\d+[.)]|>)[ \t]+(\[[ xX]\][ \t]+)?", re.MULTILINE), ""),  # items, tasks, quotations
+    (re.compile(r"\*{1,3}|`+|~~|(?<!\w)_{1,2}|_{1,2}(?!\w)"), ""),  # emphasis, code
+    (re.compile(r"\|"), " "),  # cells
+]
+_HEADING = re.compile(r"^#{1,6}[ \t]+([^\n]*)$", re.MULTILINE)
+MAX_PLAIN_LENGTH = 4000  # characters of Markdown that are made plain
+
+
+def plain_text(markdown: str) -> str:
+    """Return the words of a README in one line, without marks of Markdown. A dot stands after a heading."""
+    text = markdown[:MAX_PLAIN_LENGTH]
+    for marks, replacement in _MARKS:
+        text = marks.sub(replacement, text)
+    text = _HEADING.sub(lambda found: found[1].rstrip("# ") + " ·", text)
+    return " ".join(text.split()).removesuffix(" ·")
+
+
 def first_sentence(text: str, length: int = 160) -> str:
-    """Return the first sentence of a README's prose, without its headings and Markdown marks; cut at `length`."""
-    lines = (line.strip() for line in text[:4000].splitlines())
+    """Return the first sentence of a README's prose without marks of Markdown, cut at `length`.
+
+    Headings are left out, unless there is nothing else.
+    """
+    lines = (line.strip() for line in text[:MAX_PLAIN_LENGTH].splitlines())
     prose: list[str] = []
     for line in lines:
         if line.startswith(("#", "```", "---", "===", "|", "!", "<", "[!")):
@@ -92,6 +118,5 @@ def first_sentence(text: str, length: int = 160) -> str:
             prose.append(line)
         elif prose:
             break
-    plain = re.sub(r"[*_`]+|\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(prose))
-    sentence = re.split(r"(?<=[.!?])\s", plain, maxsplit=1)[0]
+    sentence = re.split(r"(?<=[.!?])\s", plain_text(" ".join(prose) or text), maxsplit=1)[0]
     return sentence if len(sentence) <= length else sentence[: length - 1].rstrip() + "…"

@@ -41,6 +41,7 @@ _templates.filters |= {
     "count": formats.count,
     "day": formats.day,
     "first_sentence": formats.first_sentence,
+    "plain_text": formats.plain_text,
     "relative": formats.relative,
     "short": formats.short,
     "size": formats.size,

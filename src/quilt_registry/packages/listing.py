@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -12,8 +12,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from quilt_registry import audit
 from quilt_registry.database import Database
 from quilt_registry.packages import access, instances, locks
-from quilt_registry.packages.access import AccessPolicy, Caller, Member, Package
-from quilt_registry.packages.instances import Instance, provenance
+from quilt_registry.packages.access import AccessPolicy, Caller, Member, Package, Visibility
+from quilt_registry.packages.instances import LATEST, Instance, provenance
 from quilt_registry.packages.paging import Paging
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import final_key
@@ -64,18 +64,6 @@ def _summarize(caller: Caller, package: Package) -> PackageSummary:
     return PackageSummary(package.name, access.is_public(caller, package), access.is_team(caller, package))
 
 
-async def list_readable(db: Database, caller: Caller, limit: int) -> list[Package]:
-    """Return packages that the caller may read, most recently pushed first."""
-    rows = await db.public.fetch(
-        f"""
-        SELECT {access.COLUMNS} FROM package p WHERE {access.READABLE} ORDER BY p.updated_at DESC, p.id DESC LIMIT $2
-        """,
-        caller.grants,
-        limit,
-    )
-    return [Package(*row) for row in rows]
-
-
 class RecentPackage(Struct):
     """A package and when it was last pushed."""
 
@@ -95,6 +83,161 @@ async def list_recent(db: Database, policy: AccessPolicy, limit: int) -> list[Re
         access.widest_audience(policy), limit,
     )  # fmt: skip
     return [RecentPackage(*row) for row in rows]
+
+
+# ------------------------------------------------------------------------------------------------ rows of pages
+
+Sort = Literal["pushed", "name", "size"]
+
+README_EXCERPT_LENGTH = 4000  # characters
+MAX_PUSHES = 200  # of a member, among which packages are looked for
+
+
+class PackageRow(Struct, frozen=True):
+    """A package in a list on a page, with the version that its own page shows.
+
+    `version` is the newest name of that version, `size` is in bytes. Fields of the version are None before the first
+    push is complete. `updated_at` and `updated_by` are of the last push.
+    """
+
+    owner: str
+    name: str
+    visibility: Visibility
+    version: str | None
+    top_hash: bytes | None
+    size: int | None
+    files: int
+    updated_at: datetime
+    updated_by: str | None
+    readme: str | None  # its beginning
+
+
+# Joins the instance that is shown of a package `p`: that tagged `latest`, otherwise the newest push.
+SHOWN_INSTANCE = f"""
+    LEFT JOIN tag t ON t.package_id = p.id AND t.name = '{LATEST}'
+    LEFT JOIN instance i ON i.id = coalesce(t.instance_id, (
+        SELECT u.instance_id FROM push u WHERE u.package_id = p.id ORDER BY u.id DESC LIMIT 1))
+"""
+# Of packages `p` with the column `size` of that instance.
+ORDERS: dict[str, str] = {
+    "pushed": "p.updated_at DESC, p.id DESC",
+    "name": "lower(p.name), p.owner, p.id",
+    "size": "p.size DESC NULLS LAST, p.id DESC",
+}
+
+
+async def list_rows(
+    db: Database, caller: Caller, *, owner: str | None = None, sort: Sort = "pushed", limit: int, offset: int = 0
+) -> list[PackageRow]:
+    """Return packages that the caller may read: those of an owner, or of all owners."""
+    ids = f"""ARRAY(
+        SELECT p.id FROM (SELECT p.*, i.size FROM package p {SHOWN_INSTANCE}) p
+        WHERE {access.READABLE} AND ($2::text IS NULL OR p.owner = $2)
+        ORDER BY {ORDERS[sort]} LIMIT $3 OFFSET $4)"""
+    return await _fetch_rows(db, caller, ids, owner, limit, offset)
+
+
+async def list_pushed_rows(db: Database, member: Member, limit: int) -> list[PackageRow]:
+    """Return the packages that a member pushed to last. The audit trail has the index for it."""
+    ids = f"""ARRAY(
+        SELECT p.id FROM (
+            SELECT e.package_id AS id, max(e.id) AS event FROM (
+                SELECT id, package_id FROM event WHERE account = $2 AND kind = 'PUSH'
+                ORDER BY created_at DESC, id DESC LIMIT {MAX_PUSHES}) e
+            GROUP BY e.package_id) pushed JOIN package p USING (id)
+        WHERE {access.READABLE} ORDER BY pushed.event DESC LIMIT $3)"""
+    return await _fetch_rows(db, member, ids, member.name, limit)
+
+
+async def list_shared_rows(db: Database, member: Member, limit: int) -> list[PackageRow]:
+    """Return packages that other members share with this one by name, most recently pushed first."""
+    ids = f"""ARRAY(
+        SELECT p.id FROM access mine JOIN package p ON p.id = mine.package_id
+        WHERE mine.grantee = $2 AND p.owner <> $2 ORDER BY {ORDERS["pushed"]} LIMIT $3)"""
+    return await _fetch_rows(db, member, ids, member.name, limit)
+
+
+async def load_rows(db: Database, caller: Caller, ids: list[int]) -> list[PackageRow]:
+    """Return the packages with these IDs that the caller may read, in the order of the IDs."""
+    return await _fetch_rows(db, caller, "$2::bigint[]", ids)
+
+
+async def _fetch_rows(db: Database, caller: Caller, ids: str, *values: Any) -> list[PackageRow]:
+    """Return rows of packages. `ids` is SQL for an array of their IDs, with `values` as its parameters from $2 on."""
+    rows = await db.public.fetch(
+        f"""
+        SELECT {access.COLUMNS},
+               EXISTS (SELECT FROM access a WHERE a.package_id = p.id AND a.grantee NOT IN (p.owner, 'team', 'public')),
+               (SELECT v.name FROM version v WHERE v.instance_id = i.id ORDER BY v.created_at DESC LIMIT 1),
+               i.top_hash, i.size, i.file_types, p.updated_at,
+               (SELECT u.author FROM push u WHERE u.package_id = p.id ORDER BY u.id DESC LIMIT 1),
+               left(r.text, {README_EXCERPT_LENGTH})
+        FROM unnest({ids}) WITH ORDINALITY AS c (id, place) JOIN package p ON p.id = c.id AND {access.READABLE}
+        {SHOWN_INSTANCE}
+        LEFT JOIN readme r ON r.owner_id = p.owner_id AND r.digest = i.readme
+        ORDER BY c.place
+        """,
+        caller.grants, *values,
+    )  # fmt: skip
+    return [_row(caller, *row) for row in rows]
+
+
+def _row(caller: Caller, *values: Any) -> PackageRow:
+    package = Package(*values[:7])
+    shared, version, top_hash, size, file_types, updated_at, updated_by, readme = values[7:]
+    return PackageRow(
+        package.owner,
+        package.name,
+        access.visibility(caller, package, shared=shared),
+        version,
+        top_hash,
+        size,
+        sum(msgspec.json.decode(file_types or b"{}", type=dict[str, int]).values()),
+        updated_at,
+        updated_by,
+        readme,
+    )
+
+
+class Totals(Struct, frozen=True):
+    """Numbers of what the caller may read. `size` is that of the versions tagged `latest`, in bytes."""
+
+    packages: int
+    versions: int
+    size: int
+    members: int
+
+
+async def count_readable(db: Database, caller: Caller, owner: str) -> int:
+    """Return how many packages of an owner the caller may read."""
+    query = f"SELECT count(*) FROM package p WHERE p.owner = $2 AND {access.READABLE}"
+    return await db.public.value(int, query, caller.grants, owner)
+
+
+async def has_packages(db: Database) -> bool:
+    """Return whether the registry has packages, readable or not."""
+    return await db.value(bool, "SELECT EXISTS (SELECT FROM package)")
+
+
+async def totals(db: Database, caller: Caller) -> Totals:
+    """Return the numbers of packages and versions that the caller may read, and of active accounts."""
+    row = await db.public.fetchrow(
+        f"""
+        WITH readable AS MATERIALIZED (
+            SELECT DISTINCT a.package_id AS id FROM access a WHERE a.grantee = ANY($1::text[]))
+        SELECT (SELECT count(*) FROM readable),
+               (SELECT count(*) FROM readable r JOIN instance i ON i.package_id = r.id),
+               (SELECT coalesce(sum(i.size), 0)::bigint FROM readable r
+                JOIN tag t ON t.package_id = r.id AND t.name = '{LATEST}' JOIN instance i ON i.id = t.instance_id),
+               (SELECT count(*) FROM account WHERE is_active)
+        """,
+        caller.grants,
+    )
+    assert row is not None
+    return Totals(*row)
+
+
+# ------------------------------------------------------------------------------------------------ single packages
 
 
 async def list_top_hashes(db: Database, caller: Caller, owner: str, name: str) -> list[str]:

@@ -142,7 +142,7 @@ def _vector(text: str) -> str:
 async def search(db: Database, caller: Caller, query: str, page: SearchPage | None = None) -> SearchResult:
     """Return the readable packages that contain all words of the query; all readable ones for an empty query."""
     async with db.public.connection() as connection:
-        query_words = await _parse(connection, query) if query else []
+        query_words = await parse(connection, query) if query else []
         if query and not query_words:
             return SearchResult([], UNSET if page is None else None)
         rows = await _find(connection, caller, query_words, page)
@@ -153,7 +153,7 @@ async def search(db: Database, caller: Caller, query: str, page: SearchPage | No
     return SearchResult(page_hits, _encode(page_hits[-1]) if len(hits) > len(page_hits) else None)
 
 
-async def _parse(connection: Connection, query: str) -> list[Word]:
+async def parse(connection: Connection, query: str) -> list[Word]:
     """Return the words of a query without stop words (`the`), the last one first."""
     texts = list(dict.fromkeys(reversed(words.split(query[:MAX_QUERY_LENGTH]))))[:MAX_QUERY_WORDS]
     rows = await connection.fetch("SELECT plainto_tsquery('english', unnest($1::text[]))::text", texts)
@@ -171,12 +171,10 @@ async def _find(
     The rank is r / (r + 1), where r is the mean weight of the words.
     """
     after = page.after if page else None
-    ranked = query_words[:MAX_RANKED_WORDS]
-    conjunction = " & ".join(f"({word.any})" for word in query_words)
     return await connection.fetch(
         f"""
-        WITH hit AS MATERIALIZED ({_hits(len(ranked)) if ranked else _ALL}), ranked AS (
-            SELECT id, owner, name, weight / (weight + {max(1, len(ranked))}) AS rank FROM hit
+        WITH hit AS MATERIALIZED ({select_hits(query_words)}), ranked AS (
+            SELECT id, owner, name, weight / (weight + {max(1, len(query_words[:MAX_RANKED_WORDS]))}) AS rank FROM hit
         ), shown AS (
             SELECT * FROM ranked WHERE $3::float8 IS NULL OR (-rank, owner, name) > (-$3::float8, $4::text, $5::text)
             ORDER BY rank DESC, owner, name LIMIT $6
@@ -188,7 +186,7 @@ async def _find(
         LEFT JOIN readme r ON r.owner_id = p.owner_id AND r.digest = i.readme
         ORDER BY shown.rank DESC, p.owner, p.name
         """,
-        caller.grants, [conjunction, *(query for word in ranked for query in (word.whole, word.any))],
+        caller.grants, hit_queries(query_words),
         after and after.rank, after and after.owner, after and after.name, page and page.limit + 1,
     )  # fmt: skip
 
@@ -197,19 +195,31 @@ async def _find(
 _ALL = f"SELECT p.id, p.owner, p.name, 0::float8 AS weight FROM package p WHERE {access.READABLE}"
 
 
-def _hits(ranked: int) -> str:
+def select_hits(query_words: list[Word]) -> str:
     """Return SQL for the packages with all words of a query, and their weight: the sum over the ranked words.
+
+    $1 is caller.grants, $2 is `hit_queries`.
 
     LIMIT in the lateral query makes PostgreSQL check access hit by hit, so that the time depends on the number of hits,
     not of packages.
     """
-    weights = [_weight(_query(2 * number), _query(2 * number + 1)) for number in range(1, ranked + 1)]
+    if not query_words:
+        return _ALL
+    ranked = range(1, len(query_words[:MAX_RANKED_WORDS]) + 1)
+    weights = [_weight(_query(2 * number), _query(2 * number + 1)) for number in ranked]
     return f"""
         SELECT p.id, p.owner, p.name, ({" + ".join(weights)})::float8 AS weight
         FROM package_search s
         CROSS JOIN LATERAL (SELECT p.id, p.owner, p.name FROM package p
                             WHERE p.id = s.package_id AND {access.READABLE} LIMIT 1) p
         WHERE s.words @@ {_query(1)}"""
+
+
+def hit_queries(query_words: list[Word]) -> list[str]:
+    """Return the parameter $2 of `select_hits`: a tsquery for all words, and two for each ranked word."""
+    conjunction = " & ".join(f"({word.any})" for word in query_words)
+    ranked = query_words[:MAX_RANKED_WORDS]
+    return [conjunction, *(query for word in ranked for query in (word.whole, word.any))]
 
 
 def _weight(whole: str, any: str) -> str:

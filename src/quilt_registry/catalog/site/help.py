@@ -51,7 +51,7 @@ async def api(request: AnyRequest) -> Response[Any]:
             if method != "parameters":
                 call = _call(document, path, method, item["parameters"], operation)
                 calls.setdefault(operation["tags"][0], []).append(call)
-    topics = [(TOPICS.get(topic, topic.capitalize()), each) for topic, each in calls.items() if each]
+    topics = [(f"topic-{topic}", TOPICS.get(topic, topic.capitalize()), each) for topic, each in calls.items() if each]
     return render(request, "site/api.html", topics=topics)
 
 

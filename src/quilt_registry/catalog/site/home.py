@@ -1,4 +1,4 @@
-"""The home page."""
+"""The home page: the caller's packages and those that changed last. While there are none: the welcome page."""
 
 from __future__ import annotations
 
@@ -6,15 +6,45 @@ from typing import Any
 
 from litestar import Response
 
+from quilt_registry.catalog.site import start
 from quilt_registry.catalog.templates import render
+from quilt_registry.errors import Unavailable
 from quilt_registry.packages import listing
-from quilt_registry.packages.access import Caller
+from quilt_registry.packages.access import Caller, Member
+from quilt_registry.packages.listing import Totals
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected
 
-MAX_RECENT_PACKAGES = 50
+MAX_RECENT_PACKAGES = 20
+MAX_PUSHED_PACKAGES = 5
 
 
 async def home(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
-    packages = await listing.list_readable(registry.db, caller, MAX_RECENT_PACKAGES)
-    return render(request, "site/home.html", packages=packages)
+    recent = await listing.list_rows(registry.db, caller, limit=MAX_RECENT_PACKAGES)
+    if not recent:
+        return await _without_packages(request, caller, registry)
+    pushed = (
+        await listing.list_pushed_rows(registry.db, caller, MAX_PUSHED_PACKAGES) if isinstance(caller, Member) else []
+    )
+    return render(
+        request,
+        "site/home.html",
+        recent=recent,
+        pushed=pushed,
+        totals=await _totals(caller, registry),
+        **start.values(request),
+    )
+
+
+async def _without_packages(request: AnyRequest, caller: Caller, registry: Registry) -> Response[Any]:
+    if await listing.has_packages(registry.db):
+        return render(request, "site/nothing_shared.html", **start.values(request))
+    return await start.welcome(request, caller, registry)
+
+
+async def _totals(caller: Caller, registry: Registry) -> Totals | None:
+    """Return the numbers at the top of the page. The page is shown without them if they take too long."""
+    try:
+        return await listing.totals(registry.db, caller)
+    except Unavailable:
+        return None

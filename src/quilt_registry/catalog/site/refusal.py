@@ -24,7 +24,9 @@ TITLES = {
     413: "Request too large",
     422: "Invalid input",
     429: "Too many requests",
+    501: "Not offered",
     503: "Service unavailable",
+    507: "Storage is full",
 }
 
 
@@ -61,7 +63,15 @@ class ErrorPage(Response[None]):
         title = TITLES.get(status, "Something went wrong")
         form = request.scope["state"].get("form")
         typed = str(form.get("contents", "")) if form else ""
-        return render(request, "site/refusal.html", status, title=title, message=self.message, typed=typed)
+        return render(
+            request,
+            "site/refusal.html",
+            status,
+            title=title,
+            message=self.message,
+            typed=typed,
+            may_retry=request.method == "GET" and status in (429, 500, 503),
+        )
 
 
 async def _find_session(request: AnyRequest, status: int) -> None:
@@ -77,6 +87,6 @@ async def _find_session(request: AnyRequest, status: int) -> None:
 
 def _needs_sign_in(request: AnyRequest) -> bool:
     """Return whether unknown paths are for members only: visitors cannot tell them from pages that they may not see."""
-    if request.method not in ("GET", "HEAD") or request.scope["path"].startswith("/static/"):
+    if request.method not in ("GET", "HEAD") or request.scope["path"].startswith(("/static/", "/logo")):
         return False
     return not request.scope["state"].get("session") and not registry_of(request).policy.anonymous

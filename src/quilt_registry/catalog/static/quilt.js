@@ -127,3 +127,6 @@ if (copyButton) {
 
 // A summary of errors takes the focus, so that it is read and its links are next.
 document.querySelector("[role=alert][tabindex]")?.focus();
+
+// The results of a search from another page of this site are next.
+if (document.referrer.startsWith(`${location.origin}/`)) document.querySelector("[data-results]")?.focus();
