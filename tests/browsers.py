@@ -13,7 +13,17 @@ _TOKEN = re.compile(r'name="csrf" value="([^"]+)"|name="csrf-token" content="([^
 
 
 class Browser(httpx.Client):
-    """A client that sends forms as a browser does: with the token that a page of the site put into them."""
+    """A client that sends forms as a browser does: with the token that a page of the site put into them.
+
+    It sends cookies for https to a registry behind no proxy too, as if one took the requests.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(event_hooks={"response": [self._keep_secure_cookies]}, **options)
+
+    def _keep_secure_cookies(self, _: httpx.Response) -> None:
+        for cookie in self.cookies.jar:
+            cookie.secure = False
 
     def submit(self, path: str, data: dict[str, Any] | None = None, **more: Any) -> httpx.Response:
         """Send a form of the site."""
@@ -31,8 +41,12 @@ def without_tokens(page: str) -> str:
     return _TOKEN.sub("", page)
 
 
-def browser(registry: Registry) -> Browser:
-    return Browser(base_url=registry.url, timeout=30)
+def browser(registry: Registry, cookie: dict[str, str] | None = None) -> Browser:
+    """A new browser, with a session's cookie if one is given as `cookie_of` returns it."""
+    client = Browser(base_url=registry.url, timeout=30)
+    if cookie:
+        client.cookies.set(*cookie["Cookie"].split("=", 1))
+    return client
 
 
 def sign_in(client: Browser, name: str, password: str = PASSWORD, **fields: str) -> httpx.Response:

@@ -389,8 +389,9 @@ def _inactive(registry: Registry) -> Person:
 
 # An anonymous visitor, a member and an admin; then an anonymous visitor in open mode, who sees public packages.
 PAGE_READERS = ("nobody", "carl", "ada")
-SIGN_IN, HOME = "302 /signin", "302 /"
+SIGN_IN, SIGN_IN_FORM, HOME = "302 /signin", "303 /signin", "303 /"
 PASSWORDS = {"password": "long enough", "again": "long enough"}
+ENDS_SESSIONS = ("POST /profile/tokens/revoke-others",)  # those of other tests
 PAGES: dict[str, tuple[str, str, str, str]] = {
     "GET /": (SIGN_IN, "200", "200", "200"),
     "GET /search": (SIGN_IN, "200", "200", "200"),
@@ -398,17 +399,30 @@ PAGES: dict[str, tuple[str, str, str, str]] = {
     "GET /package/{owner}": (SIGN_IN, "200", "200", "404"),
     "GET /package/{owner}/{name}": (SIGN_IN, "404", "404", "404"),
     "GET /package/{owner}/{name}/comments": (SIGN_IN, "404", "404", "404"),
-    "POST /package/{owner}/{name}/comments": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /package/{owner}/{name}/comments": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
     "GET /code": (SIGN_IN, "200", "200", SIGN_IN),
+    "POST /code": (SIGN_IN_FORM, "303 /code", "303 /code", SIGN_IN_FORM),
+    "GET /profile/tokens": (SIGN_IN, "200", "200", SIGN_IN),
+    "POST /profile/tokens": (SIGN_IN_FORM, "422", "422", SIGN_IN_FORM),
+    "GET /profile/tokens/revoke-others": (SIGN_IN, "200", "200", SIGN_IN),
+    "POST /profile/tokens/revoke-others": (SIGN_IN_FORM, "303 /profile/tokens", "303 /profile/tokens", SIGN_IN_FORM),
+    "POST /profile/tokens/sign-out-browsers": (
+        *(SIGN_IN_FORM, "303 /profile/tokens", "303 /profile/tokens", SIGN_IN_FORM),
+    ),
+    "GET /profile/tokens/{token_id}/revoke": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /profile/tokens/{token_id}/revoke": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /profile/account": (SIGN_IN, "200", "200", SIGN_IN),
+    "POST /profile/account": (SIGN_IN_FORM, "422", "422", SIGN_IN_FORM),
+    "POST /preferences": (HOME, HOME, HOME, HOME),
     "GET /signin": ("200", HOME, HOME, "200"),
     "POST /signin": ("422", "422", "422", "422"),
-    "GET /signout": ("200", "200", "200", "200"),
-    "POST /signout": ("303 /signin", "303 /signin", "303 /signin", "303 /signin"),
+    "GET /signout": (HOME, "200", "200", HOME),
+    "POST /signout": (SIGN_IN_FORM, SIGN_IN_FORM, SIGN_IN_FORM, HOME),
     "GET /signup": ("200", HOME, HOME, "200"),
     "POST /signup": ("422", "422", "422", "422"),
     "GET /activation_error": ("200", "200", "200", "200"),
     "GET /reset_password": ("200", "200", "200", "200"),
-    "POST /reset_password": ("200", "200", "200", "200"),
+    "POST /reset_password": ("422", "422", "422", "422"),
     "GET /reset_password/{link}": ("410", "410", "410", "410"),
     "POST /reset_password/{link}": ("410", "410", "410", "410"),
     "GET /help/start": ("200", "200", "200", "200"),
@@ -423,18 +437,26 @@ PAGES: dict[str, tuple[str, str, str, str]] = {
 @pytest.mark.usefixtures("anna")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_checks_its_visitor(registry: Registry, open_registry: Registry, team: People, page: str) -> None:
-    statuses = [_visit(registry, page, team.names.get(person)) for person in PAGE_READERS]
+    names = team.names if page not in ENDS_SESSIONS else _newcomers(registry)
+    statuses = [_visit(registry, page, names.get(person)) for person in PAGE_READERS]
     assert (*statuses, _visit(open_registry, page, None)) == PAGES[page]
+
+
+def _newcomers(registry: Registry) -> dict[str, str]:
+    return {
+        "carl": registry.make_person(new_name("carl")).name,
+        "ada": registry.make_person(new_name("ada"), is_admin=True).name,
+    }
 
 
 def _visit(registry: Registry, page: str, name: str | None) -> str:
     """Open a page, or send its form with two passwords. Return the status, and where a redirect leads."""
     method, path = page.split(" ")
-    path = path.format(owner="anna", name="missing", link="x", path="x")
+    path = path.format(owner="anna", name="missing", link="x", path="x", token_id="x")
     with browser(registry) as client:
         if name:
             assert sign_in(client, name).status_code == 303
-        response = client.request(method, path, data=None if method == "GET" else PASSWORDS)
+        response = client.get(path) if method == "GET" else client.submit(path, PASSWORDS)
     location = response.headers.get("location", "").partition("?")[0]
     return f"{response.status_code} {location}".strip()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hmac
 
+from msgspec import Struct
+
 from quilt_registry import rate_limits
 from quilt_registry.accounts import codes, email_links, rights, signin, signup, users
 from quilt_registry.accounts.sessions import Token
@@ -13,6 +15,7 @@ from quilt_registry.database import Database
 from quilt_registry.errors import Invalid
 from quilt_registry.mail.site import Site
 from quilt_registry.packages import invitations
+from quilt_registry.packages.invitations import InvitedPackage
 from quilt_registry.rate_limits import RateLimits
 from quilt_registry.services import Services
 from quilt_registry.settings import Settings
@@ -51,11 +54,17 @@ async def activate(db: Database, site: Site, link: str, browser_proof: str) -> b
     return True
 
 
-async def sign_in(db: Database, limits: RateLimits, attempt: Attempt) -> Token:
+class SignedIn(Struct, frozen=True):
+    """A new session, and the packages that invitations gave its account access to."""
+
+    token: Token
+    claimed: list[InvitedPackage]
+
+
+async def sign_in(db: Database, limits: RateLimits, attempt: Attempt) -> SignedIn:
     """Sign in on a page and claim invitations. Raise SignInNeeded, TooMany or Invalid."""
     token = await signin.sign_in(db, limits, attempt)
-    await invitations.claim(db, token.account)
-    return token
+    return SignedIn(token, await invitations.claim(db, token.account))
 
 
 async def exchange(db: Database, code_or_token: str) -> Token:

@@ -17,7 +17,9 @@ from tests.registry import Registry
 pytestmark = pytest.mark.drill
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
-README = b"# Iris\n\nMeasurements of flowers.\n\n| column | unit |\n|---|---|\n| length | cm |\n\n```python\nx = 1\n```\n"
+README = (
+    b"# Iris\n\nMeasurements of flowers.\n\n| column | unit |\n|---|---|\n| length | cm |\n\n```python\nx = 1\n```\n"
+)
 
 VISITOR_PAGES = {
     "/signin": "signin",

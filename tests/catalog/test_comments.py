@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.registry import PASSWORD, Person, Registry, new_name
+from tests.browsers import Browser, browser, sign_in
+from tests.registry import Person, Registry, new_name
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +20,16 @@ def name(anna: Person) -> str:
 
 
 @pytest.fixture(scope="module")
-def bens_browser(registry: Registry, ben: Person) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=registry.url, timeout=30) as client:
-        client.post("/signin", data={"username": "ben", "password": PASSWORD})
+def bens_browser(registry: Registry, ben: Person) -> Iterator[Browser]:
+    with browser(registry) as client:
+        assert sign_in(client, "ben").status_code == 303
         yield client
 
 
-def test_a_comment_is_written_and_shown(bens_browser: httpx.Client, anna: Person, name: str) -> None:
+def test_a_comment_is_written_and_shown(bens_browser: Browser, anna: Person, name: str) -> None:
     path = f"/package/anna/{name}/comments"
     assert "No comments yet" in bens_browser.get(path).text
-    response = bens_browser.post(path, data={"contents": "<script>alert(1)</script>\r\nIn feet?"})
+    response = bens_browser.submit(path, {"contents": "<script>alert(1)</script>\r\nIn feet?"})
     assert response.status_code == 303
     (comment,) = anna.get(f"/api/comments/anna/{name}/").json()["comments"]
     assert comment["contents"] == "<script>alert(1)</script>\nIn feet?"
@@ -40,21 +41,21 @@ def test_a_comment_is_written_and_shown(bens_browser: httpx.Client, anna: Person
 
 
 @pytest.mark.parametrize(("contents", "expected"), [(" \n ", "blank"), ("x" * 10_241, "at most 10,240")])
-def test_what_is_refused_stays_in_the_form(bens_browser: httpx.Client, name: str, contents: str, expected: str) -> None:
-    response = bens_browser.post(f"/package/anna/{name}/comments", data={"contents": contents})
+def test_what_is_refused_stays_in_the_form(bens_browser: Browser, name: str, contents: str, expected: str) -> None:
+    response = bens_browser.submit(f"/package/anna/{name}/comments", {"contents": contents})
     assert response.status_code == 422
     assert expected in response.text
     assert contents.strip() in response.text
 
 
 def test_users_without_access_do_not_find_the_page(registry: Registry, carl: Person, name: str) -> None:
-    with httpx.Client(base_url=registry.url) as browser:
-        for method in ("GET", "POST"):
-            response = browser.request(method, f"/package/anna/{name}/comments")
-            assert response.status_code in (302, 401)
-        browser.post("/signin", data={"username": "carl", "password": PASSWORD})
-        assert browser.get(f"/package/anna/{name}/comments").status_code == 404
-        assert browser.post(f"/package/anna/{name}/comments", data={"contents": "x"}).status_code == 404
+    path = f"/package/anna/{name}/comments"
+    with browser(registry) as client:
+        assert client.get(path).status_code == 302
+        assert client.submit(path, {"contents": "x"}).status_code == 303
+        sign_in(client, "carl")
+        assert client.get(path).status_code == 404
+        assert client.submit(path, {"contents": "x"}).status_code == 404
 
 
 def test_everybody_reads_comments_on_what_is_public(open_registry: Registry) -> None:

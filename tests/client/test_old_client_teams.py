@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.browsers import browser
 from tests.client import old_client
 from tests.client.old_client import Terminal
 from tests.mailbox import Mailbox
@@ -83,10 +84,10 @@ def test_a_person_invited_by_email_gets_the_package(
     annas("access", "add", f"local:anna/{name}", email)
     invitation = mailbox.wait(email, "anna")
     (page, secret) = re.findall(r"^(\S+/signup)\?invitation=(\S+)$", invitation.text, re.MULTILINE)[0]
-    with httpx.Client(timeout=30) as browser:
+    with browser(registry) as client:
         form = {"username": guest, "email": email, "password": PASSWORD, "again": PASSWORD, "invitation": secret}
-        browser.post(page, data=form).raise_for_status()
-        browser.get(f"{registry.url}/activate/{mailbox.wait(email, 'Activate').link('activate')}")
+        client.submit(page, form).raise_for_status()
+        client.get(f"{registry.url}/activate/{mailbox.wait(email, 'Activate').link('activate')}")
     terminal = new_terminal(registry.sign_in(guest))
     terminal("install", f"local:anna/{name}")
     assert terminal.installed(f"anna/{name}")

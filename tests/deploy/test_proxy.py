@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from tests import trees
+from tests.browsers import Browser
 from tests.client import old_client
 from tests.client.old_client import Terminal
 from tests.deploy import nginx
@@ -118,12 +119,10 @@ class Site:
         outside.url = self.url
         return outside
 
-    def client(self, host: str = CATALOG, source: str = "127.0.0.1") -> httpx.Client:
+    def client(self, host: str = CATALOG, source: str = "127.0.0.1") -> Browser:
         """Return an HTTP client that resolves all names to the proxy."""
         context = ssl.create_default_context(cafile=self.authority)
-        return httpx.Client(
-            base_url=f"https://{host}:{self.tls}", transport=LoopbackTransport(context, source), timeout=60
-        )
+        return Browser(base_url=f"https://{host}:{self.tls}", transport=LoopbackTransport(context, source), timeout=60)
 
     def line(self, request_id: str) -> Json:
         """Return the registry's log line of a request."""
@@ -262,8 +261,8 @@ def test_password_guesses_are_counted_by_client_ip(site: Site) -> None:
 def test_users_sign_in_by_a_form(site: Site, paula: Person) -> None:
     page, given = site.client(), {"username": "paula", "password": PASSWORD}
     origin = f"https://{CATALOG}:{site.tls}"
-    assert page.post("/signin", data=given, headers={"Origin": f"https://{OTHER}:{site.tls}"}).status_code == 403
-    answer = page.post("/signin", data=given, headers={"Origin": origin})
+    assert page.submit("/signin", given, headers={"Origin": f"https://{OTHER}:{site.tls}"}).status_code == 403
+    answer = page.submit("/signin", given, headers={"Origin": origin})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert "; Secure" in answer.headers["set-cookie"]
     assert "paula" in page.get("/").text

@@ -18,6 +18,7 @@ import httpx
 import pytest
 from msgspec import Struct, field
 
+from tests.browsers import browser, cookie_of, sign_in
 from tests.deploy.authority import Authority
 from tests.deploy.nginx import Nginx, site
 from tests.mailbox import Mailbox
@@ -262,12 +263,13 @@ def test_guesses_are_counted_over_both(cluster: Cluster) -> None:
 
 def test_a_sign_in_is_good_on_both_and_so_is_its_end(cluster: Cluster) -> None:
     cluster.one.make_person("hal")
-    given = {"username": "hal", "password": PASSWORD}
-    cookie = httpx.post(cluster.one.url + "/signin", data=given).headers["set-cookie"].partition(";")[0]
+    with browser(cluster.one) as client:
+        cookie = cookie_of(sign_in(client, "hal"))
 
     def start_page(registry: Registry) -> httpx.Response:
-        return httpx.get(registry.url, headers={"Cookie": cookie})
+        return httpx.get(registry.url, headers=cookie)
 
     assert "hal" in start_page(cluster.other).text
-    assert httpx.post(cluster.other.url + "/signout", headers={"Cookie": cookie}).status_code == 303
+    with browser(cluster.other, cookie) as client:
+        assert client.submit("/signout").status_code == 303
     assert [start_page(each).status_code for each in (cluster.one, cluster.other)] == [302, 302]

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from tests.browsers import browser, sign_in
+from tests.browsers import Browser, browser, sign_in, submit
 from tests.mailbox import Email, Mailbox
 from tests.registry import PASSWORD, Person, Registry, new_name
 
@@ -76,8 +76,8 @@ def test_an_invitation_becomes_access(anna: Person, fay: Person, mailbox: Mailbo
 
 def test_signing_in_on_a_page_claims(registry: Registry, anna: Person, fay: Person, name: str) -> None:
     invite(anna, name, email_of(fay)).raise_for_status()
-    form = {"username": fay.name, "password": PASSWORD, "next": "/"}
-    assert httpx.post(registry.url + "/signin", data=form).status_code == 303
+    with signed_in(registry, fay.name) as client:
+        assert f"anna shared anna/{name} with you." in client.get("/profile").text
     assert may_read(fay, name)
 
 
@@ -254,11 +254,11 @@ def links(email: Email) -> dict[str, str]:
     return {page: url for url, page in found}
 
 
-def sign_up(registry: Registry, email: str, browser: httpx.Client | None = None, **form: str) -> str:
-    """Sign up on the page, in a browser that keeps cookies or in none. Return the username."""
+def sign_up(registry: Registry, email: str, client: Browser | None = None, **form: str) -> str:
+    """Sign up on the page, in a browser that stays open or in another one. Return the username."""
     username = new_name("guest")
     form |= {"username": username, "email": email, "password": PASSWORD, "again": PASSWORD}
-    (browser or httpx).post(registry.url + "/signup", data=form, timeout=30).raise_for_status()
+    (client or browser(registry)).submit("/signup", form).raise_for_status()
     return username
 
 
@@ -269,7 +269,7 @@ def activate(registry: Registry, mailbox: Mailbox, email: str, browser: httpx.Cl
 
 
 @contextlib.contextmanager
-def signed_in(registry: Registry, username: str) -> Iterator[httpx.Client]:
+def signed_in(registry: Registry, username: str) -> Iterator[Browser]:
     with browser(registry) as client:
         assert sign_in(client, username).status_code == 303
         yield client
@@ -318,7 +318,7 @@ def test_from_the_link_of_an_invitation_to_the_package(
     secret = re.search(r'name="invitation" value="([^"]+)"', page)
     assert secret
     short = {"username": "x", "email": address(invited), "password": "x", "again": "x", "invitation": secret[1]}
-    assert secret[0] in httpx.post(registry.url + "/signup", data=short).text, "a mistake in the form loses nothing"
+    assert secret[0] in submit(registry, "/signup", short).text, "a mistake in the form loses nothing"
     username = sign_up(registry, address(invited), invitation=secret[1])
     activate(registry, mailbox, address(invited))
     with signed_in(registry, username) as client:

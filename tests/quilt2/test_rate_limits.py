@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from quilt_registry.rate_limits import SIGN_IN_PAIR, _key
+from tests.browsers import browser
 from tests.registry import PASSWORD, Registry, new_name
 from tests.waiting import wait_until
 
@@ -167,7 +168,8 @@ def test_a_forwarded_ip_from_an_untrusted_proxy_is_ignored(local_registry: Calla
 
 def test_a_page_says_how_long_to_wait(strict: Registry) -> None:
     form = {"username": "somebody", "password": "wrong", "next": "/"}
-    pages = [httpx.post(strict.url + "/signin", data=form) for _ in range(11)]
+    with browser(strict) as client:
+        pages = [client.submit("/signin", form) for _ in range(11)]
     assert statuses(pages) == [422] * 10 + [429]
     assert "Try again in 15 minutes" in pages[-1].text
     assert pages[-1].headers["retry-after"]

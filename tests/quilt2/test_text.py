@@ -45,13 +45,14 @@ def ada(running: LocalRegistry) -> Person:
     with browser(running) as client:
         assert sign_in(client, "ada").status_code == 303
         cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        person.http.headers["X-CSRF-Token"] = client.form_token()
     person.http.headers["Cookie"] = cookies
     return person
 
 
 # ------------------------------------------------------------------------------------------------ any text in any URL
 
-ENDS_SESSION = ("/api/logout", "/api/refresh", "/signout")
+ENDS_SESSION = ("/api/logout", "/api/refresh", "/signout", "/profile/tokens/revoke-others")
 TOP_HASH = trees.top_hash(trees.tree({"a": b"1"}))
 # The values that lead farthest.
 REAL = {"owner": "ada", "name": "p", "top_hash": TOP_HASH, "tag": "latest", "user": "ada", "event": "push"}
@@ -93,7 +94,7 @@ def real(method: str, name: str) -> bytes:
 def send(person: Person, method: str, url: str) -> int:
     """Send a request with this URL, to the letter. Return the status."""
     connection = http.client.HTTPConnection("127.0.0.1", person.registry.port, timeout=60)
-    headers = {name: person.http.headers.get(name, "") for name in ("Authorization", "Cookie")}
+    headers = {name: person.http.headers.get(name, "") for name in ("Authorization", "Cookie", "X-CSRF-Token")}
     try:
         if method in ("POST", "PUT"):
             body = json.dumps({"hash": TOP_HASH})

@@ -8,7 +8,7 @@ from typing import Any
 
 from quilt_registry import audit
 from quilt_registry.accounts import rights, secret
-from quilt_registry.accounts.sessions import RENEWED_TOKEN_LIFETIME, Session, Token, issue, lock_account
+from quilt_registry.accounts.sessions import RENEWED_TOKEN_LIFETIME, Origin, Session, Token, issue, lock_account
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import SignInNeeded
@@ -58,12 +58,13 @@ async def exchange(db: Database, code_or_token: str) -> Token:
         )
         if is_valid_code is False:
             raise SignInNeeded("Code invalid")
-        if account is None or not (is_valid_code or await _expire_soon(connection, digest)):
+        origin = Origin("code") if is_valid_code else await _expire_soon(connection, digest)
+        if account is None or origin is None:
             raise SignInNeeded("Token invalid.")
         if is_valid_code:
             extra: dict[str, Any] = {"with": "code"}
             await audit.record(connection, "SIGN_IN", account.name, **extra)
-        return await issue(connection, account, "client")
+        return await issue(connection, account, origin)
 
 
 async def _lock_owner(connection: Connection, digest: bytes) -> Account | None:
@@ -82,16 +83,16 @@ async def _lock_owner(connection: Connection, digest: bytes) -> Account | None:
     return Account(*row) if row else None
 
 
-async def _expire_soon(connection: Connection, digest: bytes) -> bool:
-    """Let a renewed token expire soon. Return False for other ones: unknown, personal, or of a cookie."""
-    renewed: bool | None = await connection.fetchval(
+async def _expire_soon(connection: Connection, digest: bytes) -> Origin | None:
+    """Let a renewed token expire soon, and return its origin. None for others: unknown, personal, or of a cookie."""
+    row = await connection.fetchrow(
         """
         UPDATE token SET expires_at = least(expires_at, now() + $2::interval)
-        WHERE digest = $1 AND expires_at > now() AND name IS NULL AND purpose IS DISTINCT FROM 'page' RETURNING true
+        WHERE digest = $1 AND expires_at > now() AND name IS NULL AND purpose IS DISTINCT FROM 'page' RETURNING made_by
         """,
         digest, RENEWED_TOKEN_LIFETIME,
     )  # fmt: skip
-    return renewed is True
+    return Origin(row["made_by"]) if row else None
 
 
 async def refresh(db: Database, session: Session) -> Token:
@@ -99,5 +100,5 @@ async def refresh(db: Database, session: Session) -> Token:
     rights.check_renew(session)
     async with db.transaction() as connection:
         await lock_account(connection, session)
-        await connection.execute("DELETE FROM token WHERE id = $1", session.token_id)
-        return await issue(connection, session.account, "client")
+        made_by = await connection.fetchval("DELETE FROM token WHERE id = $1 RETURNING made_by", session.token_id)
+        return await issue(connection, session.account, Origin(made_by))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import Struct
+
 from quilt_registry import audit, rate_limits
-from quilt_registry.accounts import email_links, passwords, sessions, signup
+from quilt_registry.accounts import email_links, passwords, secret, sessions, signup
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Connection, Database
 from quilt_registry.errors import SignInNeeded
@@ -46,6 +48,25 @@ async def send_link(connection: Connection, site: Site, account: Account) -> Non
     await email_links.revoke(connection, account.id, "reset")
     link = await email_links.create(connection, account.id, "reset")
     await emails.reset(connection, site, account.name, account.email, link)
+
+
+class ResetLink(Struct, frozen=True):
+    """A valid link. `is_new`: its account has not been used yet, so its user sets the first password."""
+
+    name: str
+    is_new: bool
+
+
+async def find_link(db: Database, link: str) -> ResetLink | None:
+    """Return a link without redeeming it, or None if it is invalid."""
+    row = await db.fetchrow(
+        """
+        SELECT a.name, a.password IS NULL AND a.last_login IS NULL FROM link l JOIN account a ON a.id = l.account_id
+        WHERE l.digest = $1 AND l.purpose = 'reset' AND l.expires_at > now()
+        """,
+        secret.digest(link),
+    )
+    return ResetLink(*row) if row else None
 
 
 async def change_password(db: Database, link: str, password: str) -> None:

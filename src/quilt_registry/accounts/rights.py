@@ -86,6 +86,12 @@ def check_create_token(session: Session) -> None:
         raise Forbidden("A personal token cannot create tokens. Sign in with your password.")
 
 
+def check_confirmed(session: Session) -> None:
+    """Raise Forbidden if the password was not checked lately: acts that a stolen session must not do need it."""
+    if not session.confirmed:
+        raise Forbidden("Enter your password, because your sign-in is older than 15 minutes.")
+
+
 def check_revoke_token(session: Session, token_id: int) -> None:
     """Raise Forbidden if a personal token would revoke another token than itself."""
     if session.personal and token_id != session.token_id:

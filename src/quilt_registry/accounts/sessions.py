@@ -19,10 +19,28 @@ Purpose = Literal["page", "client"]
 """What a token was issued for, and where alone it works: as a browser's cookie, or as a token of the API."""
 
 TOKEN_LIFETIME = timedelta(days=90)
+# A session of a page also ends if it was not used for so long.
+IDLE_LIFETIME = timedelta(days=14)
+# For so long after the password was checked, a session may do what a stolen one must not.
+CONFIRMED_LIFETIME = timedelta(minutes=15)
 # A renewed token stays valid for a moment, so that two processes of a client that renew it at once both succeed.
 RENEWED_TOKEN_LIFETIME = timedelta(minutes=1)
 # `last_used` is no more precise than this, so that most requests need not write.
 LAST_USED_INTERVAL = timedelta(minutes=5)
+
+
+class Origin(Struct, frozen=True):
+    """What made a session: a page, a client with a code of a page, or one with a password. None: unknown.
+
+    `browser`: the name of a page's browser.
+    """
+
+    made_by: Literal["page", "code", "api"] | None = None
+    browser: str = ""
+
+    @property
+    def purpose(self) -> Purpose:
+        return "page" if self.made_by == "page" else "client"
 
 
 class Token(Struct, frozen=True):
@@ -34,12 +52,16 @@ class Token(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """A valid token of a request. `personal`: a personal access token, as opposed to one issued at sign-in."""
+    """A valid token of a request. `personal`: a personal access token, as opposed to one issued at sign-in.
+
+    `confirmed`: the password was checked within CONFIRMED_LIFETIME.
+    """
 
     account: Account
     token_id: int
     personal: bool
     read_only: bool
+    confirmed: bool = False
 
 
 async def find_session(db: Database, token: str, purpose: Purpose | None) -> Session | None:
@@ -51,29 +73,31 @@ async def find_session(db: Database, token: str, purpose: Purpose | None) -> Ses
     row = await db.fetchrow(
         """
         SELECT a.id, a.name, a.email, a.is_admin, a.is_active, t.id, t.name IS NOT NULL, t.read_only,
+               coalesce(t.confirmed_at, t.created_at) > now() - $4::interval,
                t.last_used IS NULL OR t.last_used < now() - $2::interval
         FROM token t JOIN account a ON a.id = t.account_id
         WHERE t.digest = $1 AND t.expires_at > now() AND (t.purpose IS NULL OR t.purpose = $3)
+            AND (t.purpose IS DISTINCT FROM 'page' OR coalesce(t.last_used, t.created_at) > now() - $5::interval)
         """,
-        secret.digest(token), LAST_USED_INTERVAL, purpose,
+        secret.digest(token), LAST_USED_INTERVAL, purpose, CONFIRMED_LIFETIME, IDLE_LIFETIME,
     )  # fmt: skip
     if row is None:
         return None
     logs.note_user(row[1])
-    if row[8]:
+    if row[9]:
         await db.execute("UPDATE token SET last_used = now() WHERE id = $1", row[5])
-    return Session(Account(*row[:5]), *row[5:8])
+    return Session(Account(*row[:5]), *row[5:9])
 
 
-async def issue(connection: Connection, account: Account, purpose: Purpose) -> Token:
+async def issue(connection: Connection, account: Account, origin: Origin) -> Token:
     """Create a token for an account."""
     text = secret.generate()
     expires_at = await connection.fetchval(
         """
-        INSERT INTO token (digest, account_id, purpose, expires_at) VALUES ($1, $2, $3, now() + $4::interval)
-        RETURNING expires_at
+        INSERT INTO token (digest, account_id, purpose, made_by, browser, expires_at)
+        VALUES ($1, $2, $3, $4, nullif($5, ''), now() + $6::interval) RETURNING expires_at
         """,
-        secret.digest(text), account.id, purpose, TOKEN_LIFETIME,
+        secret.digest(text), account.id, origin.purpose, origin.made_by, origin.browser, TOKEN_LIFETIME,
     )  # fmt: skip
     return Token(text, expires_at, account)
 
@@ -87,6 +111,49 @@ async def lock_account(connection: Connection, session: Session) -> None:
     await connection.execute("SELECT FROM account WHERE id = $1 FOR NO KEY UPDATE", session.account.id)
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM token WHERE id = $1)", session.token_id):
         raise SignInNeeded("Token invalid.")
+
+
+class SessionInfo(Struct, frozen=True):
+    """A session in a list. `current`: this request uses it."""
+
+    id: int
+    origin: Origin
+    created: datetime
+    last_used: datetime | None
+    current: bool
+
+
+async def list_sessions(db: Database, session: Session) -> list[SessionInfo]:
+    """Return the sessions of an account in browsers and clients, the latest used first, without personal tokens."""
+    rows = await db.fetch(
+        """
+        SELECT id, coalesce(made_by, CASE purpose WHEN 'page' THEN 'page' END), coalesce(browser, ''),
+               created_at, last_used, id = $2
+        FROM token WHERE account_id = $1 AND name IS NULL AND expires_at > now()
+            AND (purpose IS DISTINCT FROM 'page' OR coalesce(last_used, created_at) > now() - $3::interval)
+        ORDER BY id = $2 DESC, coalesce(last_used, created_at) DESC, id DESC
+        """,
+        session.account.id, session.token_id, IDLE_LIFETIME,
+    )  # fmt: skip
+    return [SessionInfo(row[0], Origin(*row[1:3]), *row[3:]) for row in rows]
+
+
+async def revoke_others(db: Database, session: Session, *, only_browsers: bool) -> int:
+    """Revoke all tokens of an account but that of this session, or only the sessions of other browsers.
+
+    Revoke unused codes too. Return the number of tokens.
+    """
+    async with db.transaction() as connection:
+        await lock_account(connection, session)
+        rows = await connection.fetch(
+            "DELETE FROM token WHERE account_id = $1 AND id <> $2 AND (NOT $3 OR purpose = 'page') RETURNING id",
+            session.account.id, session.token_id, only_browsers,
+        )  # fmt: skip
+        await connection.execute("DELETE FROM code WHERE account_id = $1", session.account.id)
+        if rows:
+            extra: dict[str, Any] = {"others": True, "tokens": len(rows)}
+            await audit.record(connection, "SIGN_OUT", session.account.name, subject=session.account.name, **extra)
+        return len(rows)
 
 
 async def sign_out(db: Database, session: Session) -> None:

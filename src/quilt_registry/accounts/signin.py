@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from quilt_registry import audit, rate_limits
 from quilt_registry.accounts import passwords
-from quilt_registry.accounts.sessions import Purpose, Token, issue
+from quilt_registry.accounts.sessions import Origin, Session, Token, issue
 from quilt_registry.accounts.users import Account
 from quilt_registry.database import Database
 from quilt_registry.errors import Invalid, SignInNeeded, TooMany
@@ -25,7 +25,7 @@ class Attempt(Struct, frozen=True):
     name: str
     password: str
     client_ip: str
-    purpose: Purpose
+    origin: Origin
 
 
 async def sign_in(db: Database, limits: RateLimits, attempt: Attempt) -> Token:
@@ -33,6 +33,38 @@ async def sign_in(db: Database, limits: RateLimits, attempt: Attempt) -> Token:
 
     SignInNeeded has the same text and takes the same time for every reason, so that it reveals nothing about accounts.
     """
+    checked = await check_password(db, limits, attempt)
+    async with db.transaction() as connection:
+        updated = await connection.fetchval(
+            """
+            UPDATE account SET last_login = now(), password = $3
+            WHERE id = $1 AND is_active AND password = $2 RETURNING true
+            """,
+            checked.account.id, checked.old_hash, checked.new_hash,
+        )  # fmt: skip
+        if not updated:  # The password was changed or the account disabled since the password was checked.
+            raise SignInNeeded("Login attempt failed")
+        extra: dict[str, Any] = {"with": "password", "address": attempt.client_ip}
+        await audit.record(connection, "SIGN_IN", checked.account.name, **extra)
+        return await issue(connection, checked.account, attempt.origin)
+
+
+async def confirm(db: Database, limits: RateLimits, session: Session, attempt: Attempt) -> None:
+    """Check the password of a session again, and remember that. Raise TooMany or SignInNeeded."""
+    await check_password(db, limits, attempt)
+    await db.execute("UPDATE token SET confirmed_at = now() WHERE id = $1", session.token_id)
+
+
+class CheckedPassword(Struct, frozen=True):
+    """An account whose password was right. `new_hash` differs from the stored one if that is of an old kind."""
+
+    account: Account
+    old_hash: str
+    new_hash: str
+
+
+async def check_password(db: Database, limits: RateLimits, attempt: Attempt) -> CheckedPassword:
+    """Check a password. Raise TooMany, Invalid or SignInNeeded, as `sign_in` does."""
     if "\0" in attempt.name:
         raise Invalid("The username contains a NUL character.")
     await _hit(db, limits, attempt)
@@ -48,7 +80,7 @@ async def sign_in(db: Database, limits: RateLimits, attempt: Attempt) -> Token:
     await _refund(limits, attempt)
     old_hash = row["password"]
     new_hash = await passwords.rehash(attempt.password) if passwords.needs_rehash(old_hash) else old_hash
-    return await _issue(db, Account(*row[:5]), old_hash, new_hash, attempt)
+    return CheckedPassword(Account(*row[:5]), old_hash, new_hash)
 
 
 async def _hit(db: Database, limits: RateLimits, attempt: Attempt) -> None:
@@ -91,20 +123,3 @@ async def _is_familiar(db: Database, attempt: Attempt) -> bool:
         """,
         attempt.name, FAMILIAR, attempt.client_ip, MAX_FAMILIAR,
     )  # fmt: skip
-
-
-async def _issue(db: Database, account: Account, old_hash: str, new_hash: str, attempt: Attempt) -> Token:
-    """Issue a token, unless the password was changed or the account disabled since the password was checked."""
-    async with db.transaction() as connection:
-        updated = await connection.fetchval(
-            """
-            UPDATE account SET last_login = now(), password = $3
-            WHERE id = $1 AND is_active AND password = $2 RETURNING true
-            """,
-            account.id, old_hash, new_hash,
-        )  # fmt: skip
-        if not updated:
-            raise SignInNeeded("Login attempt failed")
-        extra: dict[str, Any] = {"with": "password", "address": attempt.client_ip}
-        await audit.record(connection, "SIGN_IN", account.name, **extra)
-        return await issue(connection, account, attempt.purpose)

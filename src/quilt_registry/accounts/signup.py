@@ -46,9 +46,9 @@ async def register(db: Database, site: Site, new: Registration, *, email_proven:
         if waiting:
             await _send_activation_again(connection, site, waiting)
     if await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE name = $1)", name):
-        raise users.name_taken()
+        raise users.NameTaken()
     if await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE lower(email) = lower($1))", email):
-        raise users.email_taken()
+        raise users.EmailTaken()
     password_hash = await passwords.hash(new.password)
     async with db.transaction() as connection:
         account_id = await users.insert(connection, name, email, password_hash, awaits_activation=True)

@@ -18,6 +18,13 @@ MAX_LIFETIME_DAYS = 365
 MAX_TOKENS_PER_ACCOUNT = 50  # personal tokens
 
 
+class NameTaken(Conflict):
+    """Another token of the account has the name."""
+
+    def __init__(self, name: str):
+        super().__init__(f"You already have a token named {name!r}.")
+
+
 class TokenInfo(Struct):
     """A token without its secret. `name` is None if it was issued at sign-in. `current`: this request uses it."""
 
@@ -68,7 +75,7 @@ async def create(db: Database, session: Session, name: str, days: int, *, read_o
                 secret.digest(text), session.account.id, name, read_only, timedelta(days=days),
             )  # fmt: skip
         except asyncpg.UniqueViolationError:
-            raise Conflict(f"You already have a token named {name!r}.") from None
+            raise NameTaken(name) from None
         assert row is not None
         await audit.record(connection, "TOKEN_CREATE", session.account.name, name=name, id=row["id"])
     return NewToken(row["id"], name, text, read_only, row["expires_at"])
@@ -85,6 +92,26 @@ async def list_tokens(db: Database, session: Session) -> list[TokenInfo]:
         session.token_id,
     )
     return [TokenInfo(*row) for row in rows]
+
+
+async def list_personal(db: Database, session: Session) -> list[TokenInfo]:
+    """Return the active personal tokens of the session's account, newest first."""
+    return [token for token in await list_tokens(db, session) if token.name is not None]
+
+
+async def find(db: Database, session: Session, token_id: int) -> TokenInfo:
+    """Return an active token of the session's account. Raise NotFound."""
+    found = [token for token in await list_tokens(db, session) if token.id == token_id]
+    if not found:
+        raise NotFound("There is no such token.")
+    return found[0]
+
+
+def parse_id(text: str) -> int:
+    """Return the ID in a URL. Raise NotFound."""
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise NotFound("There is no such token.")
+    return int(text)
 
 
 async def revoke(db: Database, session: Session, token_id: int) -> None:

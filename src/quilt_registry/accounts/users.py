@@ -69,11 +69,21 @@ async def find_profile(db: Database, name: str) -> Profile | None:
     return Profile(*row) if row else None
 
 
+def may_be_username(name: str) -> bool:
+    """Return whether a new user may have a name."""
+    return is_username(name) and name not in RESERVED_USERNAMES
+
+
+def may_be_email(email: str) -> bool:
+    """Return whether a new user may have an email address."""
+    return len(email) <= MAX_EMAIL_LENGTH and is_email(email)
+
+
 def check(name: str, email: str) -> None:
     """Raise Invalid unless username and email address are acceptable. The original catalog compares the texts."""
-    if not is_username(name) or name in RESERVED_USERNAMES:
+    if not may_be_username(name):
         raise Invalid("Invalid username.")
-    if len(email) > MAX_EMAIL_LENGTH or not is_email(email):
+    if not may_be_email(email):
         raise Invalid("Invalid email.")
 
 
@@ -100,7 +110,7 @@ async def insert(
             name, email, password_hash, is_admin, awaits_activation,
         )  # fmt: skip
     except asyncpg.UniqueViolationError as error:
-        raise (name_taken() if error.constraint_name == "account_name" else email_taken()) from None
+        raise (NameTaken() if error.constraint_name == "account_name" else EmailTaken()) from None
 
 
 async def prove_email(db: Database | Connection, account_id: int) -> None:
@@ -113,14 +123,18 @@ def invalid_username() -> Invalid:
     return Invalid("Username is not valid. Use a lower-case letter, followed by lower-case letters, digits and _.")
 
 
-def name_taken() -> Conflict:
-    """Return the error for a username of another account."""
-    return Conflict("Username already taken.")
+class NameTaken(Conflict):
+    """Another account has the username."""
+
+    def __init__(self) -> None:
+        super().__init__("Username already taken.")
 
 
-def email_taken() -> Conflict:
-    """Return the error for an email address of another account."""
-    return Conflict("Email already taken.")
+class EmailTaken(Conflict):
+    """Another account has the email address."""
+
+    def __init__(self) -> None:
+        super().__init__("Email already taken.")
 
 
 async def create(db: Database, name: str, email: str, password: str, *, is_admin: bool = False) -> None:

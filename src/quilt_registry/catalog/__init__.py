@@ -12,10 +12,10 @@ from litestar.response import Redirect
 
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import forms, session, static_files
-from quilt_registry.catalog.account import code, password, signin, signup
+from quilt_registry.catalog.account import account, code, password, signin, signup, tokens
 from quilt_registry.catalog.package import comments, overview
 from quilt_registry.catalog.session import Moved
-from quilt_registry.catalog.site import components, files, help, home, search, start, user
+from quilt_registry.catalog.site import components, files, help, home, search, start, theme, user
 from quilt_registry.catalog.site.refusal import ErrorPage, PageRefusal
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import SignInNeeded
@@ -42,6 +42,17 @@ def router() -> Router:
             _page("GET", f"{PACKAGE}/comments", comments.page, who="caller"),
             _page("POST", f"{PACKAGE}/comments", comments.post, who="member"),
             _page("GET", "/code", code.code, who="member"),
+            _page("POST", "/code", code.new_code, who="member"),
+            _page("GET", "/profile/tokens", tokens.page, who="member"),
+            _page("POST", "/profile/tokens", tokens.create, who="member"),
+            _page("GET", "/profile/tokens/revoke-others", tokens.confirm_revocation_of_others, who="member"),
+            _page("POST", "/profile/tokens/revoke-others", tokens.revoke_others, who="member"),
+            _page("POST", "/profile/tokens/sign-out-browsers", tokens.sign_out_browsers, who="member"),
+            _page("GET", "/profile/tokens/{token_id:str}/revoke", tokens.confirm_revocation, who="member"),
+            _page("POST", "/profile/tokens/{token_id:str}/revoke", tokens.revoke, who="member"),
+            _page("GET", "/profile/account", account.page, who="member"),
+            _page("POST", "/profile/account", account.change_password, who="member"),
+            _page("POST", "/preferences", theme.choose_theme, who="visitor"),
             _page("GET", "/signin", signin.sign_in_form, who="visitor"),
             _page("POST", "/signin", signin.sign_in, who="anybody"),
             _page("GET", "/signout", signin.sign_out_form, who="visitor"),

@@ -10,9 +10,9 @@ from litestar import Request, Response
 
 from quilt_registry import __version__
 from quilt_registry.accounts.users import Account
-from quilt_registry.catalog import flash, formats, forms, selvedge, static_files, urls
+from quilt_registry.catalog import formats, forms, selvedge, static_files, urls
 from quilt_registry.settings import Settings
-from quilt_registry.web import cookies
+from quilt_registry.web import cookies, flash
 from quilt_registry.web.requests import raw_path
 
 THEMES = ("auto", "light", "dark")
@@ -65,7 +65,8 @@ def render(request: Request[Any, Any, Any], template: str, status: int = 200, **
     """Return a page, or a part of one.
 
     Templates see the settings, the reader's account (None if not signed in), the path of the page (`here` as it was
-    sent), the theme, a message for this page, and as `ui` the macros of site/components.html.
+    sent), the theme, a message for this page, and as `ui` the macros of site/components.html. A page whose path holds
+    a secret passes another `here`.
     The database is not used, so that an error page can report that it does not respond.
     """
     settings: Settings = request.app.state.registry.settings
@@ -78,7 +79,7 @@ def render(request: Request[Any, Any, Any], template: str, status: int = 200, **
         "settings": settings,
         "account": account_of(request),
         "path": request.scope["path"],
-        "here": raw_path(request),
+        "here": values.pop("here", raw_path(request)),
         "status": status,
         "theme": theme_of(request, settings),
         "flash": message,

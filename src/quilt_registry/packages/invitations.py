@@ -41,6 +41,11 @@ class InvitedPackage(Struct, frozen=True):
     owner: str
     name: str
 
+    @property
+    def announcement(self) -> str:
+        """Return what the user whose invitation became access is told."""
+        return f"{self.owner} shared {self.owner}/{self.name} with you."
+
 
 def is_for_email(grantee: str) -> bool:
     """Return whether a grantee is an email address instead of a user."""
@@ -118,13 +123,13 @@ async def find_email(db: Database, link: str) -> str:
     return await db.fetchval("SELECT email FROM invitation WHERE digest = $1", secret.digest(link)) or ""
 
 
-async def claim(db: Database, account: Account) -> bool:
+async def claim(db: Database, account: Account) -> list[InvitedPackage]:
     """Turn all invitations for an account's email address into access, if it is proven. Concurrent calls are safe.
 
-    Return whether there were any.
+    Return the packages.
     """
     if not await list_for_account(db, account):
-        return False
+        return []
     async with db.transaction() as connection:
         return await _claim(connection, account)
 
@@ -154,8 +159,8 @@ async def accept(db: Database, account: Account, link: str) -> InvitedPackage | 
         return package
 
 
-async def _claim(connection: Connection, account: Account) -> bool:
-    """Turn all invitations for an account's email address into access. Return whether there were any."""
+async def _claim(connection: Connection, account: Account) -> list[InvitedPackage]:
+    """Turn all invitations for an account's email address into access. Return the packages."""
     email = account.email.lower()
     # Lock the packages first: this waits for a package that is being deleted, together with its invitations.
     rows = await connection.fetch(
@@ -165,9 +170,10 @@ async def _claim(connection: Connection, account: Account) -> bool:
         """,
         email,
     )
-    for row in rows:
-        await _grant(connection, account, InvitedPackage(*row), email)
-    return bool(rows)
+    packages = [InvitedPackage(*row) for row in rows]
+    for package in packages:
+        await _grant(connection, account, package, email)
+    return packages
 
 
 async def _grant(connection: Connection, account: Account, package: InvitedPackage, email: str) -> None:

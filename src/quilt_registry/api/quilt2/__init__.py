@@ -28,6 +28,7 @@ from quilt_registry.packages.listing import PackageList
 from quilt_registry.packages.paging import MAX_PAGE_SIZE
 from quilt_registry.packages.search import SearchResult
 
+SIGN_IN_NEXT = Query("next", str, "The page to open after the sign-in. Without it, the page with a sign-in code.")
 SUBPATH = Query("subpath", str, "Only the objects below this path: node names, separated by slashes.")
 META_ONLY = Query("meta_only", str, "`true`: only the metadata objects.")
 SEARCH_WORDS = Query("q", str, "Words to find, all of them. The last word may be incomplete.")
@@ -51,7 +52,7 @@ PUSH: dict[str, Any] = {
 }
 
 ROUTES = [
-    Route("GET", "/login", session.redirect_to_code, who="anybody", status=302),
+    Route("GET", "/login", session.redirect_to_catalog, who="anybody", status=302, query=(SIGN_IN_NEXT,)),
     Route(
         "POST",
         "/api/login",

@@ -14,7 +14,7 @@ from quilt_registry.accounts import admin, email_links, password_reset, rights, 
 from quilt_registry.api.messages import json, read
 from quilt_registry.packages.access import Member
 from quilt_registry.registry import Registry
-from quilt_registry.web import cookies
+from quilt_registry.web import cookies, flash
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip, is_speculative
 
 
@@ -73,8 +73,12 @@ async def activate(request: AnyRequest, registry: Injected[Registry], link: From
     else:
         proof = cookies.get(request, registry.settings, cookies.SIGN_UP)
         is_valid = await onboarding.activate(registry.db, registry.site, link, proof)
-    page = "signin" if is_valid else "activation_error"
-    return Redirect(f"{registry.settings.catalog_url}/{page}", status_code=302)
+    response = Redirect(
+        f"{registry.settings.catalog_url}/{'signin' if is_valid else 'activation_error'}", status_code=302
+    )
+    if is_valid and not is_speculative(request):
+        flash.put(request, response, "Your account is active. Sign in with your username and password.")
+    return response
 
 
 async def request_password_reset(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from litestar import Response
 from litestar.response import Redirect
@@ -10,7 +11,7 @@ from msgspec import Struct
 
 from quilt_registry import onboarding
 from quilt_registry.accounts import codes, sessions, signin
-from quilt_registry.accounts.sessions import Session
+from quilt_registry.accounts.sessions import Origin, Session
 from quilt_registry.accounts.signin import Attempt
 from quilt_registry.api.messages import json, read, read_form
 from quilt_registry.api.quilt2 import schemas
@@ -28,15 +29,20 @@ class Credentials(Struct, forbid_unknown_fields=True):
     password: str
 
 
-async def redirect_to_code(registry: Injected[Registry]) -> Redirect:
-    """Redirect a browser that `quilt login` opened to the page with a sign-in code."""
-    return Redirect(f"{registry.settings.catalog_url}/code", status_code=302)
+async def redirect_to_catalog(request: AnyRequest, registry: Injected[Registry]) -> Redirect:
+    """Redirect a browser that `quilt login` opened to the page with a sign-in code; with `next`, to the sign-in page.
+
+    The sign-in page checks `next`, which may be of another site.
+    """
+    target = request.query_params.get("next")
+    page = f"signin?{urlencode({'next': target}, quote_via=quote)}" if target else "code"
+    return Redirect(f"{registry.settings.catalog_url}/{page}", status_code=302)
 
 
 async def login(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
     """Sign in with a username and a password."""
     body = await read(request, Credentials)
-    attempt = Attempt(body.username, body.password, client_ip(request), "client")
+    attempt = Attempt(body.username, body.password, client_ip(request), Origin("api"))
     token = await signin.sign_in(registry.db, registry.limits, attempt)
     return json(schemas.SessionToken(token.text))
 

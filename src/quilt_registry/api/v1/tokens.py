@@ -9,7 +9,6 @@ from quilt_registry.accounts import tokens
 from quilt_registry.accounts.sessions import Session
 from quilt_registry.accounts.tokens import NewToken, TokenInfo
 from quilt_registry.api.messages import Empty
-from quilt_registry.errors import NotFound
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import Injected
 
@@ -42,7 +41,5 @@ async def create_token(
 
 async def revoke_token(session: Injected[Session], registry: Injected[Registry], token_id: FromPath[str]) -> Empty:
     """Revoke one of the caller's personal access tokens or sessions."""
-    if not (token_id.isascii() and token_id.isdigit() and len(token_id) < 19):
-        raise NotFound("There is no such token.")
-    await tokens.revoke(registry.db, session, int(token_id))
+    await tokens.revoke(registry.db, session, tokens.parse_id(token_id))
     return Empty()
