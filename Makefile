@@ -31,7 +31,7 @@ $(VENV)/.dev: $(VENV)/.run
 	@touch $@
 
 run: $(VENV)/.run
-	@exec $(BIN)/quilt-registry serve $(ARGS)
+	@exec $(BIN)/quilt-registry serve --samples $(ARGS)
 
 # Two files at a time; ARGS="-n 0 ..." is one.
 PYTEST = @$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

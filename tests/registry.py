@@ -98,6 +98,7 @@ class Registry:
             **({"DATABASE_URL": database_url} if database_url else {}),
             **environment,
         }
+        self.options: list[str] = []  # more of `serve`
         self.process: subprocess.Popen[bytes] | None = None
         self.people: list[Person] = []
         self.log = home / "serve.log"
@@ -118,7 +119,7 @@ class Registry:
         with open(self.log, "ab") as log:
             command = [sys.executable, "-m", "quilt_registry", "serve", "--port", str(self.port)]
             self.process = subprocess.Popen(
-                [*command, "--workers", str(self.workers)],
+                [*command, "--workers", str(self.workers), *self.options],
                 env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         wait_until(lambda: self.has_ended() or self.answers(), 60, self.log.read_text)

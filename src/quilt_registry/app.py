@@ -111,6 +111,19 @@ def _registry(settings: Settings) -> Registry:
 
 
 @asynccontextmanager
+async def open_registry(settings: Settings) -> AsyncIterator[Registry]:
+    """Return the services without routes and background tasks, for a command that does what a request would do."""
+    registry = _registry(settings)
+    await registry.db.open()
+    registry.store.prepare()
+    try:
+        yield registry
+    finally:
+        await registry.offload.close()
+        await registry.db.close()
+
+
+@asynccontextmanager
 async def _running(registry: Registry, request_log: RequestLog) -> AsyncIterator[None]:
     """Open the database and run the background tasks for the length of the block."""
     await registry.db.open()

@@ -26,10 +26,12 @@ import pytest
 import quilt_registry
 from quilt_registry.cli import embedded_postgres
 from quilt_registry.cli.embedded_postgres import ROOT_STAND_IN
+from quilt_registry.packages import samples
 from tests.commands import refuses
 from tests.postgres import needs_proc
 from tests.processes import commands, descendants, is_alive
-from tests.registry import Person, Registry, free_port, new_name, run_sql
+from tests.registry import Person, Registry, download, free_port, new_name, run_sql
+from tests.trees import Json
 from tests.waiting import wait_until
 
 READY = re.compile(r"username  (\w+)\n\s+password  (\S+)")
@@ -53,6 +55,27 @@ def first_admin(registry: Registry) -> Person:
     login = {"username": shown[1], "password": shown[2]}
     token = httpx.post(registry.url + "/api/login", json=login).raise_for_status().json()["token"]
     return Person(registry, shown[1], token)
+
+
+def test_the_first_start_can_add_samples_which_a_command_removes(embedded: Registry) -> None:
+    embedded.options = ["--samples"]
+    admin = first_admin(embedded.start())
+    for name in samples.NAMES:
+        top_hash = admin.get(f"/api/version/admin/{name}/1.0").json()["hash"]
+        package = admin.install("admin", name, top_hash)
+        assert b"This is a sample package" in download_readme(admin, package)
+    admin.push("sample_orchard", {"a": b"changed"})
+    assert embedded.command("remove-samples").stdout == "Removed admin/sample_weather.\n"
+    assert embedded.command("remove-samples").stdout == "There are no sample packages.\n"
+    embedded.stop()
+    embedded.start()
+    listed = admin.get("/api/package/admin/").json()["packages"]
+    assert [package["name"] for package in listed] == ["sample_orchard"]
+
+
+def download_readme(person: Person, package: Json) -> bytes:
+    (sha256,) = package["contents"]["children"]["README"]["hashes"]
+    return download(package["urls"][sha256], package["sizes"][sha256], person.transfers)
 
 
 def processes_below(home: Path) -> list[str]:

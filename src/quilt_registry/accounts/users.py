@@ -146,6 +146,12 @@ async def create(db: Database, name: str, email: str, password: str, *, is_admin
         await audit.record(connection, "ACCOUNT_CREATE", None, subject=name, admin=is_admin)
 
 
+async def find(db: Database, name: str) -> Account | None:
+    """Return the account with a username, if any."""
+    row = await db.fetchrow("SELECT id, name, email, is_admin, is_active FROM account WHERE name = $1", name)
+    return Account(*row) if row else None
+
+
 async def has_admin(db: Database) -> bool:
     """Return whether an active admin exists."""
     return await db.value(bool, "SELECT EXISTS (SELECT FROM account WHERE is_admin AND is_active)")

@@ -8,7 +8,18 @@ from typing import Any, NoReturn
 import click
 
 from quilt_registry import __version__
-from quilt_registry.cli import backup, check, create_admin, host, migrate, restore, serve, sign_out, verify_objects
+from quilt_registry.cli import (
+    backup,
+    check,
+    create_admin,
+    host,
+    migrate,
+    remove_samples,
+    restore,
+    serve,
+    sign_out,
+    verify_objects,
+)
 from quilt_registry.cli.errors import CommandError
 from quilt_registry.errors import Refusal
 from quilt_registry.settings import SettingsError
@@ -36,6 +47,7 @@ for command in (
     create_admin.create_admin,
     sign_out.sign_out,
     check.check,
+    remove_samples.remove_samples,
     backup.backup,
     restore.restore,
     verify_objects.verify_objects,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -53,10 +54,12 @@ def _stop(*_: Any) -> NoReturn:
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, MAX_PORT), help="Port to listen on.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Number of worker processes.")
 @click.option("--migrate", is_flag=True, help="Migrate the schema of an external database first.")
-def serve(host: str, port: int, workers: int, migrate: bool) -> None:
+@click.option("--samples/--no-samples", default=False, help="On the first start, add two sample packages.")
+def serve(host: str, port: int, workers: int, migrate: bool, samples: bool) -> None:
     """Run the registry until Ctrl-C or SIGTERM.
 
-    Without DATABASE_URL it runs its own PostgreSQL in QUILT_HOME, and creates an admin on the first start.
+    Without DATABASE_URL it runs its own PostgreSQL in QUILT_HOME. On the first start it creates an admin, and with
+    --samples two packages of theirs to look around.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
@@ -74,6 +77,8 @@ def serve(host: str, port: int, workers: int, migrate: bool) -> None:
         if schema_warning := check_schema(settings):
             log.warning("%s", schema_warning)
         password = run_with_database(settings, _create_first_admin) if is_embedded else None
+        if password and samples:
+            asyncio.run(_add_samples(settings))
         message = _ready_text(settings, password, is_embedded=is_embedded)
         announce = threading.Thread(
             target=_announce, args=(listener.getsockname()[:2], message), kwargs={"is_text": is_text}, daemon=True
@@ -154,6 +159,18 @@ async def _create_first_admin(db: Database) -> str | None:
     password = secrets.token_urlsafe(12)
     await users.create(db, FIRST_ADMIN, f"{FIRST_ADMIN}@localhost", password, is_admin=True)
     return password
+
+
+async def _add_samples(settings: Settings) -> None:
+    """Push the sample packages of the first admin. A bucket gets none: they are for a registry on a laptop."""
+    # Imported here, because only the first start needs the whole service in this process.
+    from quilt_registry import app
+    from quilt_registry.packages import samples
+
+    async with app.open_registry(settings) as registry:
+        owner = await users.find(registry.db, FIRST_ADMIN)
+        if owner and registry.store.directory:
+            await samples.push_all(registry, owner)
 
 
 def _ready_text(settings: Settings, password: str | None, *, is_embedded: bool) -> str:
