@@ -29,3 +29,10 @@ def carls_browser(registry: Registry, carl: Person) -> Iterator[Browser]:
     with browser(registry) as client:
         assert sign_in(client, "carl").status_code == 303
         yield client
+
+
+@pytest.fixture(scope="module")
+def bens_browser(registry: Registry, ben: Person) -> Iterator[Browser]:
+    with browser(registry) as client:
+        assert sign_in(client, "ben").status_code == 303
+        yield client

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import httpx
 import pytest
 
@@ -25,18 +27,14 @@ def test_a_reader_sees_the_package(annas_browser: httpx.Client, package: str) ->
     page = annas_browser.get(f"/package/anna/{package}")
     assert page.status_code == 200
     assert f"quilt install local:anna/{package}" in page.text
-    assert "data/" in page.text
     assert "private" in page.text
 
 
-def test_html_in_a_readme_and_in_names_is_shown_as_text(annas_browser: httpx.Client, package: str) -> None:
+def test_a_readme_is_rendered_without_scripts(annas_browser: httpx.Client, package: str) -> None:
     text = annas_browser.get(f"/package/anna/{package}").text
-    assert "Täbles" in text
-    assert "&lt;script&gt;" in text
-    assert "&lt;b&gt;bold" in text
-    assert "<script" not in text
+    assert '<h2 id="readme-täbles">Täbles</h2>' in text
+    assert "alert('x')" not in text
     assert "<img src=x" not in text
-    assert "<b>" not in text
 
 
 def test_a_hidden_package_looks_like_a_missing_one(carls_browser: httpx.Client, package: str) -> None:
@@ -75,13 +73,65 @@ def test_a_package_without_latest_has_a_page(anna: Person, annas_browser: httpx.
     anna.push(name, {"a": b"1"}, tag="")
     page = annas_browser.get(f"/package/anna/{name}")
     assert page.status_code == 200
-    assert "no <code>latest</code> tag yet" in page.text
+    assert "no <code>latest</code> tag" in page.text
+    assert f"quilt install local:anna/{name} -x " in page.text
 
 
 def test_an_empty_package_has_a_page(anna: Person, annas_browser: httpx.Client) -> None:
     name = new_name()
     anna.push(name, {})
-    assert "This package is empty." in annas_browser.get(f"/package/anna/{name}").text
+    assert "No README in this version." in annas_browser.get(f"/package/anna/{name}").text
+
+
+@pytest.mark.parametrize(("kind", "option"), [("version", "-v 1.0"), ("tag", "-t prod")])
+def test_commands_install_the_shown_version(anna: Person, annas_browser: httpx.Client, kind: str, option: str) -> None:
+    name = new_name()
+    top_hash = anna.push(name, {"a": b"1"}, tag="prod")
+    anna.put(f"/api/version/anna/{name}/1.0", json={"hash": top_hash})
+    anna.push(name, {"a": b"2"})
+    latest = annas_browser.get(f"/package/anna/{name}").text
+    assert f"quilt install local:anna/{name}</pre>" in latest
+    assert f"from quilt.team.local.anna import {name}" in latest
+    shown = annas_browser.get(f"/package/anna/{name}", params={kind: option[3:]}).text
+    assert f"quilt install local:anna/{name} {option}</pre>" in shown
+    assert f"{name}:{kind}:{option[3:]}</pre>" in shown
+    assert top_hash in shown
+
+
+def test_a_package_without_readme_tells_its_owner_how_to_add_one(
+    anna: Person, annas_browser: httpx.Client, bens_browser: httpx.Client
+) -> None:
+    name = new_name()
+    anna.push(name, {"a": b"1"})
+    anna.grant(name, "ben")
+    assert f"quilt push local:anna/{name}" in annas_browser.get(f"/package/anna/{name}").text
+    page = bens_browser.get(f"/package/anna/{name}").text
+    assert "No README in this version." in page
+    assert "quilt push" not in page
+
+
+def test_a_page_says_whether_contents_are_verified(
+    registry: Registry, anna: Person, annas_browser: httpx.Client
+) -> None:
+    name = new_name()
+    data = name.encode()
+    top_hash = anna.push(name, {"a": data})
+    anna.install("anna", name, top_hash)
+    page = annas_browser.get(f"/package/anna/{name}").text
+    assert "Verified" in page
+    assert "installed by 1\N{NO-BREAK SPACE}user" in page
+    for state, sentence in ((0, "Not all contents verified yet"), (2, "Some contents are damaged")):
+        registry.sql("UPDATE object SET state = $1 WHERE digest = $2", state, sha256(data).digest())
+        assert sentence in annas_browser.get(f"/package/anna/{name}").text
+
+
+def test_a_long_readme_is_shown_from_the_start(anna: Person, annas_browser: httpx.Client) -> None:
+    name = new_name()
+    anna.push(name, {"README": b"# Start\n\n" + b"word " * 150_000 + b"\n\nThe end"})
+    page = annas_browser.get(f"/package/anna/{name}").text
+    assert '<h2 id="readme-start">' in page
+    assert "The end" not in page
+    assert "This README is longer than what is shown here." in page
 
 
 def test_in_open_mode_anybody_sees_public_packages(open_registry: Registry) -> None:

@@ -8,13 +8,20 @@ from litestar import Response
 from litestar.params import FromPath
 from litestar.response import Redirect
 
-from quilt_registry.catalog.package import header
+from quilt_registry.catalog import commands
+from quilt_registry.catalog.commands import Subject
+from quilt_registry.catalog.package import document, header
+from quilt_registry.catalog.package.header import Header
 from quilt_registry.catalog.urls import package_url
 from quilt_registry.errors import SignInNeeded
-from quilt_registry.packages import invitations, listing
+from quilt_registry.packages import activity, invitations, overview as operations
 from quilt_registry.packages.access import Caller
+from quilt_registry.packages.resolve import Version
 from quilt_registry.registry import Registry
+from quilt_registry.settings import Settings
 from quilt_registry.web.requests import AnyRequest, Injected, is_speculative
+
+MAX_KINDS = 8  # of files, in the bar; the others are one kind
 
 
 async def overview(
@@ -33,8 +40,51 @@ async def overview(
             await invitations.accept(registry.db, caller.account, invitation)
         return Redirect(package_url(owner, name), status_code=302)  # without the secret
     head = await header.load(request, caller, registry, owner, name)
-    summary = None
-    if head.view.version:
-        instance = head.view.version.instance
-        summary = await listing.summarize(registry.db, caller, head.view.package, instance, record=record)
-    return header.render(request, "package/overview.html", head, summary=summary)
+    version, package = head.view.version, head.view.package
+    if version is None:
+        return header.render(request, "package/no_push.html", head)
+    summary = await operations.read(registry.db, caller, package, version.instance, record=record)
+    text = summary.readme.text if summary.readme else None
+    return header.render(
+        request,
+        "package/overview.html",
+        head,
+        overview=summary,
+        readme=await document.render(registry, text) if text else None,
+        excerpt=text or "",
+        kinds=_kinds(version),
+        activity=await activity.by_week(registry.db, package),
+        install=commands.install(registry.settings, _subject(head)),
+        pinned=_pinned(registry.settings, head, version),
+        use=commands.use(registry.settings, package.owner, package.name),
+        push=commands.push(registry.settings, package.owner, package.name),
+    )
+
+
+def _subject(head: Header) -> Subject:
+    """Return the shown version as commands name it: by the selector of the URL, or not at all if it is the latest."""
+    package, reference, version = head.view.package, head.view.reference, head.view.version
+    assert version is not None
+    if reference.kind:
+        return Subject(package.owner, package.name, reference.kind, reference.value)
+    if version.is_latest:
+        return Subject(package.owner, package.name)
+    if version.versions:
+        return Subject(package.owner, package.name, "version", version.versions[-1])
+    return Subject(package.owner, package.name, "hash", version.top_hash)
+
+
+def _pinned(settings: Settings, head: Header, version: Version) -> str:
+    """Return the command that installs exactly the shown version, whatever its tags will be."""
+    package = head.view.package
+    return commands.install(settings, Subject(package.owner, package.name, "hash", version.top_hash))[0].text
+
+
+def _kinds(version: Version) -> list[tuple[str, int, float]]:
+    """Return rows of an extension, its number of files and their share, the largest first."""
+    total = version.files
+    ranked = sorted(version.file_types.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(extension.lstrip(".") or "no extension", count) for extension, count in ranked[:MAX_KINDS]]
+    if rest := sum(count for _, count in ranked[MAX_KINDS:]):
+        rows.append(("other", rest))
+    return [(extension, count, count / total) for extension, count in rows]
