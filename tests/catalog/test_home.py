@@ -66,6 +66,15 @@ def test_admins_of_a_new_registry_get_a_list_of_what_to_see_to(new_registry: tup
         assert "Make another user an admin" not in bo.get("/").text
 
 
+def test_the_welcome_stays_above_sample_packages(new_registry: tuple[LocalRegistry, Browser]) -> None:
+    registry, client = new_registry
+    registry.sign_in("ada").push("sample_weather", {"a": b"1"})
+    text = client.get("/").text
+    assert 'data-page="welcome"' in text
+    assert "quilt-registry remove-samples" in text
+    assert order(text, "sample_weather")
+
+
 def test_the_welcome_disappears_with_the_first_visible_package(new_registry: tuple[LocalRegistry, Browser]) -> None:
     registry, client = new_registry
     bo = registry.make_person("bo")

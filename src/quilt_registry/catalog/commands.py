@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from quilt_registry.settings import Settings
 
+INSTALL_CLIENT = "pip install quilt==2.9.15"
+CONFIGURE = "quilt config {team}"
+SIGN_IN = "quilt login {team}"
 BUILD = "quilt build {handle} path/to/folder"
 PUSH = "quilt push {handle}"
 INSTALL = "quilt install {handle}{option}"

@@ -1,4 +1,4 @@
-"""The home page: the caller's packages and those that changed last. While there are none: the welcome page."""
+"""The home page: the packages of the caller and those that changed last. A new registry shows the welcome instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from litestar import Response
 from quilt_registry.catalog.site import start
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Unavailable
-from quilt_registry.packages import listing
+from quilt_registry.packages import listing, samples
 from quilt_registry.packages.access import Caller, Member
 from quilt_registry.packages.listing import Totals
 from quilt_registry.registry import Registry
@@ -23,6 +23,8 @@ async def home(request: AnyRequest, caller: Injected[Caller], registry: Injected
     recent = await listing.list_rows(registry.db, caller, limit=MAX_RECENT_PACKAGES)
     if not recent:
         return await _without_packages(request, caller, registry)
+    if all(row.name in samples.NAMES for row in recent):
+        return await start.welcome(request, caller, registry, recent)
     pushed = (
         await listing.list_pushed_rows(registry.db, caller, MAX_PUSHED_PACKAGES) if isinstance(caller, Member) else []
     )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Response
 from msgspec import Struct
 
+from quilt_registry.catalog import commands
 from quilt_registry.catalog.site import checks
 from quilt_registry.catalog.templates import account_of, render
 from quilt_registry.packages.access import Caller
+from quilt_registry.packages.listing import PackageRow
 from quilt_registry.registry import Registry
 from quilt_registry.settings import Settings
 from quilt_registry.web.callers import registry_of
 from quilt_registry.web.requests import AnyRequest
 
-INSTALL_CLIENT = "pip install quilt==2.9.15"
+EXAMPLE = "first"  # name of a package
 
 
 class Setup(Struct, frozen=True):
@@ -26,24 +29,18 @@ class Setup(Struct, frozen=True):
     config: str
     login: str
     package: str
-
-    @property
-    def import_line(self) -> str:
-        """The Python line that imports the package."""
-        team, _, name = self.package.rpartition(":")
-        owner, _, package = name.partition("/")
-        return f"from quilt.{f'team.{team}' if team else 'data'}.{owner} import {package}"
+    import_line: str
 
 
 def setup(settings: Settings, username: str) -> Setup:
     """Return the commands for a user of a registry."""
-    team = settings.team_id
     return Setup(
         settings.registry_url,
-        INSTALL_CLIENT,
-        f"quilt config {team}".rstrip(),
-        f"quilt login {team}".rstrip(),
-        f"{team}:{username}/first" if team else f"{username}/first",
+        commands.INSTALL_CLIENT,
+        commands.CONFIGURE.format(team=settings.team_id).rstrip(),
+        commands.SIGN_IN.format(team=settings.team_id).rstrip(),
+        commands.handle(settings, username, EXAMPLE),
+        commands.use(settings, username, EXAMPLE).text,
     )
 
 
@@ -57,8 +54,10 @@ async def guide(request: AnyRequest) -> Response[Any]:
     return render(request, "site/start.html", **values(request))
 
 
-async def welcome(request: AnyRequest, caller: Caller, registry: Registry) -> Response[Any]:
-    """Return the home page of a registry without packages."""
+async def welcome(
+    request: AnyRequest, caller: Caller, registry: Registry, samples: Sequence[PackageRow] = ()
+) -> Response[Any]:
+    """Return the home page of a registry without packages, or with nothing but sample packages."""
     is_admin = caller.account is not None and caller.account.is_admin
     found = await checks.run(registry) if is_admin else []
-    return render(request, "site/welcome.html", checks=found, **values(request))
+    return render(request, "site/welcome.html", checks=found, samples=samples, **values(request))
