@@ -93,6 +93,7 @@ async def resolve(db: Database, caller: Caller, owner: str, name: str, reference
                                        WHERE t.package_id = p.id AND t.name = '{LATEST}') AS id
               UNION ALL ({condition})) c
         LEFT JOIN instance i ON i.id = c.id
+        ORDER BY c.wanted, i.id DESC
     """
     package, found = await access.get_readable_with(db, caller, owner, name, rows, *values)
     comments, readers = found[0][1:3]
