@@ -8,22 +8,18 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from quilt_registry.previews import visible as invisible
+
 THIN_SPACE = "\u2009"
 SHORT_HASH = 8  # characters
 
-# What a reader cannot see, or what makes text look like other text: controls but tab and line ends, soft hyphens,
-# zero-width characters, marks and overrides of the writing direction, half surrogates, byte order marks.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
-)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def visible(value: Any) -> Any:
     """Return text with its invisible characters replaced by their code points. Other values stay as they are."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return _INVISIBLE.sub(lambda found: f"<U+{ord(found[0]):04X}>", value)
+        return invisible.visible(value)
     return value
 
 
