@@ -13,7 +13,7 @@ from litestar.response import Redirect
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import forms, session, static_files
 from quilt_registry.catalog.account import account, code, password, signin, signup, tokens
-from quilt_registry.catalog.package import comments, overview
+from quilt_registry.catalog.package import comments, download, files as package_files, overview
 from quilt_registry.catalog.session import Moved
 from quilt_registry.catalog.site import components, files, help, home, search, start, theme, user
 from quilt_registry.catalog.site.refusal import ErrorPage, PageRefusal
@@ -24,7 +24,10 @@ from quilt_registry.web import callers
 NO_PAGES = ("/api/", "/objects/", "/metrics", "/readyz")
 # Forms have masked tokens, so that the length of a compressed page reveals nothing.
 COMPRESSION = CompressionConfig(
-    backend="gzip", gzip_compress_level=5, minimum_size=1000, exclude=[f"^{each}" for each in (*NO_PAGES, "/static/")]
+    backend="gzip",
+    gzip_compress_level=5,
+    minimum_size=1000,
+    exclude=[f"^{each}" for each in (*NO_PAGES, "/static/", "/package/[^/]+/[^/]+/download/")],
 )
 PACKAGE = "/package/{owner:str}/{name:str}"
 
@@ -39,6 +42,9 @@ def router() -> Router:
             _page("GET", "/user/{owner:str}", user.user, who="caller"),
             _page("GET", "/package/{owner:str}", user.user, who="caller"),
             _page("GET", PACKAGE, overview.overview, who="caller"),
+            _page("GET", f"{PACKAGE}/files", package_files.page, who="caller"),
+            _page("GET", f"{PACKAGE}/files/{{path:path}}", package_files.page, who="caller"),
+            _page("GET", f"{PACKAGE}/download/{{path:path}}", download.download, who="caller"),
             _page("GET", f"{PACKAGE}/comments", comments.page, who="caller"),
             _page("POST", f"{PACKAGE}/comments", comments.post, who="member"),
             _page("GET", "/code", code.code, who="member"),

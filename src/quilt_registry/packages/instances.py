@@ -79,6 +79,23 @@ async def read_pages(db: Database | Connection, instance_id: int) -> tuple[list[
     return digests, PageBodies(bodies, counts)
 
 
+async def read_index(db: Database | Connection, instance_id: int) -> tuple[list[bytes], list[int]]:
+    """Return the digests of an instance's pages and their numbers of entries. Raise NotFound as `read_pages`."""
+    rows = await db.fetch(
+        """
+        SELECT substr(i.pages, n * 32 - 31, 32), g.entries
+        FROM instance i CROSS JOIN generate_series(1, length(i.pages) / 32) n
+        LEFT JOIN page g ON g.name = substr(i.pages, n * 32 - 31, 32)
+        WHERE i.id = $1 ORDER BY n
+        """,
+        instance_id,
+    )
+    digests, counts = [list(column) for column in zip(*rows, strict=True)] or ([], [])
+    if not digests or None in counts:
+        raise access.instance_not_found()
+    return digests, counts
+
+
 async def read_bodies(db: Database, digests: Collection[bytes]) -> dict[bytes, bytes]:
     """Return the bodies of those pages with these digests that exist."""
     rows = await db.fetch("SELECT name, body FROM page WHERE name = ANY($1::bytea[])", digests)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import codecs
 import html
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from msgspec import Struct
 from pygments import highlight
@@ -16,6 +12,7 @@ from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_for_filename
 from pygments.util import ClassNotFound
 
+from quilt_registry.previews.time_limit import time_limit
 from quilt_registry.previews.visible import visible_html
 
 MAX_BYTES = 512_000  # of a text that is shown
@@ -84,24 +81,8 @@ def _find_lexer(name: str) -> Lexer | None:
 def _colour(lines: list[str], lexer: Lexer) -> list[str] | None:
     """Return lines of HTML with the short class names of Pygments, or None if that takes too long."""
     try:
-        with _time_limit(MAX_SECONDS):
+        with time_limit(MAX_SECONDS):
             coloured: list[str] = highlight("\n".join(lines), lexer, HtmlFormatter(nowrap=True)).split("\n")
     except TimeoutError:
         return None
     return coloured[: len(lines)]
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the block after some seconds. Only for the main thread of a helper process."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

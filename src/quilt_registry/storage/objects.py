@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
@@ -150,6 +150,28 @@ class ObjectStore:
                 return bytes(await obstore.get_range_async(self._s3, key, start=0, end=min(size, limit)))
             except FileNotFoundError:
                 return None
+
+    async def contents(self, key: str, size: int, limit: int) -> bytes | None:
+        """Return the first bytes of an object's contents, as `beginning`, but unpacked. `size` is that of the contents.
+
+        Only a bucket has packed objects: a directory refuses what does not have its SHA-256.
+        """
+        if self.directory or not size:
+            return await self.beginning(key, limit)
+        async with _translate_errors():
+            try:
+                answer = await obstore.get_async(self._s3, key, options={"range": (0, min(size, limit))})
+                data = bytes(await answer.bytes_async())
+            except FileNotFoundError:
+                return None
+        if answer.attributes.get("Content-Encoding") == "gzip":
+            with suppress(zlib.error):
+                return zlib.decompressobj(wbits=31).decompress(data, limit)
+        return data
+
+    def attachment_url(self, key: str, disposition: str, lifetime: int) -> str | None:
+        """Return a URL for GET that answers with a header `Content-Disposition`; None for a directory."""
+        return self.signer.attachment_url(key, disposition, lifetime) if isinstance(self.signer, S3Signer) else None
 
     def _read_file(self, key: str, limit: int) -> bytes | None:
         assert self.directory is not None

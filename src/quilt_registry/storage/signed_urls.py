@@ -18,11 +18,13 @@ from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 from obstore.store import S3Store
 
 Use = Literal["get", "put"]
 Method = Literal["GET", "HEAD", "PUT"]
 
+BINARY = "application/octet-stream"
 SHA256_BLOCK_SIZE = 64  # bytes, by which HMAC pads its key
 
 
@@ -93,10 +95,18 @@ class S3Signer(Struct, frozen=True):
     def upload_urls(self, heads: Sequence[str], puts: Sequence[str]) -> tuple[list[str], list[str]]:
         return self._sign("HEAD", heads), self._sign("PUT", puts)
 
-    def _sign(self, method: Method, keys: Sequence[str], now: datetime | None = None) -> list[str]:
+    def attachment_url(self, key: str, disposition: str, lifetime: int) -> str:
+        """Return a URL for GET whose response has a header `Content-Disposition`, and a type that browsers save."""
+        disposition, media_type = quote(disposition, safe=""), quote(BINARY, safe="")
+        answer = f"&response-content-disposition={disposition}&response-content-type={media_type}"
+        (url,) = replace(self, lifetime=lifetime)._sign("GET", [key], answer=answer)
+        return url
+
+    def _sign(self, method: Method, keys: Sequence[str], now: datetime | None = None, *, answer: str = "") -> list[str]:
         """Sign as AWS documents it ("Authenticating Requests: Using Query Parameters").
 
-        All that the URLs of a batch share is computed once, because a large install has 100,000 of them.
+        All that the URLs of a batch share is computed once, because a large install has 100,000 of them. `answer` are
+        more parameters, whose names sort after all others.
         """
         now = now or datetime.now(UTC)
         stamp, scope = f"{now:%Y%m%dT%H%M%SZ}", f"{now:%Y%m%d}/{self.region}/s3/aws4_request"
@@ -104,7 +114,7 @@ class S3Signer(Struct, frozen=True):
         parts = urlsplit(base)
         query = (
             f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={quote(f'{self.access_key_id}/{scope}', safe='')}"
-            f"&X-Amz-Date={stamp}&X-Amz-Expires={self.lifetime}&X-Amz-SignedHeaders=host"
+            f"&X-Amz-Date={stamp}&X-Amz-Expires={self.lifetime}&X-Amz-SignedHeaders=host{answer}"
         )
         head, tail = f"{method}\n{parts.path}/", f"\n{query}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
         inner, outer = _hmac_states(self._signing_key(scope))

@@ -5,26 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Response
-from litestar.response import Stream
 
 from quilt_registry.errors import Forbidden, Invalid, NotFound
 from quilt_registry.packages import uploads
 from quilt_registry.registry import Registry
-from quilt_registry.storage.directory import Directory, byte_range
+from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.objects import ObjectStore
 from quilt_registry.storage.signed_urls import LocalSigner
+from quilt_registry.web import objects
 from quilt_registry.web.requests import AnyRequest, Injected
 
-MEDIA_TYPE = "application/octet-stream"
-
-# Objects hold arbitrary content and come from the registry's own host, so browsers must not run them.
-_HEADERS = {
-    "Accept-Ranges": "bytes",
-    "Cache-Control": "private, max-age=31536000, immutable, no-transform",
-    "Content-Disposition": "attachment",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
-    "X-Content-Type-Options": "nosniff",
-}
+_CACHING = {"Cache-Control": "private, max-age=31536000, immutable, no-transform"}
 
 
 async def get_object(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
@@ -33,16 +24,7 @@ async def get_object(request: AnyRequest, registry: Injected[Registry]) -> Respo
     size = (await registry.store.sizes([key])).get(key)
     if size is None or await _is_damaged_upload(request, registry, key, size):
         raise NotFound("There is no such object.")
-    headers = {**_HEADERS, "ETag": f'"{key[-64:]}"'}
-    part = byte_range(_range(request, headers["ETag"]), size) if request.method == "GET" else None
-    start, stop = part or (0, size)
-    if part:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    headers["Content-Length"] = str(stop - start)
-    if request.method == "HEAD":
-        return Response(b"", headers=headers, media_type=MEDIA_TYPE)
-    body = directory.stream(key, start, stop)
-    return Stream(body, status_code=206 if part else 200, headers=headers, media_type=MEDIA_TYPE)
+    return objects.respond(request, directory, key, size, _CACHING)
 
 
 async def _is_damaged_upload(request: AnyRequest, registry: Registry, key: str, size: int) -> bool:
@@ -55,11 +37,6 @@ async def _is_damaged_upload(request: AnyRequest, registry: Registry, key: str, 
     return await uploads.find_size(registry.db, key) not in (None, size)
 
 
-def _range(request: AnyRequest, etag: str) -> str | None:
-    """Return the header `Range`, or None if `If-Range` makes it void (RFC 9110 §13.1.5)."""
-    return request.headers.get("range") if request.headers.get("if-range", etag).strip() == etag else None
-
-
 async def put_object(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
     """Upload an object to a presigned URL, which names the SHA-256 of its contents."""
     directory, key = _check_signature(request, registry.store)
@@ -68,7 +45,7 @@ async def put_object(request: AnyRequest, registry: Injected[Registry]) -> Respo
     length = request.headers.get("content-length")
     limit = registry.settings.max_object_bytes
     await directory.receive(key, request.stream(), int(length) if length else None, limit)
-    return Response(b"", media_type=MEDIA_TYPE)
+    return Response(b"", media_type=objects.MEDIA_TYPE)
 
 
 def _check_signature(request: AnyRequest, store: ObjectStore) -> tuple[Directory, str]:

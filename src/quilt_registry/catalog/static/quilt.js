@@ -65,6 +65,12 @@ document.addEventListener("click", (event) => {
     field.type = field.type === "password" ? "text" : "password";
     reveal.textContent = field.type === "password" ? "Show" : "Hide";
   }
+  const expand = event.target.closest("button[aria-expanded]");
+  if (expand) {
+    const isOpen = expand.getAttribute("aria-expanded") === "true";
+    expand.setAttribute("aria-expanded", String(!isOpen));
+    document.getElementById(expand.getAttribute("aria-controls")).hidden = isOpen;
+  }
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     if (!menu.contains(event.target)) menu.open = false;
   }
@@ -114,9 +120,17 @@ document.addEventListener("htmx:configRequest", (event) => {
   if (token && event.detail.verb !== "get") event.detail.headers["X-CSRF-Token"] = token.content;
 });
 
-document.addEventListener("htmx:afterSettle", (event) => {
+document.addEventListener("htmx:beforeRequest", (event) => {
   const target = event.detail.target;
-  const focus = target.querySelector("[data-focus]");
+  target.setAttribute("aria-busy", "true");
+  if (!target.hasChildNodes()) target.textContent = "Loading…";
+});
+
+document.addEventListener("htmx:afterRequest", (event) => event.detail.target.removeAttribute("aria-busy"));
+
+document.addEventListener("htmx:afterSettle", (event) => {
+  // What was put in the place of the target is the target of the event.
+  const focus = event.detail.target.querySelector("[data-focus]") ?? event.target.querySelector("[data-focus]");
   if (focus) {
     focus.focus();
     announce(focus.dataset.focus || focus.textContent);
