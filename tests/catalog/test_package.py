@@ -28,6 +28,7 @@ def test_a_reader_sees_the_package(annas_browser: httpx.Client, package: str) ->
     assert page.status_code == 200
     assert f"quilt install local:anna/{package}" in page.text
     assert "private" in page.text
+    assert f'<a href="/package/anna/{package}/files/data">data</a>' in page.text
 
 
 def test_a_readme_is_rendered_without_scripts(annas_browser: httpx.Client, package: str) -> None:
@@ -81,6 +82,19 @@ def test_an_empty_package_has_a_page(anna: Person, annas_browser: httpx.Client) 
     name = new_name()
     anna.push(name, {})
     assert "No README in this version." in annas_browser.get(f"/package/anna/{name}").text
+
+
+def test_links_of_a_readme_lead_to_files_of_the_shown_version(anna: Person, annas_browser: httpx.Client) -> None:
+    name = new_name()
+    readme = b"[data](my-data/train.csv) ![plot](plot.png) [gone](gone.csv) [up](../x) ![far](https://x.example/y.png)"
+    top_hash = anna.push(name, {"README": readme, "my_data": {"train": b"1"}, "plot": b"2"})
+    anna.push(name, {"README": b"new"})
+    page = annas_browser.get(f"/package/anna/{name}?hash={top_hash}").text
+    assert f'<a href="/package/anna/{name}/files/my_data/train?hash={top_hash}"' in page
+    assert f'<img src="/package/anna/{name}/files/plot?hash={top_hash}&amp;view=image" alt="plot"' in page
+    assert "gone.csv" not in page
+    assert "image: far (x.example)" in page
+    assert f"quilt install local:anna/{name} -x {top_hash}" in page
 
 
 @pytest.mark.parametrize(("kind", "option"), [("version", "-v 1.0"), ("tag", "-t prod")])

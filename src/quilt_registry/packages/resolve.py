@@ -97,9 +97,8 @@ async def resolve(db: Database, caller: Caller, owner: str, name: str, reference
     """
     package, found = await access.get_readable_with(db, caller, owner, name, rows, *values)
     comments, readers = found[0][1:3]
-    latest = next(_version(row) for row in found if not row[0])
-    wanted = [version for row in found if row[0] and (version := _version(row))]
-    wanted.sort(key=lambda version: version.instance.id, reverse=True)
+    latest = _version(found[0])
+    wanted = [version for row in found[1:] if (version := _version(row))]
     view = PackageView(package, reference, wanted[0] if len(wanted) == 1 else None, latest, comments, readers)
     if len(wanted) > 1 or (reference.kind and not wanted):
         raise ReferenceNotFound(view, wanted)

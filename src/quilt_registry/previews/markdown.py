@@ -123,7 +123,7 @@ _ATTRIBUTES = {
 }
 _ALIGNED = {"number", "center"}
 _CLASSES = {
-    "div": {"code", "region"},
+    "div": {"snippet", "region"},
     "li": {"task"},
     "span": set(STANDARD_TYPES.values()),
     "td": _ALIGNED,
@@ -197,7 +197,7 @@ class _Renderer(RendererHTML):
 
 def _code_block(text: str, language: str = "") -> str:
     html = _color(text, language) if language and len(text) <= MAX_COLORED else escape(text)
-    return f'<div class="code"><pre tabindex="0"><code>{html}</code></pre></div>\n'
+    return f'<div class="snippet"><pre tabindex="0"><code>{html}</code></pre></div>\n'
 
 
 def _color(text: str, language: str) -> str:

@@ -14,14 +14,16 @@ from quilt_registry.catalog.package import document, header
 from quilt_registry.catalog.package.header import Header
 from quilt_registry.catalog.urls import package_url
 from quilt_registry.errors import SignInNeeded
-from quilt_registry.packages import activity, invitations, overview as operations
+from quilt_registry.packages import activity, files, invitations, overview as operations
 from quilt_registry.packages.access import Caller
+from quilt_registry.packages.files import Row
 from quilt_registry.packages.resolve import Version
 from quilt_registry.registry import Registry
 from quilt_registry.settings import Settings
 from quilt_registry.web.requests import AnyRequest, Injected, is_speculative
 
 MAX_KINDS = 8  # of files, in the bar; the others are one kind
+MAX_CONTENTS = 12  # entries of the top folder
 
 
 async def overview(
@@ -50,9 +52,10 @@ async def overview(
         "package/overview.html",
         head,
         overview=summary,
-        readme=await document.render(registry, text) if text else None,
+        readme=await document.render(registry, head, text) if text else None,
         excerpt=text or "",
         kinds=_kinds(version),
+        contents=await _contents(registry, version),
         activity=await activity.by_week(registry.db, package),
         install=commands.install(registry.settings, _subject(head)),
         pinned=_pinned(registry.settings, head, version),
@@ -88,3 +91,9 @@ def _kinds(version: Version) -> list[tuple[str, int, float]]:
     if rest := sum(count for _, count in ranked[MAX_KINDS:]):
         rows.append(("other", rest))
     return [(extension, count, count / total) for extension, count in rows]
+
+
+async def _contents(registry: Registry, version: Version) -> list[Row]:
+    """Return the first entries of the top folder."""
+    root = await files.get(registry.db, version.instance, [])
+    return (await files.list_folder(root, "name", None)).rows[:MAX_CONTENTS]

@@ -140,7 +140,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
 // Code in READMEs gets the same copy button as commands.
 const copyButton = document.getElementById("copy-button");
 if (copyButton) {
-  for (const block of document.querySelectorAll(".prose .code")) block.append(copyButton.content.cloneNode(true));
+  for (const block of document.querySelectorAll(".prose .snippet")) block.append(copyButton.content.cloneNode(true));
 }
 
 // A summary of errors takes the focus, so that it is read and its links are next.
