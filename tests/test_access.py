@@ -405,6 +405,7 @@ PAGES: dict[str, tuple[str, str, str, str]] = {
     "POST /package/{owner}/{name}/comments": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
     "GET /code": (SIGN_IN, "200", "200", SIGN_IN),
     "POST /code": (SIGN_IN_FORM, "303 /code", "303 /code", SIGN_IN_FORM),
+    "GET /profile": (SIGN_IN, "200", "200", SIGN_IN),
     "GET /profile/tokens": (SIGN_IN, "200", "200", SIGN_IN),
     "POST /profile/tokens": (SIGN_IN_FORM, "422", "422", SIGN_IN_FORM),
     "GET /profile/tokens/revoke-others": (SIGN_IN, "200", "200", SIGN_IN),

@@ -14,7 +14,7 @@ import pytest
         ("/", 200),
         ("/code", 200),
         ("/signout", 200),
-        ("/signin", 302),
+        ("/signin", 303),
         ("/package/anna/missing", 404),
         ("/no/page", 404),
     ],

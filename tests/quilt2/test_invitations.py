@@ -361,7 +361,7 @@ def test_another_address_with_the_secret_proves_nothing(
 
 @pytest.mark.parametrize("page", ["/signup", "/package"])
 def test_a_member_who_is_signed_in_opens_the_link(
-    registry: Registry, invited: Email, eve: Person, name: str, page: str
+    registry: Registry, invited: Email, eve: Person, carl: Person, name: str, page: str
 ) -> None:
     """Also a member with another email address: the link is the proof."""
     url = links(invited)[page]
@@ -373,7 +373,9 @@ def test_a_member_who_is_signed_in_opens_the_link(
         assert not may_read(eve, name), "what a browser does in advance accepts nothing"
         response = client.get(url)
         assert (response.status_code, response.headers["location"]) == (302, f"/package/anna/{name}")
-        assert client.get(f"/package/anna/{name}").status_code == 200
+        page = client.get(f"/package/anna/{name}")
+        assert page.status_code == 200
+        assert f"anna shared anna/{name} with you." in page.text
     events = registry.sql(
         "SELECT account, extra ->> 'email' AS email FROM event WHERE kind = 'INVITE_CLAIM' AND package = $1", name
     )
@@ -403,7 +405,9 @@ def test_a_member_invited_since_the_sign_in_opens_the_package(
         assert client.get(f"/package/anna/{name}").status_code == 404
         invite(anna, name, email_of(fay)).raise_for_status()
         assert client.get(f"/package/anna/{name}", headers={"Sec-Purpose": "prefetch"}).status_code == 404
-        assert client.get(f"/package/anna/{name}").status_code == 200
+        page = client.get(f"/package/anna/{name}")
+        assert page.status_code == 200
+        assert f"anna shared anna/{name} with you." in page.text
 
 
 def test_a_withdrawn_invitation_has_no_link(

@@ -69,11 +69,6 @@ async def find_profile(db: Database, name: str) -> Profile | None:
     return Profile(*row) if row else None
 
 
-def may_be_username(name: str) -> bool:
-    """Return whether a new user may have a name."""
-    return is_username(name) and name not in RESERVED_USERNAMES
-
-
 def may_be_email(email: str) -> bool:
     """Return whether a new user may have an email address."""
     return len(email) <= MAX_EMAIL_LENGTH and is_email(email)
@@ -81,7 +76,7 @@ def may_be_email(email: str) -> bool:
 
 def check(name: str, email: str) -> None:
     """Raise Invalid unless username and email address are acceptable. The original catalog compares the texts."""
-    if not may_be_username(name):
+    if not is_username(name) or name in RESERVED_USERNAMES:
         raise Invalid("Invalid username.")
     if not may_be_email(email):
         raise Invalid("Invalid email.")

@@ -12,7 +12,7 @@ from litestar.response import Redirect
 
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import forms, session, static_files
-from quilt_registry.catalog.account import account, code, password, signin, signup, tokens
+from quilt_registry.catalog.account import account, code, password, profile, signin, signup, tokens
 from quilt_registry.catalog.package import comments, download, files as package_files, overview
 from quilt_registry.catalog.session import Moved
 from quilt_registry.catalog.site import components, files, help, home, search, start, theme, user
@@ -49,6 +49,7 @@ def router() -> Router:
             _page("POST", f"{PACKAGE}/comments", comments.post, who="member"),
             _page("GET", "/code", code.code, who="member"),
             _page("POST", "/code", code.new_code, who="member"),
+            _page("GET", "/profile", profile.profile, who="member"),
             _page("GET", "/profile/tokens", tokens.page, who="member"),
             _page("POST", "/profile/tokens", tokens.create, who="member"),
             _page("GET", "/profile/tokens/revoke-others", tokens.confirm_revocation_of_others, who="member"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from msgspec import Struct, UnsetType
 
 from quilt_registry.database import Database
@@ -69,6 +71,32 @@ async def _shared(db: Database, member: Member, after: tuple[str, str], limit: i
         member.name, *after, limit,
     )  # fmt: skip
     return [Package(*row) for row in rows]
+
+
+async def count_invitations(db: Database, member: Member) -> dict[str, int]:
+    """Return the numbers of pending invitations to the member's own packages, by name."""
+    rows = await db.fetch(
+        """
+        SELECT p.name, count(*) AS number FROM invitation i JOIN package p ON p.id = i.package_id
+        WHERE p.owner_id = $1 GROUP BY p.name
+        """,
+        member.account.id,
+    )
+    return {row["name"]: row["number"] for row in rows}
+
+
+async def find_grant_times(db: Database, member: Member, handles: list[tuple[str, str]]) -> dict[str, datetime]:
+    """Return since when packages are shared with the member by name, by OWNER/NAME."""
+    rows = await db.fetch(
+        """
+        SELECT p.owner || '/' || p.name AS handle, mine.granted_at
+        FROM unnest($2::text[], $3::text[]) AS h (owner, name)
+        JOIN package p USING (owner, name) JOIN access mine ON mine.package_id = p.id
+        WHERE mine.grantee = $1 AND mine.granted_at IS NOT NULL
+        """,
+        member.name, [owner for owner, _ in handles], [name for _, name in handles],
+    )  # fmt: skip
+    return {row["handle"]: row["granted_at"] for row in rows}
 
 
 def _summarize(member: Member, package: Package) -> ProfilePackage:

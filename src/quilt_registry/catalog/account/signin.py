@@ -13,7 +13,7 @@ from quilt_registry.accounts.sessions import Origin, Session
 from quilt_registry.accounts.signin import Attempt
 from quilt_registry.accounts.users import Account
 from quilt_registry.catalog import flash, forms
-from quilt_registry.catalog.account.announcements import announce
+from quilt_registry.catalog.announcements import announce
 from quilt_registry.catalog.session import safe_next, set_cookie
 from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Invalid, SignInNeeded, TooMany

@@ -11,10 +11,10 @@ from quilt_registry import onboarding
 from quilt_registry.accounts import email_links, rights, users
 from quilt_registry.accounts.signup import Registration
 from quilt_registry.accounts.users import Account, EmailTaken, NameTaken
-from quilt_registry.catalog import flash, forms
+from quilt_registry.catalog import forms
 from quilt_registry.catalog.account.new_password import find_problems
+from quilt_registry.catalog.announcements import open_package
 from quilt_registry.catalog.templates import render
-from quilt_registry.catalog.urls import package_url
 from quilt_registry.errors import Refusal
 from quilt_registry.packages import invitations
 from quilt_registry.registry import Registry
@@ -23,8 +23,7 @@ from quilt_registry.web.requests import AnyRequest, Injected, client_ip, is_spec
 
 FIELDS = ("username", "email", "password", "again", "invitation")
 NAME_RULE = (
-    "A username starts with a lower-case letter, followed by lower-case letters, digits and _; 64 characters at most. "
-    "The names team, public, anonymous and quilt are reserved."
+    "A username starts with a lower-case letter, followed by lower-case letters, digits and _; 64 characters at most."
 )
 
 
@@ -37,9 +36,7 @@ async def sign_up_form(
         new = Registration("", await invitations.find_email(registry.db, invitation), "", invitation)
         return render(request, "account/signup.html", new=new, problems={})
     package = None if is_speculative(request) else await invitations.accept(registry.db, account, invitation)
-    if package is None:
-        return Redirect("/", status_code=303)
-    return flash.redirect(request, package_url(package.owner, package.name), package.announcement)
+    return open_package(request, package) if package else Redirect("/", status_code=303)
 
 
 async def sign_up(request: AnyRequest, registry: Injected[Registry]) -> Response[Any]:
@@ -65,8 +62,10 @@ def _find_problems(new: Registration, again: str) -> dict[str, str]:
     problems = {}
     if not new.username:
         problems["username"] = "Enter a username."
-    elif not users.may_be_username(new.username):
+    elif not users.is_username(new.username):
         problems["username"] = NAME_RULE
+    elif new.username in users.RESERVED_USERNAMES:
+        problems["username"] = "This username is reserved. Choose another one."
     if not new.email:
         problems["email"] = "Enter your email address."
     elif not users.may_be_email(new.email):

@@ -8,6 +8,7 @@ from litestar import Response
 from msgspec import Struct
 
 from quilt_registry.catalog import templates
+from quilt_registry.catalog.announcements import sentence
 from quilt_registry.catalog.site.refusal import PageRefusal
 from quilt_registry.catalog.urls import package_url
 from quilt_registry.errors import NotFound
@@ -22,11 +23,15 @@ SELECTORS = ("hash", "version", "tag")
 
 
 class Header(Struct, frozen=True):
-    """The shared part of a package's page. `names` are those of the version picker."""
+    """The shared part of a package's page. `names` are those of the version picker.
+
+    `announcement` says what invitations that became access just now have opened.
+    """
 
     view: PackageView
     names: list[VersionName]
     caller: Caller
+    announcement: str = ""
 
     @property
     def query(self) -> dict[str, str]:
@@ -66,16 +71,18 @@ async def load(request: AnyRequest, caller: Caller, registry: Registry, owner: s
 
     A package that was shared by email since the sign-in is found, too: its invitation is claimed first.
     """
-    reference = reference_of(request)
+    reference, announcement = reference_of(request), ""
     try:
         view = await _resolve(registry, caller, owner, name, reference)
     except NotFound as error:
         if isinstance(error, PageRefusal) or is_speculative(request) or not caller.account:
             raise
-        if not await invitations.claim(registry.db, caller.account):
+        claimed = await invitations.claim(registry.db, caller.account)
+        if not claimed:
             raise
+        announcement = sentence(claimed)
         view = await _resolve(registry, caller, owner, name, reference)
-    return Header(view, await resolve.list_names(registry.db, view.package), caller)
+    return Header(view, await resolve.list_names(registry.db, view.package), caller, announcement)
 
 
 async def _resolve(registry: Registry, caller: Caller, owner: str, name: str, reference: Reference) -> PackageView:

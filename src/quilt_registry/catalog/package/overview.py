@@ -9,6 +9,7 @@ from litestar.params import FromPath
 from litestar.response import Redirect
 
 from quilt_registry.catalog import commands
+from quilt_registry.catalog.announcements import open_package
 from quilt_registry.catalog.commands import Subject
 from quilt_registry.catalog.package import document, header
 from quilt_registry.catalog.package.header import Header
@@ -38,8 +39,11 @@ async def overview(
     if invitation := request.query_params.get("invitation"):
         if caller.account is None:
             raise SignInNeeded("Sign in to accept the invitation.")
-        if not is_speculative(request):
-            await invitations.accept(registry.db, caller.account, invitation)
+        accepted = (
+            None if is_speculative(request) else await invitations.accept(registry.db, caller.account, invitation)
+        )
+        if accepted:
+            return open_package(request, accepted)
         return Redirect(package_url(owner, name), status_code=302)  # without the secret
     head = await header.load(request, caller, registry, owner, name)
     version, package = head.view.version, head.view.package
