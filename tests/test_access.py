@@ -401,8 +401,25 @@ PAGES: dict[str, tuple[str, str, str, str]] = {
     "GET /package/{owner}/{name}/files": (SIGN_IN, "404", "404", "404"),
     "GET /package/{owner}/{name}/files/{path}": (SIGN_IN, "404", "404", "404"),
     "GET /package/{owner}/{name}/download/{path}": (SIGN_IN, "404", "404", "404"),
+    "GET /package/{owner}/{name}/revisions": (SIGN_IN, "404", "404", "404"),
+    "POST /package/{owner}/{name}/revisions": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /package/{owner}/{name}/tags/{tag}/remove": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /package/{owner}/{name}/tags/{tag}/remove": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /package/{owner}/{name}/activity": (SIGN_IN, "404", "404", "404"),
     "GET /package/{owner}/{name}/comments": (SIGN_IN, "404", "404", "404"),
     "POST /package/{owner}/{name}/comments": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /package/{owner}/{name}/comments/{key}/delete": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /package/{owner}/{name}/comments/{key}/delete": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /package/{owner}/{name}/sharing": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /package/{owner}/{name}/sharing": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /package/{owner}/{name}/sharing/suggestions": (SIGN_IN, "404", "404", SIGN_IN),
+    "GET /package/{owner}/{name}/sharing/{grantee}/add": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /package/{owner}/{name}/sharing/{grantee}/add": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /package/{owner}/{name}/sharing/{grantee}/remove": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /package/{owner}/{name}/sharing/{grantee}/remove": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "POST /package/{owner}/{name}/sharing/{grantee}/resend": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
+    "GET /package/{owner}/{name}/settings": (SIGN_IN, "404", "404", SIGN_IN),
+    "POST /package/{owner}/{name}/settings": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
     "GET /code": (SIGN_IN, "200", "200", SIGN_IN),
     "POST /code": (SIGN_IN_FORM, "303 /code", "303 /code", SIGN_IN_FORM),
     "GET /profile": (SIGN_IN, "200", "200", SIGN_IN),
@@ -456,7 +473,7 @@ def _newcomers(registry: Registry) -> dict[str, str]:
 def _visit(registry: Registry, page: str, name: str | None) -> str:
     """Open a page, or send its form with two passwords. Return the status, and where a redirect leads."""
     method, path = page.split(" ")
-    path = path.format(owner="anna", name="missing", link="x", path="x", token_id="x")
+    path = path.format(owner="anna", name="missing", link="x", path="x", token_id="x", tag="x", key="x", grantee="x")
     with browser(registry) as client:
         if name:
             assert sign_in(client, name).status_code == 303

@@ -30,8 +30,10 @@ SIGN_UP = Rule("sign-up, IP", 20, 3600, "sign-ups")
 RESET = Rule("reset, IP", 20, 3600, "password reset requests")
 RESET_EMAIL = Rule("reset, account", 5, 3600, "password reset requests")
 INVITE = Rule("invite, account", 20, 3600, "invitations")
+SUGGESTION = Rule("suggestion, account", 60, 60, "suggestions")
 COMMENT = Rule("comment, account", 10, 60, "comments")
 PREVIEW = Rule("preview, account", 30, 60, "previews")  # those that are not kept
+COMMENT_PREVIEW = Rule("comment preview, account", 30, 60, "previews")
 COMMENT_EMAIL = Rule("comment emails, package", 20, 3600, "comments")
 
 

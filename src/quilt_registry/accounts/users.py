@@ -17,6 +17,7 @@ from quilt_registry.errors import Conflict, Invalid
 
 RESERVED_USERNAMES = {"team", "public", "anonymous", "quilt"}
 MAX_EMAIL_LENGTH = 320  # characters
+MAX_SUGGESTIONS = 8
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(rf'[^\s@"-][^\s@"]*@{_LABEL}(\.{_LABEL})*')
@@ -111,6 +112,23 @@ async def insert(
 async def prove_email(db: Database | Connection, account_id: int) -> None:
     """Record that the user of an account reads the mailbox, so that invitations for its address are for this user."""
     await db.execute("UPDATE account SET email_proven = true WHERE id = $1 AND NOT email_proven", account_id)
+
+
+async def find_by_email(db: Database, email: str) -> str | None:
+    """Return the name of the active account with a proven email address, if any."""
+    name: str | None = await db.fetchval(
+        "SELECT name FROM account WHERE lower(email) = lower($1) AND email_proven AND is_active", email
+    )
+    return name
+
+
+async def suggest(db: Database, prefix: str) -> list[str]:
+    """Return the first names of active accounts that begin with a text, by name."""
+    rows = await db.fetch(
+        "SELECT name FROM account WHERE is_active AND starts_with(name, $1) ORDER BY name LIMIT $2",
+        prefix, MAX_SUGGESTIONS,
+    )  # fmt: skip
+    return [row["name"] for row in rows]
 
 
 def invalid_username() -> Invalid:

@@ -13,7 +13,16 @@ from litestar.response import Redirect
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import forms, session, static_files
 from quilt_registry.catalog.account import account, code, password, profile, signin, signup, tokens
-from quilt_registry.catalog.package import comments, download, files as package_files, overview
+from quilt_registry.catalog.package import (
+    activity,
+    comments,
+    download,
+    files as package_files,
+    overview,
+    revisions,
+    settings,
+    sharing,
+)
 from quilt_registry.catalog.session import Moved
 from quilt_registry.catalog.site import components, files, help, home, search, start, theme, user
 from quilt_registry.catalog.site.refusal import ErrorPage, PageRefusal
@@ -45,8 +54,25 @@ def router() -> Router:
             _page("GET", f"{PACKAGE}/files", package_files.page, who="caller"),
             _page("GET", f"{PACKAGE}/files/{{path:path}}", package_files.page, who="caller"),
             _page("GET", f"{PACKAGE}/download/{{path:path}}", download.download, who="caller"),
+            _page("GET", f"{PACKAGE}/revisions", revisions.page, who="caller"),
+            _page("POST", f"{PACKAGE}/revisions", revisions.add_name, who="member"),
+            _page("GET", f"{PACKAGE}/tags/{{tag:str}}/remove", revisions.confirm_remove_tag, who="member"),
+            _page("POST", f"{PACKAGE}/tags/{{tag:str}}/remove", revisions.remove_tag, who="member"),
+            _page("GET", f"{PACKAGE}/activity", activity.page, who="caller"),
             _page("GET", f"{PACKAGE}/comments", comments.page, who="caller"),
             _page("POST", f"{PACKAGE}/comments", comments.post, who="member"),
+            _page("GET", f"{PACKAGE}/comments/{{key:str}}/delete", comments.confirm_delete, who="member"),
+            _page("POST", f"{PACKAGE}/comments/{{key:str}}/delete", comments.delete, who="member"),
+            _page("GET", f"{PACKAGE}/sharing", sharing.page, who="member"),
+            _page("POST", f"{PACKAGE}/sharing", sharing.add, who="member"),
+            _page("GET", f"{PACKAGE}/sharing/suggestions", sharing.suggest, who="member"),
+            _page("GET", f"{PACKAGE}/sharing/{{grantee:str}}/add", sharing.confirm_add, who="member"),
+            _page("POST", f"{PACKAGE}/sharing/{{grantee:str}}/add", sharing.add_all, who="member"),
+            _page("GET", f"{PACKAGE}/sharing/{{grantee:str}}/remove", sharing.confirm_remove, who="member"),
+            _page("POST", f"{PACKAGE}/sharing/{{grantee:str}}/remove", sharing.remove, who="member"),
+            _page("POST", f"{PACKAGE}/sharing/{{grantee:str}}/resend", sharing.resend, who="member"),
+            _page("GET", f"{PACKAGE}/settings", settings.page, who="member"),
+            _page("POST", f"{PACKAGE}/settings", settings.change, who="member"),
             _page("GET", "/code", code.code, who="member"),
             _page("POST", "/code", code.new_code, who="member"),
             _page("GET", "/profile", profile.profile, who="member"),

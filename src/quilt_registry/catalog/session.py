@@ -90,6 +90,11 @@ def _page_of(request: AnyRequest) -> str:
     if seen:
         parts = urlsplit(seen)
         return safe_next(parts.path + (f"?{parts.query}" if parts.query else ""))
+    return path_and_query(request)
+
+
+def path_and_query(request: AnyRequest) -> str:
+    """Return the URL of a request as it was sent, without its origin."""
     query = request.scope["query_string"].decode("latin-1")
     return raw_path(request) + (f"?{query}" if query else "")
 

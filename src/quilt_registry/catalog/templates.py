@@ -50,15 +50,15 @@ _templates.filters |= {
 
 
 class _Csrf:
-    """The token of forms on a page. Remembers whether a form used it."""
+    """The token of all forms on a page. Remembers whether a form used it."""
 
     def __init__(self, secret: str):
-        self._secret = secret
+        self._token = forms.new_token(secret)
         self.used = False
 
     def __call__(self) -> str:
         self.used = True
-        return forms.new_token(self._secret)
+        return self._token
 
 
 def render(request: Request[Any, Any, Any], template: str, status: int = 200, **values: Any) -> Response[str]:
@@ -91,6 +91,13 @@ def render(request: Request[Any, Any, Any], template: str, status: int = 200, **
         cookies.set(response, settings, cookies.BROWSER, browser, cookies.BROWSER_LIFETIME)
     if message:
         cookies.delete(response, settings, cookies.FLASH)
+    return response
+
+
+def fragment(request: Request[Any, Any, Any], template: str, status: int = 200, **values: Any) -> Response[str]:
+    """Return a part of a page to htmx. Caches keep it apart from the page, which has the same URL."""
+    response = render(request, template, status, **values)
+    response.headers["Vary"] = "HX-Request"
     return response
 
 

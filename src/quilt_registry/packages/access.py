@@ -205,9 +205,14 @@ def check_tag(member: Member, package: Package) -> None:
         raise Forbidden("Only the package owner can modify tags")
 
 
+def may_remove_comment(caller: Caller, package: Package, author: str) -> bool:
+    """Return whether the caller wrote the comment or owns the package."""
+    return caller.name in (author, package.owner)
+
+
 def check_remove_comment(member: Member, package: Package, author: str) -> None:
     """Raise Forbidden unless the member wrote the comment or owns the package."""
-    if member.name not in (author, package.owner):
+    if not may_remove_comment(member, package, author):
         raise Forbidden("Only its author and the package owner can delete a comment.")
 
 

@@ -41,7 +41,7 @@ async def post(services: Services, member: Member, owner: str, name: str, conten
 
     Raise Invalid, NotFound, TooMany.
     """
-    _check(contents)
+    check(contents)
     package = await access.get_readable(services.db, member, owner, name)
     await services.limits.hit(rate_limits.COMMENT, member.name)
     notify = member.name != owner and await services.limits.allows(rate_limits.COMMENT_EMAIL, str(package.id))
@@ -53,7 +53,8 @@ async def post(services: Services, member: Member, owner: str, name: str, conten
     return comment
 
 
-def _check(contents: str) -> None:
+def check(contents: str) -> None:
+    """Raise Invalid for a text that cannot be a comment."""
     if not contents.strip():
         raise Invalid("A comment must not be blank.")
     if len(contents) > MAX_COMMENT_LENGTH:
@@ -64,10 +65,7 @@ def _check(contents: str) -> None:
 
 async def _insert(connection: Connection, package: Package, author: str, contents: str) -> Comment:
     row = await connection.fetchrow(
-        """
-        INSERT INTO comment (key, package_id, author, contents) VALUES ($1, $2, $3, $4)
-        RETURNING key, author, extract(epoch FROM created_at)::float8, contents
-        """,
+        f"INSERT INTO comment (key, package_id, author, contents) VALUES ($1, $2, $3, $4) RETURNING {_COLUMNS}",
         secrets.token_hex(8), package.id, author, contents,
     )  # fmt: skip
     assert row is not None
@@ -109,6 +107,42 @@ async def iterate(db: Database, caller: Caller, owner: str, name: str) -> AsyncI
         after = page.next
 
 
+async def list_range(db: Database, package: Package, *, offset: int, limit: int) -> list[Comment]:
+    """Return at most `limit` comments on a package, oldest first, without the oldest `offset`."""
+    rows = await db.public.fetch(
+        f"SELECT {_COLUMNS} FROM comment WHERE package_id = $1 ORDER BY id OFFSET $2 LIMIT $3",
+        package.id, offset, limit,
+    )  # fmt: skip
+    return [Comment(*row) for row in rows]
+
+
+async def find(db: Database, package: Package, key: str) -> Comment:
+    """Return a comment on a package. Raise NotFound."""
+    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM comment WHERE package_id = $1 AND key = $2", package.id, key)
+    if row is None:
+        raise _not_found()
+    return Comment(*row)
+
+
+async def position(db: Database, package: Package, key: str) -> int:
+    """Return how many comments on a package are older than one; 0 if there is no such comment."""
+    return await db.value(
+        int,
+        """
+        SELECT count(*) FROM comment
+        WHERE package_id = $1 AND id < (SELECT id FROM comment WHERE package_id = $1 AND key = $2)
+        """,
+        package.id, key,
+    )  # fmt: skip
+
+
+_COLUMNS = "key, author, extract(epoch FROM created_at)::float8, contents"
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such comment.")
+
+
 async def delete(db: Database, member: Member, owner: str, name: str, key: str) -> None:
     """Delete a comment, as its author or as the package's owner. Raise NotFound, Forbidden."""
     package = await access.get_readable(db, member, owner, name)
@@ -117,7 +151,7 @@ async def delete(db: Database, member: Member, owner: str, name: str, key: str) 
             "SELECT author FROM comment WHERE package_id = $1 AND key = $2 FOR UPDATE", package.id, key
         )
         if author is None:
-            raise NotFound("There is no such comment.")
+            raise _not_found()
         access.check_remove_comment(member, package, author)
         await connection.execute("DELETE FROM comment WHERE key = $1", key)
         await audit.record(connection, "COMMENT_DELETE", member.name, package, subject=author, id=key)

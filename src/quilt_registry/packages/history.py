@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import asyncpg
+import msgspec
 from msgspec import Struct
 from packaging.version import InvalidVersion, Version
 
@@ -40,6 +44,20 @@ class LogEntry(Struct):
     author: str
     tags: list[str] | None
     versions: list[str] | None
+
+
+class Push(Struct, frozen=True):
+    """A push, with what its instance has now. `repeats`: an earlier push had the same content."""
+
+    id: int
+    pushed_at: datetime
+    author: str
+    repeats: bool
+    top_hash: bytes
+    files: int
+    size: int  # bytes
+    tags: list[str]
+    versions: list[str]
 
 
 # ------------------------------------------------------------------------------------------------ tags
@@ -178,3 +196,27 @@ async def log(db: Database, caller: Caller, owner: str, name: str) -> list[LogEn
         LogEntry(top_hash, created.timestamp(), author, tags, versions)
         for top_hash, created, author, tags, versions in pushes
     ]
+
+
+async def list_pushes(db: Database, package: Package, *, offset: int, limit: int) -> list[Push]:
+    """Return at most `limit` pushes of a package, newest first, without the newest `offset`."""
+    rows = await db.public.fetch(
+        """
+        SELECT u.id, u.created_at, u.author,
+               EXISTS (SELECT FROM push e WHERE e.instance_id = i.id AND e.id < u.id),
+               i.top_hash, i.file_types, i.size,
+               ARRAY(SELECT t.name FROM tag t WHERE t.instance_id = i.id ORDER BY t.name),
+               ARRAY(SELECT v.name FROM version v WHERE v.instance_id = i.id ORDER BY v.created_at)
+        FROM (SELECT * FROM push WHERE package_id = $1 ORDER BY id DESC OFFSET $2 LIMIT $3) u
+        JOIN instance i ON i.id = u.instance_id ORDER BY u.id DESC
+        """,
+        package.id, offset, limit,
+    )  # fmt: skip
+    return [_push(*row) for row in rows]
+
+
+def _push(*row: Any) -> Push:
+    *head, file_types, size, tags, versions = row
+    files = sum(msgspec.json.decode(file_types, type=dict[str, int]).values())
+    values = [*head, files, size, tags, versions]
+    return Push(*values)

@@ -14,7 +14,7 @@ from quilt_registry import audit, rate_limits
 from quilt_registry.accounts import secret, users
 from quilt_registry.accounts.users import Account, is_email
 from quilt_registry.database import Connection, Database
-from quilt_registry.errors import Invalid
+from quilt_registry.errors import Conflict, Invalid, NotFound
 from quilt_registry.mail import emails
 from quilt_registry.packages import access, locks
 from quilt_registry.packages.access import Caller, Member, Package
@@ -52,10 +52,10 @@ def is_for_email(grantee: str) -> bool:
     return "@" in grantee
 
 
-async def invite(services: Services, member: Member, package: Package, email: str) -> None:
+async def invite(services: Services, member: Member, package: Package, email: str) -> bool:
     """Invite an email address, in lower case, by email. A repeated invitation is sent again after ten minutes.
 
-    Raise Invalid, TooMany, NotFound.
+    Return whether it was sent. Raise Invalid, TooMany, NotFound.
     """
     email, link = email.lower(), secret.generate()
     if len(email) > MAX_EMAIL_LENGTH or not is_email(email):
@@ -74,6 +74,26 @@ async def invite(services: Services, member: Member, package: Package, email: st
         if fresh:
             await emails.invitation(connection, services.site, email, package, link)
             await audit.record(connection, "INVITE", member.name, package, email=email)
+    return bool(fresh)
+
+
+async def is_pending(db: Database, package: Package, email: str) -> bool:
+    """Return whether an email address is invited to a package."""
+    return await db.value(
+        bool,
+        "SELECT EXISTS (SELECT FROM invitation WHERE package_id = $1 AND email = $2)",
+        package.id, email.lower(),
+    )  # fmt: skip
+
+
+async def resend(services: Services, member: Member, package: Package, email: str) -> None:
+    """Send a pending invitation again. Raise NotFound, Conflict, TooMany."""
+    access.check_owner(member, package.owner, "invite users")
+    if not await is_pending(services.db, package, email):
+        raise NotFound(f"There is no invitation of {email}.")
+    if not await invite(services, member, package, email):
+        minutes = RESEND_INTERVAL // timedelta(minutes=1)
+        raise Conflict(f"{email} was invited less than {minutes} minutes ago. Try again later.")
 
 
 async def withdraw(db: Database, member: Member, package: Package, email: str) -> None:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from quilt_registry.accounts import users
 from quilt_registry.catalog.formats import plain_text
-from quilt_registry.catalog.site.paging import page_number
+from quilt_registry.catalog.paging import page_number
 from quilt_registry.catalog.templates import render
 from quilt_registry.catalog.urls import url
 from quilt_registry.packages import faceted_search

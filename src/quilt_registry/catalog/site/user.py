@@ -8,7 +8,7 @@ from litestar import Response
 from litestar.params import FromPath
 
 from quilt_registry.accounts import users
-from quilt_registry.catalog.site.paging import page_number
+from quilt_registry.catalog.paging import page_number
 from quilt_registry.catalog.templates import render
 from quilt_registry.catalog.urls import url, with_query
 from quilt_registry.errors import NotFound

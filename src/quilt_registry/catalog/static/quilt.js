@@ -102,7 +102,8 @@ document.addEventListener("input", (event) => {
   }
   if (event.target.matches("[data-remaining]")) {
     const left = event.target.dataset.limit - [...event.target.value].length;
-    document.getElementById(event.target.dataset.remaining).textContent = `${left} characters left`;
+    const count = Math.abs(left).toLocaleString("en").replaceAll(",", "\u2009");
+    document.getElementById(event.target.dataset.remaining).textContent = `${count} characters ${left < 0 ? "too many" : "left"}`;
   }
 });
 
