@@ -9,6 +9,9 @@ from quilt_registry.settings import Settings
 INSTALL_CLIENT = "pip install quilt==2.9.15"
 CONFIGURE = "quilt config {team}"
 SIGN_IN = "quilt login {team}"
+INSTALL_ALL = "quilt install @quilt.yml"
+EXPORT = "quilt export {handle} somewhere"
+SHARE = "quilt access add {handle} {grantee}"
 BUILD = "quilt build {handle} path/to/folder"
 PUSH = "quilt push {handle}"
 INSTALL = "quilt install {handle}{option}"
@@ -58,6 +61,16 @@ def use(settings: Settings, owner: str, name: str) -> Command:
     """Return the line that imports an installed package in Python."""
     template = IMPORT_FROM_TEAM if settings.team_id else IMPORT
     return Command("Python", template.format(team=settings.team_id, owner=owner, name=name))
+
+
+def config(settings: Settings) -> str:
+    """Return the command that points the client at this registry. It asks for the URL."""
+    return CONFIGURE.format(team=settings.team_id).rstrip()
+
+
+def login(settings: Settings) -> str:
+    """Return the command that signs in."""
+    return SIGN_IN.format(team=settings.team_id).rstrip()
 
 
 def push(settings: Settings, owner: str, name: str) -> str:

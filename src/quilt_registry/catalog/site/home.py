@@ -1,4 +1,4 @@
-"""The home page: the packages of the caller and those that changed last. A new registry shows the welcome instead."""
+"""The home page: the packages that the reader pushed last, and those that changed last."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MAX_PUSHED_PACKAGES = 5
 
 async def home(request: AnyRequest, caller: Injected[Caller], registry: Injected[Registry]) -> Response[Any]:
     recent = await listing.list_rows(registry.db, caller, limit=MAX_RECENT_PACKAGES)
-    if not recent:
-        return await _without_packages(request, caller, registry)
+    if not recent and await listing.has_packages(registry.db):
+        return render(request, "site/nothing_shared.html", **start.values(request))
     if all(row.name in samples.NAMES for row in recent):
         return await start.welcome(request, caller, registry, recent)
     pushed = (
@@ -36,12 +36,6 @@ async def home(request: AnyRequest, caller: Injected[Caller], registry: Injected
         totals=await _totals(caller, registry),
         **start.values(request),
     )
-
-
-async def _without_packages(request: AnyRequest, caller: Caller, registry: Registry) -> Response[Any]:
-    if await listing.has_packages(registry.db):
-        return render(request, "site/nothing_shared.html", **start.values(request))
-    return await start.welcome(request, caller, registry)
 
 
 async def _totals(caller: Caller, registry: Registry) -> Totals | None:
