@@ -138,6 +138,8 @@ class Database(Statements):
         self.is_hanging = False
         self.acquisitions: set[_Acquired] = set()  # those that wait for a connection or use one
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # The pool's own queue lets newcomers overtake those that it wakes, so that with 200 clients some wait for long.
+        self.slots = asyncio.Semaphore(size)
         # Long transactions leave most of the pool to others.
         self.bulk = asyncio.Semaphore(max(1, size // 3))
         # Totals for the metrics: connections acquired, seconds waited for them, slow statements, audit events by kind.
@@ -298,11 +300,16 @@ class _Acquired:
     async def _acquire(self) -> Any:
         """Return a live connection. Wait for a database that restarts, so that users see a pause and no error."""
         async with asyncio.timeout(ACQUIRE_TIMEOUT) as self._deadline:
-            while True:
-                try:
-                    return await self.pool.acquire()
-                except _CONNECTION_ERRORS:
-                    await asyncio.sleep(0.2)
+            await self.db.slots.acquire()
+            try:
+                while True:
+                    try:
+                        return await self.pool.acquire()
+                    except _CONNECTION_ERRORS:
+                        await asyncio.sleep(0.2)
+            except BaseException:
+                self.db.slots.release()
+                raise
 
     def give_up(self) -> None:
         """Let what waits for the connection, or for an answer to its statement, fail as if the server were lost."""
@@ -321,6 +328,7 @@ class _Acquired:
             translate(lost)
             raise
         finally:
+            self.db.slots.release()
             self.db.acquisitions.discard(self)
             if error is not None:
                 translate(error)

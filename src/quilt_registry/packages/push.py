@@ -214,7 +214,9 @@ async def _verify(
     objects = await uploads.verify(services, member, target.owner, manifest.fresh_objects, manifest.readme)
     texts = await descriptions.read(services.db, services.store, _owner_id(member, package), target.owner, manifest)
     state = services.store.state(staged=bool(objects.staged))
-    return VerifiedPush(manifest, objects, texts, state, await commit.find_same_tree(services, package, manifest))
+    rows = await commit.make_rows(services, _owner_id(member, package), objects.new, state)
+    same_tree = await commit.find_same_tree(services, package, manifest)
+    return VerifiedPush(manifest, objects, rows, texts, state, same_tree)
 
 
 def _owner_id(member: Member, package: Package | None) -> int:

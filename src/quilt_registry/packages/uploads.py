@@ -58,6 +58,12 @@ UNPACKED_OBJECTS = """
     FROM generate_series(1, length($2::bytea) / 32) i
 """
 
+# Joined numbers, 8 bytes each, in parameter 2.
+UNPACKED_NUMBERS = """
+    SELECT ('x' || encode(substr($2::bytea, i * 8 - 7, 8), 'hex'))::bit(64)::bigint AS number
+    FROM generate_series(1, length($2::bytea) / 8) i
+"""
+
 
 async def find_known(db: Database, member: Member, owner: str, digests: bytes) -> ObjectList:
     """Return the objects that the owner has in the database, undamaged, and that the member may read."""
