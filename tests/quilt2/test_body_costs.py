@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,9 +26,11 @@ from quilt_registry.turns import Turns, current_person
 from tests import trees
 from tests.registry import LocalRegistry, Person
 from tests.trees import Json
+from tests.waiting import wait_until
 
 Start = Callable[..., LocalRegistry]
-PACKED = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+JSON = {"Content-Type": "application/json"}
+PACKED = {**JSON, "Content-Encoding": "gzip"}
 TARGETS = {"whole": ("PUT", "/api/package/{}/{}/" + "0" * 64), "part": ("POST", "/api/package_update/{}/{}/part")}
 THOUSAND = trees.tree({f"f{i}": b"1" for i in range(1000)})  # enough for a helper
 both = pytest.mark.parametrize("kind", TARGETS)
@@ -57,6 +60,10 @@ def send(person: Person, kind: str, name: str, content: bytes, owner: str | None
     return person.http.request(
         method, target.format(owner or person.name, name), content=gzip.compress(content), headers=PACKED
     )
+
+
+def send_plain(person: Person, content: bytes) -> httpx.Response:
+    return person.http.put(TARGETS["whole"][1].format(person.name, "p"), content=content, headers=JSON)
 
 
 def message_of(answer: httpx.Response) -> str:
@@ -204,6 +211,24 @@ def test_a_helper_that_works_no_more_costs_one_request(local_registry: Start, en
 
 
 # ---------------------------------------------------------------------------------------------------------- turns
+
+
+def test_bodies_of_one_member_leave_memory_to_others(local_registry: Start) -> None:
+    registry = local_registry(MAX_BODY_BYTES="1000000")
+    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+    blanks, length = b" " * 900_000, {"Content-Length": "1000000"}
+
+    with socket.create_connection(("127.0.0.1", registry.port)) as connection:
+        head = anna.http.build_request("PUT", TARGETS["whole"][1].format("anna", "p"), headers={**JSON, **length})
+        lines = [f"{name}: {value}" for name, value in head.headers.items()]
+        connection.sendall("\r\n".join([f"PUT {head.url.path} HTTP/1.1", *lines, "", ""]).encode() + blanks)
+        wait_until(lambda: send_plain(anna, blanks).status_code == 503, 30)  # when the first body has arrived
+        refused = send_plain(anna, blanks)
+        assert "your large requests" in message_of(refused)
+        assert int(refused.headers["retry-after"]) > 0
+        assert send_plain(ben, blanks).status_code == 400
+        assert anna.get("/api/me").status_code == 200
+    wait_until(lambda: send_plain(anna, blanks).status_code == 400, 30)
 
 
 def test_helpers_take_turns_by_person(local_registry: Start) -> None:
