@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -19,6 +17,7 @@ from quilt_registry.offload import Offload
 from quilt_registry.packages import push
 from quilt_registry.storage.objects import ObjectStore
 from tests import trees
+from tests.gates import held_up
 from tests.registry import LocalRegistry, Person
 from tests.waiting import wait_until
 
@@ -31,39 +30,6 @@ def anna(local_registry: Callable[..., LocalRegistry]) -> Person:
     anna = local_registry(DATABASE_POOL=str(POOL)).make_person("anna")
     anna.push("p", {"before": b"0"})
     return anna
-
-
-class Gate:
-    """Calls of a coroutine function wait here until it opens."""
-
-    def __init__(self) -> None:
-        self.opened, self.waiting = threading.Event(), 0
-
-    async def wait(self) -> None:
-        self.waiting += 1
-        while not self.opened.is_set():  # noqa: ASYNC110  it is opened by another thread
-            await asyncio.sleep(0.01)
-
-
-@contextmanager
-def held_up(owner: type, name: str, *functions: Any) -> Iterator[Gate]:
-    """Hold up a method, or those of its calls that get one of some functions."""
-    gate, original = Gate(), getattr(owner, name)
-
-    async def slow(self: Any, *args: Any, **options: Any) -> Any:
-        if not functions or {*functions} & {*map(_function, args)}:
-            await gate.wait()
-        return await original(self, *args, **options)
-
-    with mock.patch.object(owner, name, slow):
-        try:
-            yield gate
-        finally:
-            gate.opened.set()
-
-
-def _function(argument: Any) -> Any:
-    return argument if callable(argument) else None
 
 
 def answers(person: Person) -> None:

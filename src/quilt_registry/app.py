@@ -34,8 +34,10 @@ from quilt_registry.packages import install as installing, push as pushing
 from quilt_registry.packages.access import AccessPolicy
 from quilt_registry.rate_limits import RateLimits
 from quilt_registry.registry import Registry
+from quilt_registry.services import MAX_STREAMED_ENTRIES
 from quilt_registry.settings import Settings
 from quilt_registry.storage.objects import ObjectStore
+from quilt_registry.turns import Allowance
 from quilt_registry.web.cors import Cors
 from quilt_registry.web.hsts import Hsts
 from quilt_registry.web.request_bodies import RequestBodies
@@ -98,6 +100,7 @@ def _registry(settings: Settings) -> Registry:
             signup=settings.signup != "closed",
         ),
         limits=RateLimits(db, enabled=settings.rate_limits),
+        streamed=Allowance(MAX_STREAMED_ENTRIES),
         bounds=Bounds(settings.max_depth, settings.max_nodes, settings.max_name_length),
         team_id=settings.team_id,
         settings=settings,

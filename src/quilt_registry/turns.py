@@ -1,10 +1,13 @@
-"""Turns of people at work that costs time, so that nobody has to wait for all that another person asks for."""
+"""Fair shares: turns of people at work that costs time, and what the requests of one person may use at once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from weakref import WeakValueDictionary
 
 # The person of the current request: a username, or a client's network. "" is the registry itself.
 current_person: ContextVar[str] = ContextVar("person", default="")
@@ -51,3 +54,36 @@ class Turns:
 
     def _may_start(self, line: Line) -> bool:
         return not line[1] or self._heavy < self.slots - 1
+
+
+class Allowance:
+    """An amount that each person may use at once. A request that would use more waits until earlier ones have ended.
+
+    A single request may exceed the amount.
+    """
+
+    def __init__(self, amount: int):
+        self.amount = amount
+        self._uses: WeakValueDictionary[str, _Use] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def use(self, amount: int) -> AsyncIterator[None]:
+        """Use an amount for the length of the block."""
+        use = self._uses.setdefault(current_person.get(), _Use())
+        while use.total and use.total + amount > self.amount:
+            await use.reduced.wait()
+        use.total += amount
+        try:
+            yield
+        finally:
+            use.total -= amount
+            use.reduced.set()
+            use.reduced = asyncio.Event()
+
+
+class _Use:
+    """What the requests of a person use, and an event that is set when it becomes less."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.reduced = asyncio.Event()

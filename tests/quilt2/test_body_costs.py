@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import multiprocessing
@@ -18,12 +19,14 @@ from unittest import mock
 import httpx
 import pytest
 
-from quilt_registry import bodies, database, offload
+from quilt_registry import app, bodies, database, offload
 from quilt_registry.api import messages
-from quilt_registry.manifests import requested
-from quilt_registry.offload import MAX_INLINE_WEIGHT
+from quilt_registry.manifests import render, requested
+from quilt_registry.offload import MAX_INLINE_WEIGHT, Offload
+from quilt_registry.packages import object_urls, push
 from quilt_registry.turns import Turns, current_person
 from tests import trees
+from tests.gates import held_up
 from tests.registry import LocalRegistry, Person
 from tests.trees import Json
 from tests.waiting import wait_until
@@ -248,6 +251,44 @@ def test_helpers_take_turns_by_person(local_registry: Start) -> None:
         hashes = registry.nobody().get("/api/package/anna/p/").json()["hashes"]
         registry.nobody().get(f"/api/package/anna/p/{hashes[0]}")
     assert set(people) == {"127.0.0.1"}
+
+
+def test_large_responses_of_one_person_wait_for_each_other(local_registry: Start) -> None:
+    with mock.patch.object(app, "MAX_STREAMED_ENTRIES", 4):
+        registry = local_registry()
+    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+    node = trees.tree({"a": b"1", "b": b"2"})
+    url = f"/api/package/anna/p/{anna.push_tree('p', node, [b'1', b'2'], is_team=True)}"
+    calls = [
+        lambda: anna.get(url),
+        lambda: anna.send_push("anna", "p", node, dry_run=True),
+        lambda: anna.post("/api/get_objects", json=[trees.sha(b"1"), trees.sha(b"2")]),
+    ]
+    for first in calls:
+        with ThreadPoolExecutor(5) as threads, held_up(Offload, "run", *STREAMS) as gate:
+            answers = [threads.submit(first)]
+            wait_until(lambda: gate.waiting == 1)
+            answers += [threads.submit(anna.get, url) for _ in range(3)]
+            answers += [threads.submit(ben.get, url)]
+            wait_until(lambda: gate.waiting == 2)
+            assert anna.get("/api/me").status_code == 200
+            assert gate.waiting == 2
+            gate.opened.set()
+            assert [each.result().status_code for each in answers] == [200] * 5
+
+
+STREAMS = render.render, push._urls_json, object_urls._members
+
+
+def test_a_response_that_breaks_off_lets_the_next_begin(local_registry: Start) -> None:
+    with mock.patch.object(app, "MAX_STREAMED_ENTRIES", 1):
+        anna = local_registry().make_person("anna")
+    url = f"/api/package/anna/p/{anna.push('p', {'a': b'1'})}"
+    with held_up(Offload, "run", *STREAMS) as gate:
+        for attempt in range(1, 4):
+            with contextlib.suppress(httpx.ReadTimeout):
+                anna.http.get(url, timeout=0.5)
+            wait_until(lambda attempt=attempt: gate.waiting == attempt)
 
 
 # ------------------------------------------------------------------------------------ calls that everybody can make

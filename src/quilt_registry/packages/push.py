@@ -255,7 +255,8 @@ async def _upload_urls(
     new = final if access.may_upload_directly(member, target.owner) else staged
     lead = b'{"upload_urls":{'
     prefixes = (final, known_put), (new, new)
-    async with aclosing(ahead(_known_batches(services.db, member, target.owner, objects))) as batches:
+    found = ahead(_known_batches(services.db, member, target.owner, objects))
+    async with services.streamed.use(len(objects)), aclosing(found) as batches:
         async for digests, known in batches:
             signer, count = services.store.signer, len(digests) // 32
             yield lead + await services.offload.run(count, _urls_json, signer, digests, known, *prefixes)
