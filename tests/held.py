@@ -31,7 +31,7 @@ def check(action: str) -> None:
 def watch() -> None:
     """Check everything that this process does from now on."""
     _patch(Offload, "run")
-    _patch(Database, "turn")
+    _patch(Database, "local_lock")
     _patch(Allowance, "use")
     _patch(SmtpTransport, "send")
     _patch(asyncio, "to_thread")

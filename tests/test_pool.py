@@ -70,7 +70,7 @@ def test_parts_that_wait_for_a_helper_hold_no_connection_and_are_all_kept(anna: 
 def test_parts_that_two_workers_merge_at_the_same_time_are_all_kept(
     anna: Person, local_registry: Callable[..., LocalRegistry]
 ) -> None:
-    """Workers do not know of each other's turns: the second finds that `latest` has moved, and merges again."""
+    """Workers do not know of each other's locks: the second finds that `latest` has moved, and merges again."""
     home = str(anna.registry.home)
     other = local_registry(anna.registry.database_url, DATABASE_POOL=str(POOL), QUILT_HOME=home)
     pushes = prepare_parts(anna, 2)

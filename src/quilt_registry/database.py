@@ -137,7 +137,7 @@ class Database(Statements):
         self.public = PublicReads(self)
         self.is_hanging = False
         self.acquisitions: set[_Acquired] = set()  # those that wait for a connection or use one
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._local_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # The pool's own queue lets newcomers overtake those that it wakes, so that with 200 clients some wait for long.
         self.slots = asyncio.Semaphore(size)
         # Long transactions leave most of the pool to others.
@@ -200,12 +200,12 @@ class Database(Statements):
         idle = self._pool.get_idle_size() if self._pool else 0
         return {"used": opened - idle, "open": opened, "limit": self.size}
 
-    def turn(self, key: str) -> asyncio.Lock:
+    def local_lock(self, key: str) -> asyncio.Lock:
         """Return a lock of this process, to be held around a transaction that waits for a row that many may want.
 
-        Those who wait for their turn hold no connection. It is politeness and no safety: other processes have theirs.
+        Requests that wait for the lock hold no connection. It guarantees nothing: other processes have their own locks.
         """
-        return self._turns.setdefault(key, asyncio.Lock())
+        return self._local_locks.setdefault(key, asyncio.Lock())
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

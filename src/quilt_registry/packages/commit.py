@@ -80,7 +80,7 @@ async def transaction(
 ) -> AsyncIterator[tuple[Connection, LockedPackage]]:
     """Open a transaction that holds the package that was checked, or creates it. Raise PushOutdated, Forbidden."""
     owner = package.owner if package else member.name
-    async with db.turn(locks.turn_key(owner, name)), db.bulk, db.transaction() as connection:
+    async with db.local_lock(locks.local_key(owner, name)), db.bulk, db.transaction() as connection:
         yield connection, await _claim(connection, member, package, name, options)
 
 

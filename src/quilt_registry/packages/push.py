@@ -107,8 +107,8 @@ async def _push_part(
     if options.dry_run:
         await _check_no_leaf_on_path(services, target, package)
         return _upload_urls(services, member, target, options.objects)
-    # Parts of a package take turns, because each is merged into what the one before it has left.
-    async with services.db.turn(f"part of {target.owner}/{target.name}"):
+    # One part of a package at a time, because each is merged into what the one before it has left.
+    async with services.db.local_lock(f"part of {target.owner}/{target.name}"):
         return await _store_part(services, member, target, package, body, options)
 
 
