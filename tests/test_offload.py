@@ -185,6 +185,28 @@ def test_heavy_work_leaves_a_slot_to_light_work() -> None:
     asyncio.run(run())
 
 
+def test_who_stops_waiting_keeps_the_place_for_the_next_request() -> None:
+    async def run() -> None:
+        turns, got = Turns(1), list[str]()
+
+        async def work(person: str) -> None:
+            current_person.set(person)
+            await turns.take(heavy=False)
+            got.append(person)
+            turns.give_back(heavy=False)
+
+        await turns.take(heavy=False)
+        gone, *others = [asyncio.create_task(work(person)) for person in ("anna", "anna", "ben")]
+        await asyncio.sleep(0)
+        gone.cancel()
+        turns.give_back(heavy=False)
+        await asyncio.gather(*others)
+        assert got == ["anna", "ben"]
+        assert not turns._lines
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("granted", [False, True])
 def test_who_stops_waiting_loses_no_slot(granted: bool) -> None:
     async def run() -> None:

@@ -43,14 +43,15 @@ class Turns:
 
     def _hand_out(self) -> None:
         while self._free and (line := next(filter(self._may_start, self._lines), None)):
-            waiting = self._lines.pop(line)
+            waiting = self._lines[line]
             turn = waiting.popleft()
-            if waiting:
-                self._lines[line] = waiting  # at the end, behind all others
             if not turn.cancelled():
                 self._free -= 1
                 self._heavy += line[1]
                 turn.set_result(None)
+                self._lines[line] = self._lines.pop(line)  # at the end, behind all others
+            if not waiting:
+                del self._lines[line]
 
     def _may_start(self, line: Line) -> bool:
         return not line[1] or self._heavy < self.slots - 1
