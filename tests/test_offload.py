@@ -12,8 +12,8 @@ from unittest import mock
 
 import pytest
 
-from quilt_registry import offload
-from quilt_registry.errors import TooLarge, Unavailable
+from quilt_registry import offload, turns as turns_module
+from quilt_registry.errors import Overloaded, TooLarge, Unavailable
 from quilt_registry.offload import MAX_INLINE_WEIGHT, MAX_LIGHT_WEIGHT, Offload
 from quilt_registry.turns import Turns, current_person
 
@@ -166,6 +166,23 @@ def test_one_who_asks_for_much_does_not_delay_others() -> None:
 def test_heavy_work_takes_turns_too() -> None:
     asked = [*[("anna", True)] * 3, ("ben", True), ("carl", False)]
     assert order_of(2, *asked) == ["anna", "ben", "carl", "anna", "anna"]
+
+
+def test_a_person_may_not_let_any_number_of_requests_wait() -> None:
+    async def run() -> None:
+        turns = Turns(1)
+        await turns.take(heavy=False)
+        waiting = [asyncio.create_task(turns.take(heavy=False)) for _ in range(turns_module.MAX_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="your requests"):
+            await turns.take(heavy=False)
+        current_person.set("ben")
+        waiting.append(asyncio.create_task(turns.take(heavy=False)))
+        for _ in waiting:
+            turns.give_back(heavy=False)
+        await asyncio.gather(*waiting)
+
+    asyncio.run(run())
 
 
 def test_heavy_work_leaves_a_slot_to_light_work() -> None:

@@ -9,8 +9,14 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
+from quilt_registry.errors import Overloaded
+
 # The person of the current request: a username, or a client's network. "" is the registry itself.
 current_person: ContextVar[str] = ContextVar("person", default="")
+
+# In each line of a person. More than any program sends at once that reads its responses, because a response whose next
+# part must wait in a line that is full breaks off.
+MAX_WAITING = 500
 
 Line = tuple[str, bool]  # a person, and whether the work is heavy
 
@@ -24,9 +30,12 @@ class Turns:
         self._lines: dict[Line, deque[asyncio.Future[None]]] = {}  # the next turn is that of the first
 
     async def take(self, *, heavy: bool) -> None:
-        """Wait for a slot. The caller gives it back with `give_back`."""
+        """Wait for a slot. The caller gives it back with `give_back`. Raise Overloaded if the person's line is full."""
+        line = self._lines.setdefault((current_person.get(), heavy), deque())
+        if len(line) >= MAX_WAITING:
+            raise Overloaded("Too many of your requests are waiting. Send fewer at once.")
         turn = asyncio.get_running_loop().create_future()
-        self._lines.setdefault((current_person.get(), heavy), deque()).append(turn)
+        line.append(turn)
         self._hand_out()
         try:
             await turn

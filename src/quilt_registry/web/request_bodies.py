@@ -21,7 +21,6 @@ MIN_PROGRESS_BYTES, MAX_WAIT = 30_000, 30.0  # seconds
 MIN_PROGRESS_SHARE = 100  # or a hundredth of what has arrived, so that nobody holds much memory with little effort
 LARGEST_AT_ONCE = 3  # bodies of the maximum size that fit into the memory for bodies; a person may use that of one
 UNCOUNTED_BYTES = 64 * 1024  # of each body, so that large bodies never stop small requests
-RETRY_AFTER = 10  # seconds
 
 
 class RequestBodies:
@@ -108,11 +107,9 @@ class _Body:
         self._memory.add(self._person, more)
         theirs = self._memory.used[self._person]
         if theirs > max(self._memory.share, self._counted):  # the size of a single body is its reader's concern
-            message = "Too many of your large requests are running at once. Send them one after the other."
-            raise Overloaded(message, RETRY_AFTER)
+            raise Overloaded("Too many of your large requests are running at once. Send them one after the other.")
         if self._memory.used.total() > self._memory.limit:
-            message = "The registry is receiving too many large requests at once. Try again in a moment."
-            raise Overloaded(message, RETRY_AFTER)
+            raise Overloaded("The registry is receiving too many large requests at once. Try again in a moment.")
 
     def release(self) -> None:
         """Count the body no more, because nothing needs it any longer."""
