@@ -14,7 +14,7 @@ import pytest
 from quilt_registry.database import Database
 from quilt_registry.manifests import pushed, render
 from quilt_registry.offload import Offload
-from quilt_registry.packages import push
+from quilt_registry.packages import commit, push
 from quilt_registry.storage.objects import ObjectStore
 from tests import trees
 from tests.gates import held_up
@@ -176,6 +176,30 @@ def test_long_transactions_leave_half_of_the_pool_to_others(anna: Person) -> Non
             ]
             wait_until(lambda: anna.registry.sql(_WAITING_FOR_A_ROW)[0][0] == POOL // 2)
             answers(anna)
+        assert results(futures) == [200] * AT_ONCE
+
+
+def test_large_pushes_leave_a_transaction_to_small_pushes_of_others(
+    local_registry: Callable[..., LocalRegistry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With four connections, two are for pushes."""
+    monkeypatch.setattr(commit, "MAX_LIGHT_WEIGHT", 2)
+    registry = local_registry(DATABASE_POOL="4")
+    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+    large = [[b"%d %d" % (i, j) for j in range(3)] for i in range(AT_ONCE)]
+    nodes = [trees.tree({f"f{j}": each for j, each in enumerate(data)}) for data in large]
+    for i, data in enumerate(large):
+        anna.push(f"p{i}", {})
+        anna.upload("anna", f"p{i}", nodes[i], data)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        with registry.left_open("SELECT FROM package FOR NO KEY UPDATE"):
+            futures = [
+                threads.submit(anna.send_push, "anna", f"p{i}", nodes[i], sizes=trees.sizes(data))
+                for i, data in enumerate(large)
+            ]
+            wait_until(lambda: registry.sql(_WAITING_FOR_A_ROW)[0][0] == 1)
+            ben.push("small", {"a": b"1"})
+            assert registry.sql(_WAITING_FOR_A_ROW)[0][0] == 1
         assert results(futures) == [200] * AT_ONCE
 
 

@@ -140,8 +140,8 @@ class Database(Statements):
         self._local_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         # The pool's own queue lets newcomers overtake those that it wakes, so that with 200 clients some wait for long.
         self.slots = asyncio.Semaphore(size)
-        # Long transactions leave most of the pool to others.
-        self.bulk = asyncio.Semaphore(max(1, size // 3))
+        # Turns at the transactions of pushes, which may be long, so that they leave most of the pool to others.
+        self.bulk = Turns(max(size // 3, min(2, size // 2)))
         # Totals for the metrics: connections acquired, seconds waited for them, slow statements, audit events by kind.
         self.acquired, self.waited, self.slow, self.recorded = 0, 0.0, 0, Counter[str]()
 

@@ -22,12 +22,24 @@ Line = tuple[str, bool]  # a person, and whether the work is heavy
 
 
 class Turns:
-    """Slots for work. People take turns, in each of their own lines; heavy work leaves one slot to light work."""
+    """Slots for work. People take turns, in each of their own lines; heavy work leaves one slot to light work.
+
+    A single slot is for both.
+    """
 
     def __init__(self, slots: int):
         self.slots = self._free = slots
         self._heavy = 0  # slots with heavy work
         self._lines: dict[Line, deque[asyncio.Future[None]]] = {}  # the next turn is that of the first
+
+    @asynccontextmanager
+    async def slot(self, *, heavy: bool) -> AsyncIterator[None]:
+        """Have a slot for the length of the block. Raise Overloaded."""
+        await self.take(heavy=heavy)
+        try:
+            yield
+        finally:
+            self.give_back(heavy=heavy)
 
     async def take(self, *, heavy: bool) -> None:
         """Wait for a slot. The caller gives it back with `give_back`. Raise Overloaded if the person's line is full."""
@@ -63,7 +75,7 @@ class Turns:
                 del self._lines[line]
 
     def _may_start(self, line: Line) -> bool:
-        return not line[1] or self._heavy < self.slots - 1
+        return not line[1] or self._heavy < max(1, self.slots - 1)
 
 
 class Allowance:

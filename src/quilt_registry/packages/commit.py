@@ -19,6 +19,7 @@ from quilt_registry.errors import Conflict, Forbidden, Invalid
 from quilt_registry.manifests import diff, pages
 from quilt_registry.manifests.pages import ObjectList
 from quilt_registry.manifests.pushed import Manifest, PushOptions
+from quilt_registry.offload import MAX_LIGHT_WEIGHT
 from quilt_registry.packages import access, descriptions, instances, locks, object_rows
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.descriptions import Texts
@@ -76,11 +77,12 @@ async def check_free(db: Database | Connection, owner_id: int, owner: str, name:
 
 @asynccontextmanager
 async def transaction(
-    db: Database, member: Member, package: Package | None, name: str, options: PushOptions
+    db: Database, member: Member, package: Package | None, name: str, options: PushOptions, push: VerifiedPush
 ) -> AsyncIterator[tuple[Connection, LockedPackage]]:
     """Open a transaction that holds the package that was checked, or creates it. Raise PushOutdated, Forbidden."""
-    owner = package.owner if package else member.name
-    async with db.local_lock(locks.local_key(owner, name)), db.bulk, db.transaction() as connection:
+    lock = db.local_lock(locks.local_key(package.owner if package else member.name, name))
+    heavy = len(push.manifest.fresh_objects) > MAX_LIGHT_WEIGHT
+    async with lock, db.bulk.slot(heavy=heavy), db.transaction() as connection:
         yield connection, await _claim(connection, member, package, name, options)
 
 

@@ -138,7 +138,8 @@ async def _store_whole(
 ) -> Pushed:
     """Verify the objects of a whole push, then store it. No tag moves: the client moves `latest` afterwards."""
     verified = await _verify(services, member, target, package, manifest)
-    async with commit.transaction(services.db, member, package, target.name, options) as (connection, locked):
+    transaction = commit.transaction(services.db, member, package, target.name, options, verified)
+    async with transaction as (connection, locked):
         await commit.store(connection, member, locked, verified, public=options.is_public)
     await _remove_staged(services.store, target.owner, member.name, verified.objects.staged)
     return Pushed(manifest.top_hash.hex())
@@ -164,7 +165,8 @@ async def _store_part(
     )
     verified = await _verify(services, member, target, package, manifest)
     texts = await _index_texts(services.db, member, target, package, verified)
-    async with commit.transaction(services.db, member, package, target.name, options) as (connection, locked):
+    transaction = commit.transaction(services.db, member, package, target.name, options, verified)
+    async with transaction as (connection, locked):
         await _check_base(connection, locked, base)
         instance_id = await commit.store(connection, member, locked, verified, public=options.is_public)
         await instances.set_tag(connection, locked.id, LATEST, instance_id)
