@@ -315,6 +315,17 @@ def test_connections_do_not_take_the_last_descriptors(
     assert sum("descriptors are left" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_system_that_refuses_the_hard_limit_keeps_its_soft_one(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(kind: int, limits: tuple[int, int]) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    http_protocol.raise_descriptor_limit()
+
+
 def test_serving_raises_the_soft_limit_of_open_files() -> None:
     script = (
         "import resource; from quilt_registry.cli.http_protocol import raise_descriptor_limit as r; "

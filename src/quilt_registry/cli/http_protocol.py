@@ -6,6 +6,7 @@ has such bounds too, but the registry must not depend on one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import resource
@@ -202,7 +203,8 @@ httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of open files to the hard one, because each connection is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(ValueError, OSError):  # macOS has no hard limit, and refuses an infinite soft one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 _last_warning = float("-inf")
