@@ -107,6 +107,15 @@ async def test_a_killed_helper_costs_one_job_if_it_worked_and_none_if_it_was_idl
 
 
 @with_helpers
+async def test_a_helper_that_dies_does_not_repeat_the_reason_of_an_earlier_job(helpers: Offload) -> None:
+    await helpers.run(LIGHT, os.getpid)
+    (helper,) = helpers._idle
+    helper.stop_late()  # at the moment at which the job is done
+    await asyncio.to_thread(helper._process.join)
+    assert "ran out of memory" in await refusal(helpers.run(LIGHT, os._exit, 1))
+
+
+@with_helpers
 async def test_a_helper_whose_request_is_gone_finishes_its_job_first(helpers: Offload) -> None:
     pid = await helpers.run(LIGHT, os.getpid)
     gone = asyncio.create_task(helpers.run(LIGHT, time.sleep, 0.1))

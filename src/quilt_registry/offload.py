@@ -41,6 +41,9 @@ MAX_MEMORY = 4 * 2**30  # bytes of a helper, and at most half of the machine's
 MAX_KEPT_MEMORY = 300 * 2**20  # bytes; a helper that needed more is replaced, because Python returns only parts of it
 TIDY_INTERVAL = 10  # seconds
 
+OUT_OF_MEMORY = "The registry ran out of memory for this request. Try again in a moment."
+TOO_LATE = "The registry stopped this request because it took too long. Push the package in smaller parts."
+
 _context = multiprocessing.get_context("spawn")
 
 
@@ -76,6 +79,7 @@ class Offload:
         """Let a helper do a job in a turn that was taken, and give the turn back."""
         loop = asyncio.get_running_loop()
         helper = self._idle.pop(0 if heavy else -1) if self._idle else _Helper()
+        helper.reason = OUT_OF_MEMORY
         self._helpers.add(helper)
         timer = loop.call_later(HEAVY_TIMEOUT if heavy else LIGHT_TIMEOUT, helper.stop_late)
         try:
@@ -116,7 +120,7 @@ class _Helper:
     """A helper process, which does one job at a time. It starts with the first job."""
 
     def __init__(self) -> None:
-        self.reason = "The registry ran out of memory for this request. Try again in a moment."  # why it died
+        self.reason = OUT_OF_MEMORY  # why it died
         self._process: Any = None
         self._pipe: Connection
 
@@ -142,7 +146,7 @@ class _Helper:
 
     def stop_late(self) -> None:
         """End the process because its job takes too long."""
-        self.reason = "The registry stopped this request because it took too long. Push the package in smaller parts."
+        self.reason = TOO_LATE
         if self._process is not None:
             self._process.kill()
 
