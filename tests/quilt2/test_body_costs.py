@@ -336,20 +336,20 @@ def test_more_names_than_one_request_may_have_are_refused(local_registry: Start)
     assert anna.post("/api/get_objects", json=names * 3).status_code == 413  # by its bytes
 
 
-PUBLIC_CALLS = ["/api/search/?q=word", "/api/search/", "/api/recent_packages/", "/api/package/anna/"]
+PUBLIC_CALLS = ["/api/search/?q=word", "/api/search/", "/api/recent_packages/", "/api/package/anna/", "/api/profile"]
 
 
 def test_calls_that_everybody_can_make_get_little_time_and_not_all_connections(local_registry: Start) -> None:
     registry = local_registry(DATABASE_POOL="4")
     anna = registry.make_person("anna")
     anna.push("p", {"a": b"1"})
-    others = [Person(registry, "anna", anna.token) for _ in range(9)]
+    others = [Person(registry, "anna", anna.token) for _ in PUBLIC_CALLS * 2]
 
     def calls(threads: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
-        asked = [threads.submit(other.get, path) for other, path in zip(others, PUBLIC_CALLS * 2, strict=False)]
+        asked = [threads.submit(other.get, path) for other, path in zip(others, PUBLIC_CALLS * 2, strict=True)]
         return [*asked, threads.submit(others[-1].post, "/api/get_objects", json=[trees.sha(b"1")])]
 
-    with ThreadPoolExecutor(9) as threads:
+    with ThreadPoolExecutor(len(others) + 1) as threads:
         with (
             mock.patch.object(database, "PUBLIC_TIMEOUT", 0.5),
             registry.left_open("LOCK TABLE access, package IN ACCESS EXCLUSIVE MODE"),
