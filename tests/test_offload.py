@@ -70,6 +70,17 @@ async def test_a_job_that_needs_too_much_memory_is_refused_and_the_helper_works_
         assert len(await helpers.run(LIGHT, bytearray, 100 * 2**20)) == 100 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("machine", "workers", "processes", "helper"),
+    [(2, 4, 2, 1), (4, 1, 2, 2), (16, 4, 2, 2), (12, 2, 2, 3), (8, 1, 2, 4), (32, 1, 2, 4), (64, 4, 4, 2.6)],
+)
+def test_heavy_jobs_share_half_of_the_memory(machine: int, workers: int, processes: int, helper: float) -> None:
+    """In GiB. Each gets at least two, for a million files, as long as that is no more than half."""
+    helpers = Offload(processes, workers)
+    with mock.patch.object(offload, "machine_memory", return_value=machine * 2**30):
+        assert offload.memory_limit(helpers._heavy_jobs) == pytest.approx(helper * 2**30, rel=0.1)
+
+
 @with_helpers
 async def test_a_helper_that_has_grown_is_replaced(helpers: Offload) -> None:
     pid = await helpers.run(HEAVY, os.getpid)

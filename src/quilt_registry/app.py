@@ -54,12 +54,12 @@ def from_environment() -> ASGIApp:
     end_with_parent()
     settings = settings_module.load()
     logs.set_up(settings)
-    return build(settings)
+    return build(settings, workers=int(os.environ.get(settings_module.WORKERS, "1")))
 
 
-def build(settings: Settings) -> ASGIApp:
+def build(settings: Settings, *, workers: int = 1) -> ASGIApp:
     """Return the service. DATABASE_URL must be set: the process that starts workers starts an embedded database."""
-    registry = _registry(settings)
+    registry = _registry(settings, workers)
     service = Litestar(
         route_handlers=[routing.router(_routes()), v1.router(), catalog.router()],
         dependencies={"registry": Provide(lambda: registry, sync_to_thread=False)},
@@ -84,14 +84,14 @@ def _routes() -> list[Route]:
     return [*quilt2.ROUTES, *system.ROUTES]
 
 
-def _registry(settings: Settings) -> Registry:
+def _registry(settings: Settings, workers: int) -> Registry:
     assert settings.database_url is not None
     db = Database(settings.database_url.get_secret_value(), settings.database_pool, settings.slow_query_ms)
     store = ObjectStore(settings)
     return Registry(
         db=db,
         store=store,
-        offload=Offload(max(MIN_HELPERS, (os.cpu_count() or 1) // 4)),
+        offload=Offload(max(MIN_HELPERS, (os.cpu_count() or 1) // 4), workers),
         site=Site(
             settings.team_title,
             settings.team_id,

@@ -37,7 +37,7 @@ T = TypeVar("T")
 MAX_INLINE_WEIGHT = 500  # about a millisecond
 MAX_LIGHT_WEIGHT = 20_000  # some tenths of a second
 LIGHT_TIMEOUT, HEAVY_TIMEOUT = 60, 180  # seconds that a job may take
-MAX_MEMORY = 4 * 2**30  # bytes of a helper, and at most half of the machine's
+MIN_MEMORY, MAX_MEMORY = 2 * 2**30, 4 * 2**30  # bytes of a helper; a push of a million files needs more than one GiB
 MAX_KEPT_MEMORY = 300 * 2**20  # bytes; a helper that needed more is replaced, because Python returns only parts of it
 TIDY_INTERVAL = 10  # seconds
 
@@ -48,10 +48,14 @@ _context = multiprocessing.get_context("spawn")
 
 
 class Offload:
-    """A pool of helper processes. At least two, so that heavy jobs leave one to light jobs."""
+    """A pool of helper processes. At least two, so that heavy jobs leave one to light jobs.
 
-    def __init__(self, processes: int):
+    `workers` is the number of pools on this machine, which share its memory.
+    """
+
+    def __init__(self, processes: int, workers: int = 1):
         self.processes = processes
+        self._heavy_jobs = workers * max(1, processes - 1)  # at most, in all pools
         self._turns = Turns(processes)
         self._helpers: set[_Helper] = set()
         self._idle: list[_Helper] = []  # heavy jobs use the first, light ones the last
@@ -78,7 +82,7 @@ class Offload:
     async def _work(self, job: Any, *, heavy: bool) -> Any:
         """Let a helper do a job in a turn that was taken, and give the turn back."""
         loop = asyncio.get_running_loop()
-        helper = self._idle.pop(0 if heavy else -1) if self._idle else _Helper()
+        helper = self._idle.pop(0 if heavy else -1) if self._idle else _Helper(self._heavy_jobs)
         helper.reason = OUT_OF_MEMORY
         self._helpers.add(helper)
         timer = loop.call_later(HEAVY_TIMEOUT if heavy else LIGHT_TIMEOUT, helper.stop_late)
@@ -119,7 +123,8 @@ class Offload:
 class _Helper:
     """A helper process, which does one job at a time. It starts with the first job."""
 
-    def __init__(self) -> None:
+    def __init__(self, heavy_jobs: int) -> None:
+        self._heavy_jobs = heavy_jobs
         self.reason = OUT_OF_MEMORY  # why it died
         self._process: Any = None
         self._pipe: Connection
@@ -139,7 +144,7 @@ class _Helper:
 
     def _start(self) -> None:
         self._pipe, theirs = _context.Pipe()
-        process = _context.Process(target=_serve, args=(theirs, memory_limit()), daemon=True)
+        process = _context.Process(target=_serve, args=(theirs, memory_limit(self._heavy_jobs)), daemon=True)
         process.start()
         theirs.close()
         self._process = process
@@ -157,12 +162,18 @@ class _Helper:
             self._process.join()
 
 
-def memory_limit() -> int:
-    """Return how many bytes a helper may use: at most half of what this machine or container has."""
+def memory_limit(heavy_jobs: int) -> int:
+    """Return how many bytes a helper may use, if so many heavy jobs share half of the machine's memory."""
+    half = machine_memory() // 2
+    return min(MAX_MEMORY, half, max(MIN_MEMORY, half // heavy_jobs))
+
+
+def machine_memory() -> int:
+    """Return how many bytes of memory this machine or container has."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(MAX_MEMORY, total // 2)
+    return total
 
 
 def end_with_parent() -> None:

@@ -104,6 +104,7 @@ DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 Url = Annotated[str, AfterValidator(_url)]
 Secret = Annotated[SecretStr, AfterValidator(_text)]
+WORKERS = "WEB_CONCURRENCY"  # no setting: here `serve` tells each worker how many there are
 DEFAULT_URL = "http://localhost:5000"
 
 # For each of these, NAME_FILE can give the path of a file that contains the value.

@@ -203,6 +203,7 @@ def _metrics_directory(settings: Settings) -> Iterator[None]:
 
 
 def _run_server(settings: Settings, listener: socket.socket, workers: int) -> None:
+    os.environ[settings_module.WORKERS] = str(workers)
     config = uvicorn.Config(
         "quilt_registry.app:from_environment",
         factory=True,
