@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -90,22 +91,28 @@ def _push_second(person: Person) -> httpx.Response:
     return person.send_push("anna", "p", trees.file(b"part 1"), sizes=trees.sizes([b"part 1"]), path="g/p1")
 
 
-def test_a_part_whose_base_never_stands_still_is_refused_with_a_sentence(anna: Person) -> None:
+@pytest.mark.parametrize(("max_light", "attempts"), [(push.MAX_LIGHT_WEIGHT, 20), (0, 5)], ids=["light", "heavy"])
+def test_a_part_whose_base_never_stands_still_is_refused_with_a_sentence(
+    anna: Person, max_light: int, attempts: int
+) -> None:
+    """It is merged again and again, but parsed once."""
     (send,) = prepare_parts(anna, 1)
     other = anna.push("p", {"other": b"1"}, tag="other")
     latest = anna.get("/api/tag/anna/p/latest").json()["hash"]
-    moves = iter([other, latest] * 50)
+    moves, jobs = iter([other, latest] * 50), Counter[Any]()
     original = Offload.run
 
     async def run(self: Any, weight: int, function: Any, *args: Any, **options: Any) -> Any:
+        jobs[function] += 1
         if function is pushed.merge:
             to = bytes.fromhex(next(moves))
             await asyncio.to_thread(anna.registry.sql, _MOVE_LATEST, to)
         return await original(self, weight, function, *args, **options)
 
-    with mock.patch.object(Offload, "run", run):
+    with mock.patch.object(Offload, "run", run), mock.patch.object(push, "MAX_LIGHT_WEIGHT", max_light):
         answer = send()
     assert answer.status_code == 409
+    assert (jobs[pushed.parse_part], jobs[pushed.merge]) == (1, attempts)
     assert answer.json() == {"message": "The package changed again and again during the push. Push again in a moment."}
 
 

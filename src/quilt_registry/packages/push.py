@@ -23,6 +23,7 @@ from quilt_registry.errors import Conflict, NotFound, Unavailable
 from quilt_registry.manifests import pages, pushed, tree
 from quilt_registry.manifests.pages import ObjectList, PageBodies
 from quilt_registry.manifests.pushed import Manifest, PushOptions
+from quilt_registry.offload import MAX_LIGHT_WEIGHT
 from quilt_registry.packages import access, commit, descriptions, instances, search, uploads
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.commit import LockedPackage, PushOutdated, VerifiedPush
@@ -33,7 +34,8 @@ from quilt_registry.storage.objects import ObjectStore, final_key, staging_key
 from quilt_registry.storage.signed_urls import Signer
 
 URLS_PER_BATCH = 10_000
-MAX_ATTEMPTS = 20  # when the package has changed in the meantime; parts that other processes push move `latest`
+# When the package has changed in the meantime: parts that other processes push move `latest`. Fewer if each takes long.
+MAX_ATTEMPTS, MAX_HEAVY_ATTEMPTS = 20, 5
 
 
 class PushServices(Services, frozen=True, kw_only=True):
@@ -71,11 +73,13 @@ async def push(services: PushServices, member: Member, target: Target, body: Pac
 
     Raise Invalid, Forbidden, NotFound, Conflict, TooLarge, Unavailable.
     """
-    push_to = _push_part if target.path else _push_whole
-    for _ in range(MAX_ATTEMPTS):
+    part = await _parse_part(services, target, body) if target.path else None
+    for _ in range(MAX_ATTEMPTS if body.weight <= MAX_LIGHT_WEIGHT else MAX_HEAVY_ATTEMPTS):
         package = await check_rights(services, member, target)
         with contextlib.suppress(PushOutdated):
-            return await push_to(services, member, target, package, body)
+            if part:
+                return await _push_part(services, member, target, package, body, part)
+            return await _push_whole(services, member, target, package, body)
     raise Conflict("The package changed again and again during the push. Push again in a moment.")
 
 
@@ -99,10 +103,13 @@ async def _push_whole(
     return await _store_whole(services, member, target, package, parsed.options, parsed.manifest)
 
 
+async def _parse_part(services: PushServices, target: Target, body: Packed) -> PushOptions:
+    return await services.offload.run(body.weight, pushed.parse_part, body, services.bounds, target.path)
+
+
 async def _push_part(
-    services: PushServices, member: Member, target: Target, package: Package | None, body: Packed
+    services: PushServices, member: Member, target: Target, package: Package | None, body: Packed, options: PushOptions
 ) -> Pushed | AsyncIterator[bytes]:
-    options = await services.offload.run(body.weight, pushed.parse_part, body, services.bounds, target.path)
     await _check_options(services, member, target, package, options)
     if options.dry_run:
         await _check_no_leaf_on_path(services, target, package)
