@@ -1,4 +1,4 @@
-"""Scrubbing: hash objects in the store, and condemn those whose SHA-256 is wrong.
+"""Scrubbing: hash objects in the store, and set those aside whose SHA-256 is wrong.
 
 In a bucket, these are objects that clients uploaded without a checksum, which the store could not verify. Each is read
 once, after the last presigned URL that could overwrite it has expired. A directory verifies every upload itself, but
@@ -68,9 +68,9 @@ async def scrub_batch(db: Database, store: ObjectStore, lifetime: int) -> int:
                     await connection.execute(
                         "UPDATE object SET state = $2 WHERE id = $1", row["id"], ObjectState.VERIFIED
                     )
-                elif not await damage.condemn(db, store, [key]):
+                elif not await damage.set_aside_damaged(db, store, [key]):
                     log.error("The object %s is not in the store.", key)
-                    await damage.mark(db, [key])
+                    await damage.mark_damaged(db, [key])
             return len(rows)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
@@ -92,7 +92,7 @@ async def scrub_directory(db: Database, store: ObjectStore, directory: Directory
             for row in rows:
                 key = final_key(row["name"], row["digest"].hex())
                 if not await _is_intact(directory, key):
-                    await damage.condemn(db, store, [key])
+                    await damage.set_aside_damaged(db, store, [key])
             last = rows[-1]["id"]
             _write(position, last)
         if last is not None:

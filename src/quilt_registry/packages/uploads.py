@@ -109,7 +109,7 @@ async def verify(
     try:
         return await _verify(services, member, owner, objects, readme)
     except SizesDiffer as error:
-        damaged = await damage.condemn(services.db, services.store, error.keys)
+        damaged = await damage.set_aside_damaged(services.db, services.store, error.keys)
         if not damaged:
             raise
         raise Invalid(_not_uploaded([key[-64:] for key in damaged])) from None
