@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -172,6 +173,36 @@ def test_a_missing_object_is_not_marked(registry: Registry, anna: Person) -> Non
     start_pass(registry)
     run_scrub(registry)
     assert registry.sql("SELECT count(*) FROM object WHERE state = 2")[0][0] == 0
+
+
+def test_an_object_that_cannot_be_opened_is_logged_and_the_pass_continues(
+    registry: Registry, anna: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bytes may be good, so it is not marked."""
+    anna.push("closed", {"elm": WRONG})
+    closed = damage(registry, None, WRONG)
+    closed.symlink_to(closed)  # root could open a file of any mode
+    anna.push("trees", {"oak": OAK})
+    path = damage(registry, WRONG)
+    start_pass(registry)
+    run_scrub(registry)
+    assert not path.exists()
+    assert (registry.objects / "scrub").read_text() == "0"
+    assert f"The object {final_key('anna', closed.name)} cannot be read" in caplog.text
+    assert [row[0].hex() for row in registry.sql("SELECT digest FROM object WHERE state = 2")] == [trees.sha(OAK)]
+
+
+def test_errors_of_the_scrub_are_reported_as_what_they_are(
+    registry: Registry, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(5, "of something else")
+
+    anna.push("trees", {"oak": OAK})
+    start_pass(registry)
+    monkeypatch.setattr(scrub, "_next_batch", fail)
+    with pytest.raises(OSError, match="of something else"):
+        run_scrub(registry)
 
 
 # ------------------------------------------------------------------------------------------------ copies
