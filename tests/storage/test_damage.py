@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -219,3 +220,58 @@ def test_a_damaged_object_does_not_replace_its_copy(tmp_path: Path) -> None:
     assert (target / key).read_bytes() == OAK
     assert copy_objects(target, source) == 1
     assert (source / key).read_bytes() == OAK
+
+
+# ------------------------------------------------------------------------------------------------ commands of root
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+SERVICE = (12345, 23456)  # user and group
+
+
+def give(root: Path, owner: tuple[int, int] = SERVICE) -> None:
+    """Let a directory and all in it belong to a user."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, *owner)
+
+
+def owners(root: Path) -> set[tuple[int, int]]:
+    return {(path.stat().st_uid, path.stat().st_gid) for path in (root, *root.rglob("*"))}
+
+
+@as_root
+def test_what_root_sets_aside_belongs_to_the_registrys_user(registry: Registry, anna: Person) -> None:
+    anna.push("trees", {"oak": OAK})
+    damage(registry, WRONG)
+    give(registry.objects)
+    assert registry.command("verify-objects", "--deep").returncode == 5
+    assert (registry.objects / "quarantine" / "anna" / trees.sha(OAK)).exists()
+    assert owners(registry.objects) == {SERVICE}
+
+
+@as_root
+@pytest.mark.parametrize("of_root", [True, False], ids=["of root", "of the user"])
+def test_what_root_copies_belongs_to_the_user_of_the_target(tmp_path: Path, of_root: bool) -> None:
+    """A hard link would let the file belong to root, as in the source, so that it is copied."""
+    key = final_key("anna", trees.sha(OAK))
+    source, home = tmp_path / "source", tmp_path / "home"
+    (source / key).parent.mkdir(parents=True)
+    (source / key).write_bytes(OAK)
+    give(source, (0, 0) if of_root else SERVICE)
+    home.mkdir()
+    give(home)
+    assert copy_objects(source, home / "objects") == 1
+    assert (home / "objects" / key).read_bytes() == OAK
+    assert owners(home) == {SERVICE}
+    assert owners(source) == {(0, 0) if of_root else SERVICE}
+    assert (home / "objects" / key).stat().st_nlink == (1 if of_root else 2)
+
+
+@as_root
+def test_root_links_what_it_backs_up(tmp_path: Path) -> None:
+    key = final_key("anna", trees.sha(OAK))
+    source = tmp_path / "source"
+    (source / key).parent.mkdir(parents=True)
+    (source / key).write_bytes(OAK)
+    give(source)
+    assert copy_objects(source, tmp_path / "backup") == 1
+    assert (source / key).stat().st_nlink == 2

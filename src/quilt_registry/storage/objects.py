@@ -272,7 +272,7 @@ class ObjectStore:
         if self.directory:
             try:
                 path = self.directory.root / "uploads" / key.rpartition("/")[2]
-                make_directory(path.parent)
+                make_directory(path.parent, inherit_owner=True)
                 path.write_bytes(b"check")
                 path.unlink()
             except OSError as error:
