@@ -24,16 +24,18 @@ from quilt_registry.packages import access, descriptions, instances, locks, obje
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.descriptions import Texts
 from quilt_registry.packages.object_rows import ObjectRows
-from quilt_registry.packages.uploads import DIGESTS, UNPACKED_NUMBERS, UNPACKED_OBJECTS, VerifiedObjects
+from quilt_registry.packages.uploads import (
+    DIGESTS,
+    UNPACKED_NUMBERS,
+    UNPACKED_OBJECTS,
+    PushOutdated,
+    VerifiedObjects,
+)
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import ObjectState
 
 MIN_COPIED_OBJECTS = 1000  # fewer are stored by one statement, which needs no IDs beforehand
 _NAME = re.compile(r"[a-zA-Z]\w{0,63}")
-
-
-class PushOutdated(Exception):
-    """What a push relied on has changed since it looked: the package, its pages, or its objects. It must look again."""
 
 
 class LockedPackage(Struct, frozen=True):

@@ -26,9 +26,10 @@ from quilt_registry.manifests.pushed import Manifest, PushOptions
 from quilt_registry.offload import MAX_LIGHT_WEIGHT
 from quilt_registry.packages import access, commit, descriptions, instances, search, uploads
 from quilt_registry.packages.access import Member, Package
-from quilt_registry.packages.commit import LockedPackage, PushOutdated, VerifiedPush
+from quilt_registry.packages.commit import LockedPackage, VerifiedPush
 from quilt_registry.packages.instances import LATEST
 from quilt_registry.packages.search import IndexTexts
+from quilt_registry.packages.uploads import PushOutdated
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import ObjectStore, final_key, staging_key
 from quilt_registry.storage.signed_urls import Signer

@@ -28,6 +28,10 @@ from quilt_registry.storage.objects import MAX_HEADS, DigestMismatch, ObjectStat
 MAX_NAMES_IN_ERROR = 10
 
 
+class PushOutdated(Exception):
+    """What a push relied on has changed since it looked: the package, its pages, or its objects. It must look again."""
+
+
 class SizesDiffer(Invalid):
     """Sizes in the store differ from those in the push: these objects are damaged, or the push is wrong."""
 
@@ -104,10 +108,12 @@ async def verify(
 
     Raise Invalid if objects are missing or differ in size; nothing is stored then. Damaged objects are set aside, so
     that they are missing in the next push, too. Raise Forbidden, as the original registry does, if the README is
-    missing.
+    missing. Raise PushOutdated if another push of the member has promoted the same uploads meanwhile.
     """
     try:
         return await _verify(services, member, owner, objects, readme)
+    except FileNotFoundError:  # of a staged upload
+        raise PushOutdated from None
     except SizesDiffer as error:
         damaged = await damage.set_aside_damaged(services.db, services.store, error.keys)
         if not damaged:
@@ -128,10 +134,15 @@ async def _verify(
     if not len(new):
         return VerifiedObjects(known, new)
     prefix = final_key(owner, "") if is_own else staging_key(owner, member.name, "")
-    if store.directory:
-        await _check_files(services.offload, store.directory, prefix, new, readme)
-    else:
-        await _check_bucket(services, owner if is_own else None, prefix, new, readme)
+    try:
+        if store.directory:
+            await _check_files(services.offload, store.directory, prefix, new, readme)
+        else:
+            await _check_bucket(services, owner if is_own else None, prefix, new, readme)
+    except (Invalid, Forbidden):
+        if not is_own and len(await find_known(services.db, member, owner, new.digests)):
+            raise PushOutdated from None
+        raise
     staged = {} if is_own else {digest.hex(): size for digest, size in new}
     if staged:
         await _promote_staged(store, owner, member.name, staged)

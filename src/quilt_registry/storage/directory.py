@@ -152,15 +152,20 @@ class Directory:
         except FileNotFoundError:
             raise NotFound("There is no such object.") from None
 
-    def promote(self, staged: str, key: str) -> None:
-        """Give a staged object its final name. Its SHA-256 was checked when it was uploaded."""
-        target = self.path(key)
-        link = self.root / "uploads" / secrets.token_hex(16)
+    def promote(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Give staged objects final names. Each pair is a staging key and a final key.
+
+        Their SHA-256 was checked when they were uploaded. Raise FileNotFoundError if one was removed, Unavailable.
+        """
         try:
-            make_directory(target.parent, inherit_owner=True)
-            os.link(self.path(staged), link)
-            os.replace(link, target)  # because there may be a damaged object
-            link.unlink(missing_ok=True)  # which remains if both names are links to one file
+            for staged, key in keys:
+                target, link = self.path(key), self.root / "uploads" / secrets.token_hex(16)
+                make_directory(target.parent, inherit_owner=True)
+                os.link(self.path(staged), link)
+                os.replace(link, target)  # because there may be a damaged object
+                link.unlink(missing_ok=True)  # which remains if both names are links to one file
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise _unavailable(error) from error
 

@@ -161,12 +161,13 @@ class ObjectStore:
     async def promote(self, owner: str, uploader: str, sha256s: Sequence[str], existing: set[str]) -> None:
         """Verify staged objects, and give final keys to those that are not in `existing`.
 
-        Raise Unavailable, or DigestMismatch for objects with the wrong contents.
+        Raise DigestMismatch for objects with the wrong contents, FileNotFoundError if a staged object was removed,
+        Unavailable.
         """
         if self.directory:
-            for sha256 in sha256s:
-                if sha256 not in existing:
-                    self.directory.promote(staging_key(owner, uploader, sha256), final_key(owner, sha256))
+            staged, final = staging_key(owner, uploader, ""), final_key(owner, "")
+            keys = ((staged + sha256, final + sha256) for sha256 in sha256s if sha256 not in existing)
+            await asyncio.to_thread(self.directory.promote, keys)
             return
         wrong: list[str] = []
         waiting = iter(sha256s)
