@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,10 +17,13 @@ import pytest
 from quilt_registry.cli.object_copies import copy_objects
 from quilt_registry.database import Database
 from quilt_registry.maintenance import scrub
+from quilt_registry.packages import uploads
 from quilt_registry.settings import Settings
+from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.objects import ObjectStore, final_key
 from tests import trees
 from tests.registry import Person, Registry
+from tests.waiting import wait_until
 
 OAK = b"an oak, in a few words"
 DAMAGE = {"missing": None, "emptied": b"", "short": OAK[:-1], "long": OAK + b"!"}
@@ -87,6 +92,81 @@ def test_wrong_sizes_in_a_push_are_no_damage(registry: Registry, anna: Person) -
     refused = anna.send_push("anna", "trees", node, sizes={trees.sha(OAK): 1})
     assert (refused.status_code, "Build the package again." in refused.text) == (400, True)
     assert (registry.objects / final_key("anna", trees.sha(OAK))).read_bytes() == OAK
+
+
+class Hashing:
+    """The objects that the registry hashes; each takes until `go_on` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.keys: list[str] = []
+        self.go_on = threading.Event()
+        sha256 = Directory.sha256
+
+        def watched(directory: Directory, key: str) -> str:
+            self.keys.append(key)
+            assert self.go_on.wait(60)
+            return sha256(directory, key)
+
+        monkeypatch.setattr(Directory, "sha256", watched)
+
+
+@pytest.fixture
+def hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashing]:
+    watching = Hashing(monkeypatch)
+    yield watching
+    watching.go_on.set()
+
+
+def test_a_push_with_wrong_sizes_hashes_the_few_objects_that_its_error_names(anna: Person, hashing: Hashing) -> None:
+    hashing.go_on.set()
+    contents = [b"%d" % i for i in range(25)]
+    node = trees.tree({f"f{i}": data for i, data in enumerate(contents)})
+    anna.upload("anna", "trees", node, contents)
+    refused = anna.send_push("anna", "trees", node, sizes={trees.sha(data): 99 for data in contents})
+    assert (refused.status_code, "and 15 more" in refused.text) == (400, True)
+    assert [key[-64:] for key in hashing.keys] == sorted(trees.sha(data) for data in contents)[:10]
+    assert all(key[-64:] in refused.text for key in hashing.keys)
+
+
+def test_a_push_hashes_no_large_objects(
+    anna: Person, hashing: Hashing, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are named in the log."""
+    hashing.go_on.set()
+    monkeypatch.setattr(uploads, "MAX_HASHED_BYTES", len(OAK))
+    large, small = OAK + b"!", b"1"
+    node = trees.tree({"large": large, "small": small})
+    anna.upload("anna", "trees", node, [large, small])
+    refused = anna.send_push("anna", "trees", node, sizes={trees.sha(large): 99, trees.sha(small): 99})
+    assert (refused.status_code, "Build the package again." in refused.text) == (400, True)
+    assert hashing.keys == [final_key("anna", trees.sha(small))]
+    assert final_key("anna", trees.sha(large)) in caplog.text
+
+
+def test_many_pushes_with_wrong_sizes_hash_one_object_at_a_time(
+    registry: Registry, anna: Person, hashing: Hashing
+) -> None:
+    """Those of the same object share the result, and uploads and sign-ins have their threads meanwhile."""
+    ben = registry.make_person("ben")
+    oak, elm = trees.tree({"oak": OAK}), trees.tree({"elm": WRONG})
+    anna.upload("anna", "trees", oak, [OAK])
+    ben.upload("ben", "trees", elm, [WRONG])
+    damage(registry, OAK[:-1])
+    people = [registry.sign_in("anna") for _ in range(10)]
+    with ThreadPoolExecutor(len(people) + 1) as threads:
+        pushes = [threads.submit(each.send_push, "anna", "trees", oak, sizes=trees.sizes([OAK])) for each in people]
+        wait_until(lambda: hashing.keys)
+        pushes.append(threads.submit(ben.send_push, "ben", "trees", elm, sizes={trees.sha(WRONG): 1}))
+        registry.sign_in("anna").upload("anna", "forest", trees.tree({"ash": b"an ash"}), [b"an ash"])
+        assert hashing.keys == [final_key("anna", trees.sha(OAK))]
+        hashing.go_on.set()
+        answers = [push.result() for push in pushes]
+    assert {answer.status_code for answer in answers} == {400}
+    assert "Build the package again." in answers.pop().text
+    assert {answer.json()["message"] for answer in answers} == {
+        f"These objects were not uploaded: {trees.sha(OAK)}. Push again."
+    }
+    anna.install("anna", "trees", anna.push("trees", {"oak": OAK}))
 
 
 def test_another_users_upload_replaces_a_damaged_object(registry: Registry, anna: Person) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -25,7 +26,10 @@ from quilt_registry.services import Services
 from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.objects import MAX_HEADS, DigestMismatch, ObjectState, ObjectStore, final_key, staging_key
 
+log = logging.getLogger(__name__)
+
 MAX_NAMES_IN_ERROR = 10
+MAX_HASHED_BYTES = 1_000_000_000  # of objects that a push hashes because their sizes differ: some seconds
 
 
 class PushOutdated(Exception):
@@ -33,11 +37,14 @@ class PushOutdated(Exception):
 
 
 class SizesDiffer(Invalid):
-    """Sizes in the store differ from those in the push: these objects are damaged, or the push is wrong."""
+    """Sizes in the store differ from those in the push: some objects are damaged, or the push is wrong.
 
-    def __init__(self, message: str, keys: Sequence[str] = ()):
-        super().__init__(message)  # which is all that unpickling passes; it sets the keys afterwards
-        self.keys = keys
+    `suspects` are the objects that the message names: their keys with their sizes in the store.
+    """
+
+    def __init__(self, message: str, suspects: Mapping[str, int] | None = None):
+        super().__init__(message)  # which is all that unpickling passes; it sets the suspects afterwards
+        self.suspects = suspects or {}
 
 
 class VerifiedObjects(Struct, frozen=True):
@@ -115,7 +122,7 @@ async def verify(
     except FileNotFoundError:  # of a staged upload
         raise PushOutdated from None
     except SizesDiffer as error:
-        damaged = await damage.set_aside_damaged(services.db, services.store, error.keys)
+        damaged = await damage.set_aside_damaged(services.db, services.store, _to_hash(error.suspects))
         if not damaged:
             raise
         raise Invalid(_not_uploaded([key[-64:] for key in damaged])) from None
@@ -148,6 +155,18 @@ async def _verify(
         await _promote_staged(store, owner, member.name, staged)
     await store.fsync(owner)
     return VerifiedObjects(known, new, [*staged])
+
+
+def _to_hash(suspects: Mapping[str, int]) -> list[str]:
+    """Return the keys of those objects that a push may hash. Others are left to the scrub and to `verify-objects`."""
+    keys, rest = [], MAX_HASHED_BYTES
+    for key, size in suspects.items():
+        if size > rest:
+            log.warning("A push states another size of the object %s, which is too large to be hashed meanwhile.", key)
+            continue
+        keys.append(key)
+        rest -= size
+    return keys
 
 
 def leave_out_known(objects: ObjectList, known: ObjectList) -> ObjectList:
@@ -237,7 +256,7 @@ def _check_stored(objects: ObjectList, prefix: str, stored: dict[str, int], read
         raise Invalid(message)
     if wrong:
         message = f"Object sizes differ from those in the push: {_join([*wrong.values()])}. Build the package again."
-        raise SizesDiffer(message, [*wrong])
+        raise SizesDiffer(message, {key: stored[key] for key in sorted(wrong)[:MAX_NAMES_IN_ERROR]})
 
 
 def _not_uploaded(hashes: list[str]) -> str:
