@@ -31,7 +31,7 @@ ACQUIRE_TIMEOUT = 10.0  # seconds to get a connection, which bridges a restart o
 # waiting the worker pings it, and if no answer comes in time, it ends all waiting and refuses requests until one comes.
 PATIENCE, PING_TIMEOUT, PING_INTERVAL = 1.0, 5.0, 0.5
 STATEMENT_TIMEOUT = IDLE_IN_TRANSACTION_TIMEOUT = 120  # seconds
-PUBLIC_TIMEOUT = 5  # seconds for a statement that everybody can cause
+PUBLIC_TIMEOUT = 5  # seconds for a statement that any client can cause
 MAX_LOGGED_SQL = 300  # characters of a slow statement
 
 NO_RESPONSE = "The database does not respond. Try again in a moment."
@@ -232,9 +232,9 @@ class Database(Statements):
 
 
 class PublicReads(Statements):
-    """Statements that everybody can cause: searches, lists. They get little time, and half of all connections.
+    """Statements that any client can cause: searches, lists. They get little time, and half of all connections.
 
-    People take turns at these connections, so that nobody's many searches hold up others.
+    Users take turns at these connections, so that one user's many searches do not delay others.
     """
 
     def __init__(self, db: Database):

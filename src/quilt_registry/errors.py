@@ -82,7 +82,7 @@ class TooMany(Refusal):
 
 
 class ClientLeft(Refusal):
-    """The client closed the connection before its request was complete. Nobody receives the response.
+    """The client closed the connection before its request was complete. The response is not sent.
 
     The status is the one that nginx logs for this.
     """

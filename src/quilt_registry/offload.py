@@ -3,8 +3,8 @@
 Decoding a manifest of a million files holds the GIL for a second, so in a thread it would block all other requests of
 the process. Small jobs run at once, because sending them to another process would take longer.
 
-A helper has limits of memory and time, so that a request can neither exhaust the machine nor hold a helper. People take
-turns (`turns.py`), and heavy jobs leave one helper to light ones, so that nobody waits for another's large push.
+A helper has limits of memory and time, so that a request can neither exhaust the machine nor hold a helper. Users take
+turns (`turns.py`), and heavy jobs leave one helper to light ones, so that small requests do not wait for large pushes.
 """
 
 from __future__ import annotations

@@ -280,7 +280,8 @@ class Settings(StorageSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum level of log lines."""
     log_format: Literal["json", "text"] | None = None
-    """JSON lines or human-readable text. Default: text if standard output is a terminal."""
+    """JSON lines or human-readable text. Default: text if standard output is a terminal, or with
+    the embedded database."""
     slow_query_ms: int = Field(500, ge=1)
     """Database statements that take at least this many milliseconds are logged."""
     deployment_id: str = ""

@@ -1,4 +1,4 @@
-"""Fair shares: turns of people at work that costs time, and what the requests of one person may use at once."""
+"""Fair shares: users take turns at costly work, and the requests of one user may use only so much at once."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ async def _create_first_admin(db: Database) -> str | None:
 
 
 def _ready_text(settings: Settings, password: str | None, *, is_embedded: bool) -> str:
-    """Return what whoever started the registry needs to know: its URL, the first admin, where its data is."""
+    """Return the start message: URL, first admin, data directory."""
     text = f"Quilt Registry is ready: {settings.registry_url}"
     if not is_embedded:
         return text

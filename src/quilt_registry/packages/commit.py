@@ -244,7 +244,7 @@ async def _add_objects(connection: Connection, package: LockedPackage, objects: 
 async def _name_objects(connection: Connection, package: LockedPackage, objects: ObjectList) -> None:
     """Name objects of the owner in the package. Raise PushOutdated if one of them was found damaged meanwhile.
 
-    Their rows are locked, because whoever marks one as damaged then deletes the pages of the packages that name it.
+    Their rows are locked, because a task that marks one as damaged then deletes the pages of packages that name it.
     """
     count = await connection.fetchval(
         f"""

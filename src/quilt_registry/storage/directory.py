@@ -45,7 +45,7 @@ class Directory:
         """Create the directory, or close an existing one to other users. Delete uploads that were never completed."""
         uploads = self.root / "uploads"
         make_directory(uploads)
-        # What is below may be open in data of earlier releases. It takes long to change, and nobody can reach it.
+        # Data of earlier releases may have open directories below. Closing this one suffices, and takes no time.
         make_private(self.root)
         oldest = time.time() - MAX_UPLOAD_AGE
         for leftover in [*uploads.iterdir(), *self.root.glob("staging/*/*/*")]:

@@ -12,8 +12,8 @@ from quilt_registry.web.requests import AnyConnection
 SESSION = "quilt_session"
 # What the browser that signed up keeps until the account is activated.
 SIGN_UP = "quilt_signup"
-# Used with https. Browsers accept this prefix only from the host itself and over https, so that no other host of the
-# domain, and nobody on the network, can plant a cookie.
+# Used with https. Browsers accept this prefix only from the host itself and over https, so that neither another host of
+# the domain nor an attacker on the network can plant a cookie.
 PREFIX = "__Host-"
 
 
