@@ -72,7 +72,9 @@ VOUCHING = """
 """
 
 
-@pytest.mark.parametrize("name", ["p", "q"], ids=["same package", "other package"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("p", id="same package"), pytest.param("q", id="other package", marks=pytest.mark.drill)]
+)
 def test_an_object_found_damaged_during_a_push_stays_damaged(anna: Person, name: str) -> None:
     """The push relied on the object: it must not become present again, and no page may vouch for it."""
     file = anna.registry.objects / "objs" / "anna" / trees.sha(OLD)
@@ -90,6 +92,7 @@ def test_an_object_found_damaged_during_a_push_stays_damaged(anna: Person, name:
     assert (400, True) in seen
 
 
+@pytest.mark.drill
 def test_known_pages_that_are_forgotten_during_a_push_are_stored_again(anna: Person) -> None:
     """The pushed tree is the stored one, so that the push sends no page."""
     forget = "DELETE FROM package_page"
@@ -105,6 +108,7 @@ def test_known_pages_that_are_forgotten_during_a_push_are_stored_again(anna: Per
     assert done > 3
 
 
+@pytest.mark.drill
 def test_new_objects_that_another_push_adds_first_belong_to_both_packages(anna: Person) -> None:
     add = f"""
         INSERT INTO object (owner_id, digest, size, state)
@@ -121,6 +125,7 @@ def test_new_objects_that_another_push_adds_first_belong_to_both_packages(anna: 
         assert {row["digest"].hex() for row in rows} == {trees.sha(OLD), trees.sha(NEW)}
 
 
+@pytest.mark.drill
 def test_an_instance_that_gets_other_metadata_during_a_push_of_it_is_compared_again(anna: Person) -> None:
     """Another push of the same top hash replaces the pages that this one has compared itself with."""
     node = trees.root({"old": trees.file(OLD, metadata={"q_path": "other.csv"})})

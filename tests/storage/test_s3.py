@@ -336,3 +336,26 @@ def test_check_finds_the_bucket_in_order(registry: Registry) -> None:
     checked = registry.command("check")
     assert checked.returncode == 0, checked.stdout
     assert "store     ok: bucket packages" in checked.stdout
+
+
+def test_readiness_includes_the_bucket(
+    local_registry: Callable[..., Registry], s3: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def readiness(registry: Registry) -> httpx.Response:
+        return httpx.get(registry.url + "/readyz", timeout=10)
+
+    ready = readiness(local_registry(**s3.settings))
+    assert (ready.status_code, ready.json()) == (200, {"database": "ok", "store": "ok", "migrations": "ok"})
+    wrong = (
+        {"PACKAGE_BUCKET_NAME": "no-such-bucket"},
+        {"AWS_SECRET_ACCESS_KEY": "planted-wrong-secret"},
+        {"S3_ENDPOINT": "http://127.0.0.1:9"},
+    )
+    for each in wrong:
+        caplog.clear()
+        answer = readiness(local_registry(**{**s3.settings, **each}))
+        parts = answer.json()
+        assert (answer.status_code, parts["database"]) == (503, "ok")
+        assert parts["store"].startswith("The object store ")
+        assert "Not ready: The object store" in caplog.text
+        assert "planted" not in caplog.text + answer.text

@@ -18,7 +18,7 @@ from quilt_registry.turns import current_person
 
 # A body must bring this many bytes in each time of waiting for it: 1 kB/s. Time that the registry needs does not count.
 MIN_PROGRESS_BYTES, MAX_WAIT = 30_000, 30.0  # seconds
-MIN_PROGRESS_SHARE = 100  # or a hundredth of what has arrived, so that nobody holds much memory with little effort
+MIN_PROGRESS_SHARE = 100  # or a hundredth of what has arrived, so that holding much memory takes effort
 LARGEST_AT_ONCE = 3  # bodies of the maximum size that fit into the memory for bodies; a person may use that of one
 UNCOUNTED_BYTES = 64 * 1024  # of each body, so that large bodies never stop small requests
 
