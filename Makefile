@@ -10,11 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test drills test-deps check bench release lock clean
+.PHONY: run test drills test-deps check bench release lock clean .python
 .DEFAULT_GOAL := run
 
-$(VENV)/.made:
+.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Set PYTHON=/path/to/python3."; exit 1; }
+
+$(VENV)/.made: | .python
 	@echo "Making $(VENV) with $(PYTHON) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
@@ -55,7 +57,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 # In environments of their own, so that a release needs only Python.
-release:
+release: .python
 	@$(PYTHON) -m venv --clear .cache/release
 	@.cache/release/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: \
 		--require-hashes --requirement deploy/release/build.txt
@@ -64,7 +66,7 @@ release:
 LOCK = .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-header $(ARGS) --output-file
 
-lock:
+lock: .python
 	@$(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(LOCK) deploy/release/requirements.txt pyproject.toml --extra server --extra embedded

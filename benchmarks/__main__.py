@@ -5,6 +5,7 @@ make bench ARGS="--sizes 1000000 --rounds 1"    one million files: takes several
 make bench ARGS="--workers 2"           with more workers
 make bench ARGS="soak --seconds 600"    twenty users at work for ten minutes
 make bench ARGS=search                  search among 10,000 packages
+make bench ARGS=owner                   lists of an owner of 100,000 packages
 make bench ARGS=audit                   the audit log with one million events
 
 Request bodies are built before the clock starts, so that only the registry and the client's receiving are measured.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from tests.registry import PASSWORD, Person, Registry
 
-from benchmarks import audit, files, load, search, soak
+from benchmarks import audit, files, load, owner, search, signing, soak
 from benchmarks.table import row
 
 # Requests per second on sixteen connections, and seconds within which 99 % of those on two hundred must finish.
@@ -29,13 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=["files", "search", "audit", "soak"], default="files")
+    parser.add_argument("what", nargs="?", choices=["files", "search", "owner", "audit", "soak"], default="files")
     parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of files")
     parser.add_argument("--rounds", type=int, default=5, help="how many times each operation on files is measured")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5, help="how long small requests are sent, or users work")
     parser.add_argument("--people", type=int, default=20, help="number of concurrent users")
-    parser.add_argument("--packages", type=int, default=10_000, help="number of packages that are searched")
+    parser.add_argument("--packages", type=int, help="number of packages: 10,000 for search, 100,000 for owner")
     parser.add_argument("--events", type=int, default=1_000_000, help="number of events in the audit")
     parser.add_argument("--requests", type=int, default=300, help="number of requests of each kind of search or audit")
     options = parser.parse_args()
@@ -56,7 +57,10 @@ def _make_admin(registry: Registry) -> Person:
 def _measure(registry: Registry, admin: Person, options: argparse.Namespace) -> None:
     if options.what == "search":
         row("query", "hits", "p50 / p95 / p99", budget="budget")
-        search.run(registry, admin, options.packages, options.requests)
+        search.run(registry, admin, options.packages or 10_000, options.requests)
+    elif options.what == "owner":
+        row("list", "packages", "p50 / p95", budget="budget")
+        owner.run(registry, admin, options.packages or 100_000, options.requests)
     elif options.what == "audit":
         row("call", "bytes", "p50 / p95", budget="budget")
         audit.run(registry, admin, options.events, options.requests)
@@ -65,6 +69,7 @@ def _measure(registry: Registry, admin: Person, options: argparse.Namespace) -> 
         soak.run(registry, options.seconds, options.people)
     else:
         row("operation", "files", "min / median", budget="budget")
+        signing.run()
         _small_requests(admin, options.seconds)
         files.run(registry, admin, [int(size) for size in options.sizes.split(",")], options.rounds)
 

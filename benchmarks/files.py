@@ -10,7 +10,6 @@ import contextlib
 import gzip
 import json
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +19,7 @@ from tests import trees
 from tests.registry import Person, Registry, run_sql
 
 from benchmarks import processes
+from benchmarks.probe import probing
 from benchmarks.table import row
 
 GROUP_SIZE = 1000  # files in a group
@@ -64,7 +64,7 @@ class _Bench:
     def measure(self, count: int, rounds: int) -> None:
         """Measure all operations on packages with this many files, and /healthcheck meanwhile."""
         self.seconds.clear()
-        with _health_probe(self.registry.url) as samples:
+        with probing(self.registry.url) as samples:
             growth = [self._one_round(f"p{count}_{number}", count) for number in range(rounds)]
         for operation, seconds in self.seconds.items():
             self._print(operation, count, seconds)
@@ -184,24 +184,3 @@ def drain(answer: httpx.Response) -> None:
         raise SystemExit(f"{answer.status_code}: {answer.text[:500]}")
     for _ in answer.iter_raw():
         pass
-
-
-@contextlib.contextmanager
-def _health_probe(url: str) -> Iterator[list[float]]:
-    """Request /healthcheck fifty times a second. The block gets the list of response times in seconds."""
-    samples, stop = list[float](), threading.Event()
-
-    def probe() -> None:
-        with httpx.Client(base_url=url, timeout=60) as client:
-            while not stop.wait(0.02):
-                began = time.perf_counter()
-                client.get("/healthcheck").raise_for_status()
-                samples.append(time.perf_counter() - began)
-
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        stop.set()
-        thread.join()

@@ -18,6 +18,7 @@ from tests.registry import Person, Registry, run_sql
 from benchmarks.table import row
 from quilt_registry.manifests import words
 from quilt_registry.packages import search
+from quilt_registry.packages.descriptions import Texts
 
 BUDGET = 0.020  # seconds within which 95 % of requests must finish
 OWNERS = 200
@@ -141,7 +142,8 @@ async def _package(connection: asyncpg.Connection, random_: random.Random, owner
         package_id, digest, nodes, owner,
     )  # fmt: skip
     await connection.execute("INSERT INTO tag VALUES ($1, 'latest', $2)", package_id, instance_id)
-    await search.index(connection, package_id, owner, name)
+    texts = await search.make_texts(owner, name, nodes, Texts(text, {digest: metadata}))
+    await search.index(connection, package_id, texts)
 
 
 def _zipf(random_: random.Random, count: int) -> Iterator[str]:

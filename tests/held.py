@@ -19,6 +19,7 @@ from quilt_registry.database import Database, _Acquired
 from quilt_registry.mail.outbox import SmtpTransport
 from quilt_registry.offload import Offload
 from quilt_registry.storage.objects import ObjectStore
+from quilt_registry.turns import Allowance
 
 _held: ContextVar[bool] = ContextVar("held", default=False)
 
@@ -30,7 +31,8 @@ def check(action: str) -> None:
 def watch() -> None:
     """Check everything that this process does from now on."""
     _patch(Offload, "run")
-    _patch(Database, "turn")
+    _patch(Database, "local_lock")
+    _patch(Allowance, "use")
     _patch(SmtpTransport, "send")
     _patch(asyncio, "to_thread")
     for name, method in inspect.getmembers(ObjectStore):

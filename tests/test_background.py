@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 import pytest
 
 from quilt_registry.background import ahead
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let other tasks go on until a condition is true."""
+    for _ in range(100):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    pytest.fail("The condition never came true.")
 
 
 async def numbers(made: list[int], count: int) -> AsyncIterator[int]:
@@ -28,7 +37,7 @@ def test_the_next_item_is_made_while_the_caller_works_on_one() -> None:
 
     async def run() -> None:
         async for number in ahead(numbers(made, 3)):
-            await asyncio.sleep(0.01)
+            await until(lambda number=number: made[-1] != number)
             seen.append((number, made[-1]))
 
     with pytest.raises(ValueError, match="after the last"):
@@ -41,7 +50,9 @@ def test_no_more_than_one_item_is_made_ahead_and_leaving_ends_the_work() -> None
         made: list[int] = []
         async with aclosing(ahead(numbers(made, 100))) as items:
             async for _ in items:
-                await asyncio.sleep(0.05)
+                await until(lambda: len(made) == 2)
+                for _ in range(100):
+                    await asyncio.sleep(0)
                 break
         assert made in ([0, 1], [0, 1, -1])
 

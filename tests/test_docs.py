@@ -29,11 +29,11 @@ def commands(document: Path, program: str) -> list[list[str]]:
     return [words[1:] for words in found]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_make_target_exists(document: Path) -> None:
-    for words in commands(document, "make"):
-        done = subprocess.run(["make", "-n", words[0]], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, f"{document.name}: make {words[0]}: {done.stderr}"
+def test_every_make_target_exists() -> None:
+    targets = {words[0] for document in DOCUMENTS for words in commands(document, "make")}
+    assert {"run", "test", "release"} <= targets
+    done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -90,13 +90,14 @@ def test_without_a_configured_sender_the_registry_is_the_sender(local_registry: 
     assert box.wait("fay@example.com").message["From"] == "quilt@registry.acme.example"
 
 
-def test_without_a_mail_server_the_email_is_in_the_log(own_registry: Start) -> None:
+def test_without_a_mail_server_the_email_is_in_the_log(local_registry: Start, caplog: pytest.LogCaptureFixture) -> None:
     """A developer who runs the registry locally can follow the link."""
-    registry = own_registry(SIGNUP="open")
+    caplog.set_level("INFO")
+    registry = local_registry(SIGNUP="open")
     body = {"username": "fay", "email": "fay@example.com", "password": "long enough"}
     httpx.post(registry.url + "/api/register", json=body).raise_for_status()
-    wait_until(lambda: "/activate/" in registry.log.read_text())
-    link = registry.log.read_text().partition(f"{registry.url}/activate/")[2][:43]
+    wait_until(lambda: "/activate/" in caplog.text)
+    link = caplog.text.partition(f"{registry.url}/activate/")[2][:43]
     assert httpx.get(f"{registry.url}/activate/{link}").headers["location"].endswith("/signin")
     wait_until(lambda: queued(registry) == [])
     assert "written to the log" in registry.command("check").stdout
@@ -188,6 +189,7 @@ def test_a_server_that_hangs_blocks_no_request(local_registry: Start, box: Mailb
     assert time.monotonic() - began < 15, "shutdown waits for the mail server"
 
 
+@pytest.mark.drill
 def test_two_processes_with_two_workers_send_each_email_once(
     own_registry: Start, new_database: Callable[[], str], tmp_path: Path, box: Mailbox
 ) -> None:
@@ -204,6 +206,7 @@ def test_two_processes_with_two_workers_send_each_email_once(
     assert sorted(email.recipients[0] for email in box.emails) == sorted(f"fay{i}@example.com" for i in range(40))
 
 
+@pytest.mark.drill
 def test_an_email_survives_the_end_of_its_sender(
     own_registry: Start, local_registry: Start, box: Mailbox, new_database: Callable[[], str]
 ) -> None:

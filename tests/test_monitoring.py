@@ -24,8 +24,7 @@ from tests import trees
 from tests.browsers import browser, sign_in
 from tests.mailbox import Mailbox
 from tests.postgres import needs_proc, own_postgres
-from tests.registry import PASSWORD, Person, Registry, free_port, new_name
-from tests.s3server import S3Server
+from tests.registry import PASSWORD, Person, Registry, new_name
 from tests.waiting import wait_until
 
 Line = dict[str, Any]
@@ -436,6 +435,7 @@ def test_emails_and_objects_that_need_attention_are_counted(measured: Registry) 
     assert (now['quilt_objects{state="unverified"}'], now['quilt_objects{state="damaged"}']) == (1, 1)
 
 
+@pytest.mark.drill
 @needs_proc
 def test_a_worker_that_dies_takes_its_state_with_it_but_not_its_counts(own_registry: Start) -> None:
     registry = own_registry(workers=2, METRICS_TOKEN="for prometheus")
@@ -487,6 +487,7 @@ def test_frequent_readiness_checks_do_not_load_the_database(verbose: Registry) -
     assert after[acquires] - before[acquires] < 150
 
 
+@pytest.mark.drill
 @pytest.mark.slow
 def test_a_database_that_is_away_is_reported(own_registry: Start, tmp_path: Path) -> None:
     with own_postgres(tmp_path / "postgres") as postgres:
@@ -526,22 +527,3 @@ def test_another_schema_is_reported(local_registry: Start, change: str) -> None:
     _, parts = wait_until(lambda: (found := readiness(registry))[0] == 503 and found)
     assert (parts["database"], parts["store"]) == ("ok", "ok")
     assert f"needs {schema.head()}" in parts["migrations"]
-
-
-@pytest.mark.s3
-def test_readiness_includes_the_bucket(local_registry: Start, s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:
-    registry = local_registry(**s3.settings)
-    assert readiness(registry) == (200, {"database": "ok", "store": "ok", "migrations": "ok"})
-    wrong = (
-        {"PACKAGE_BUCKET_NAME": "no-such-bucket"},
-        {"AWS_SECRET_ACCESS_KEY": "planted-wrong-secret"},
-        {"S3_ENDPOINT": f"http://127.0.0.1:{free_port()}"},
-    )
-    for each in wrong:
-        caplog.clear()
-        registry = local_registry(**{**s3.settings, **each})
-        status, parts = readiness(registry)
-        assert (status, parts["database"]) == (503, "ok")
-        assert parts["store"].startswith("The object store ")
-        assert "Not ready: The object store" in caplog.text
-        assert "planted" not in caplog.text + json.dumps(parts)

@@ -12,8 +12,8 @@ from unittest import mock
 
 import pytest
 
-from quilt_registry import offload
-from quilt_registry.errors import TooLarge, Unavailable
+from quilt_registry import offload, turns as turns_module
+from quilt_registry.errors import Overloaded, TooLarge, Unavailable
 from quilt_registry.offload import MAX_INLINE_WEIGHT, MAX_LIGHT_WEIGHT, Offload
 from quilt_registry.turns import Turns, current_person
 
@@ -70,6 +70,17 @@ async def test_a_job_that_needs_too_much_memory_is_refused_and_the_helper_works_
         assert len(await helpers.run(LIGHT, bytearray, 100 * 2**20)) == 100 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("machine", "workers", "processes", "helper"),
+    [(2, 4, 2, 1), (4, 1, 2, 2), (16, 4, 2, 2), (12, 2, 2, 3), (8, 1, 2, 4), (32, 1, 2, 4), (64, 4, 4, 2.6)],
+)
+def test_heavy_jobs_share_half_of_the_memory(machine: int, workers: int, processes: int, helper: float) -> None:
+    """In GiB. Each gets at least two, for a million files, as long as that is no more than half."""
+    helpers = Offload(processes, workers)
+    with mock.patch.object(offload, "machine_memory", return_value=machine * 2**30):
+        assert offload.memory_limit(helpers._heavy_jobs) == pytest.approx(helper * 2**30, rel=0.1)
+
+
 @with_helpers
 async def test_a_helper_that_has_grown_is_replaced(helpers: Offload) -> None:
     pid = await helpers.run(HEAVY, os.getpid)
@@ -104,6 +115,15 @@ async def test_a_killed_helper_costs_one_job_if_it_worked_and_none_if_it_was_idl
     os.kill(pid, signal.SIGKILL)
     await asyncio.to_thread(helpers._idle[0]._process.join)
     assert await helpers.run(LIGHT, os.getpid) != pid
+
+
+@with_helpers
+async def test_a_helper_that_dies_does_not_repeat_the_reason_of_an_earlier_job(helpers: Offload) -> None:
+    await helpers.run(LIGHT, os.getpid)
+    (helper,) = helpers._idle
+    helper.stop_late()  # at the moment at which the job is done
+    await asyncio.to_thread(helper._process.join)
+    assert "ran out of memory" in await refusal(helpers.run(LIGHT, os._exit, 1))
 
 
 @with_helpers
@@ -168,6 +188,23 @@ def test_heavy_work_takes_turns_too() -> None:
     assert order_of(2, *asked) == ["anna", "ben", "carl", "anna", "anna"]
 
 
+def test_a_person_may_not_let_any_number_of_requests_wait() -> None:
+    async def run() -> None:
+        turns = Turns(1)
+        await turns.take(heavy=False)
+        waiting = [asyncio.create_task(turns.take(heavy=False)) for _ in range(turns_module.MAX_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="your requests"):
+            await turns.take(heavy=False)
+        current_person.set("ben")
+        waiting.append(asyncio.create_task(turns.take(heavy=False)))
+        for _ in waiting:
+            turns.give_back(heavy=False)
+        await asyncio.gather(*waiting)
+
+    asyncio.run(run())
+
+
 def test_heavy_work_leaves_a_slot_to_light_work() -> None:
     async def run() -> None:
         turns = Turns(3)
@@ -181,6 +218,28 @@ def test_heavy_work_leaves_a_slot_to_light_work() -> None:
         assert not third.done()
         turns.give_back(heavy=True)
         await third
+
+    asyncio.run(run())
+
+
+def test_who_stops_waiting_keeps_the_place_for_the_next_request() -> None:
+    async def run() -> None:
+        turns, got = Turns(1), list[str]()
+
+        async def work(person: str) -> None:
+            current_person.set(person)
+            await turns.take(heavy=False)
+            got.append(person)
+            turns.give_back(heavy=False)
+
+        await turns.take(heavy=False)
+        gone, *others = [asyncio.create_task(work(person)) for person in ("anna", "anna", "ben")]
+        await asyncio.sleep(0)
+        gone.cancel()
+        turns.give_back(heavy=False)
+        await asyncio.gather(*others)
+        assert got == ["anna", "ben"]
+        assert not turns._lines
 
     asyncio.run(run())
 

@@ -67,9 +67,10 @@ def test_a_database_that_hangs_is_told_soon_and_everywhere(
             for answer in answers[len(paths) :]:
                 assert database.NO_RESPONSE in answer.text
                 assert "/static/" in answer.text, "the page has no style"
+            monkeypatch.setattr(database, "PING_TIMEOUT", 3.0)
             began = time.monotonic()
             assert page.get("/package/anna/trees").status_code == 503
-            assert time.monotonic() - began < 1, "the registry knows that the database hangs"
+            assert time.monotonic() - began < 3, "the registry knows that the database hangs"
             assert registry.nobody().get("/healthcheck").text == "ok"
         wait_until(lambda: anna.get("/api/me").status_code == 200, 60)
         anna.install("anna", "trees", top_hash)

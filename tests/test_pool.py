@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
@@ -16,9 +15,10 @@ import pytest
 from quilt_registry.database import Database
 from quilt_registry.manifests import pushed, render
 from quilt_registry.offload import Offload
-from quilt_registry.packages import push
+from quilt_registry.packages import commit, push
 from quilt_registry.storage.objects import ObjectStore
 from tests import trees
+from tests.gates import held_up
 from tests.registry import LocalRegistry, Person
 from tests.waiting import wait_until
 
@@ -31,39 +31,6 @@ def anna(local_registry: Callable[..., LocalRegistry]) -> Person:
     anna = local_registry(DATABASE_POOL=str(POOL)).make_person("anna")
     anna.push("p", {"before": b"0"})
     return anna
-
-
-class Gate:
-    """Calls of a coroutine function wait here until it opens."""
-
-    def __init__(self) -> None:
-        self.opened, self.waiting = threading.Event(), 0
-
-    async def wait(self) -> None:
-        self.waiting += 1
-        while not self.opened.is_set():  # noqa: ASYNC110  it is opened by another thread
-            await asyncio.sleep(0.01)
-
-
-@contextmanager
-def held_up(owner: type, name: str, *functions: Any) -> Iterator[Gate]:
-    """Hold up a method, or those of its calls that get one of some functions."""
-    gate, original = Gate(), getattr(owner, name)
-
-    async def slow(self: Any, *args: Any, **options: Any) -> Any:
-        if not functions or {*functions} & {*map(_function, args)}:
-            await gate.wait()
-        return await original(self, *args, **options)
-
-    with mock.patch.object(owner, name, slow):
-        try:
-            yield gate
-        finally:
-            gate.opened.set()
-
-
-def _function(argument: Any) -> Any:
-    return argument if callable(argument) else None
 
 
 def answers(person: Person) -> None:
@@ -104,7 +71,7 @@ def test_parts_that_wait_for_a_helper_hold_no_connection_and_are_all_kept(anna: 
 def test_parts_that_two_workers_merge_at_the_same_time_are_all_kept(
     anna: Person, local_registry: Callable[..., LocalRegistry]
 ) -> None:
-    """Workers do not know of each other's turns: the second finds that `latest` has moved, and merges again."""
+    """Workers do not know of each other's locks: the second finds that `latest` has moved, and merges again."""
     home = str(anna.registry.home)
     other = local_registry(anna.registry.database_url, DATABASE_POOL=str(POOL), QUILT_HOME=home)
     pushes = prepare_parts(anna, 2)
@@ -124,22 +91,28 @@ def _push_second(person: Person) -> httpx.Response:
     return person.send_push("anna", "p", trees.file(b"part 1"), sizes=trees.sizes([b"part 1"]), path="g/p1")
 
 
-def test_a_part_whose_base_never_stands_still_is_refused_with_a_sentence(anna: Person) -> None:
+@pytest.mark.parametrize(("max_light", "attempts"), [(push.MAX_LIGHT_WEIGHT, 20), (0, 5)], ids=["light", "heavy"])
+def test_a_part_whose_base_never_stands_still_is_refused_with_a_sentence(
+    anna: Person, max_light: int, attempts: int
+) -> None:
+    """It is merged again and again, but parsed once."""
     (send,) = prepare_parts(anna, 1)
     other = anna.push("p", {"other": b"1"}, tag="other")
     latest = anna.get("/api/tag/anna/p/latest").json()["hash"]
-    moves = iter([other, latest] * 50)
+    moves, jobs = iter([other, latest] * 50), Counter[Any]()
     original = Offload.run
 
     async def run(self: Any, weight: int, function: Any, *args: Any, **options: Any) -> Any:
+        jobs[function] += 1
         if function is pushed.merge:
             to = bytes.fromhex(next(moves))
             await asyncio.to_thread(anna.registry.sql, _MOVE_LATEST, to)
         return await original(self, weight, function, *args, **options)
 
-    with mock.patch.object(Offload, "run", run):
+    with mock.patch.object(Offload, "run", run), mock.patch.object(push, "MAX_LIGHT_WEIGHT", max_light):
         answer = send()
     assert answer.status_code == 409
+    assert (jobs[pushed.parse_part], jobs[pushed.merge]) == (1, attempts)
     assert answer.json() == {"message": "The package changed again and again during the push. Push again in a moment."}
 
 
@@ -210,6 +183,30 @@ def test_long_transactions_leave_half_of_the_pool_to_others(anna: Person) -> Non
             ]
             wait_until(lambda: anna.registry.sql(_WAITING_FOR_A_ROW)[0][0] == POOL // 2)
             answers(anna)
+        assert results(futures) == [200] * AT_ONCE
+
+
+def test_large_pushes_leave_a_transaction_to_small_pushes_of_others(
+    local_registry: Callable[..., LocalRegistry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With four connections, two are for pushes."""
+    monkeypatch.setattr(commit, "MAX_LIGHT_WEIGHT", 2)
+    registry = local_registry(DATABASE_POOL="4")
+    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+    large = [[b"%d %d" % (i, j) for j in range(3)] for i in range(AT_ONCE)]
+    nodes = [trees.tree({f"f{j}": each for j, each in enumerate(data)}) for data in large]
+    for i, data in enumerate(large):
+        anna.push(f"p{i}", {})
+        anna.upload("anna", f"p{i}", nodes[i], data)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        with registry.left_open("SELECT FROM package FOR NO KEY UPDATE"):
+            futures = [
+                threads.submit(anna.send_push, "anna", f"p{i}", nodes[i], sizes=trees.sizes(data))
+                for i, data in enumerate(large)
+            ]
+            wait_until(lambda: registry.sql(_WAITING_FOR_A_ROW)[0][0] == 1)
+            ben.push("small", {"a": b"1"})
+            assert registry.sql(_WAITING_FOR_A_ROW)[0][0] == 1
         assert results(futures) == [200] * AT_ONCE
 
 

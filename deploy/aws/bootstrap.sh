@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs and runs the registry on this host: bootstrap.sh install | configure | start | rollback
-# Each command is safe to repeat. If it fails, it exits non-zero and the running release stays.
+# Commands can be repeated. If one fails, the running release stays.
+# shellcheck disable=SC1090,SC1091
 set -euo pipefail
 export LC_ALL=C.UTF-8
 umask 022
@@ -9,9 +10,9 @@ HOST_ENV=/etc/quilt-registry/host.env
 BASE=/opt/quilt-registry
 PYTHON=${PYTHON:-python3.12}
 REGISTRY_HOME=${REGISTRY_HOME:-/home/ec2-user}
-# Empty if the database's certificate is not from Amazon.
+# Empty if the database's certificate is not Amazon's.
 DB_CA_URL=${DB_CA_URL-https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem}
-# Seconds, because S3 takes a while to accept a new key everywhere.
+# Seconds, because S3 does not accept a new key at once.
 CHECK_WAIT=${CHECK_WAIT:-120}
 unfinished=
 
@@ -20,7 +21,7 @@ die() {
     exit 1
 }
 
-# Replaces a link atomically, so that it always has a target.
+# Replaces a link atomically.
 point() {
     ln -sfn "$2" "$BASE/$1.new"
     mv -T "$BASE/$1.new" "$BASE/$1"
@@ -41,7 +42,6 @@ version_of() {
 with_settings() (
     [ -r "$REGISTRY_HOME/env/registry" ] || die "$REGISTRY_HOME/env/registry is missing. Run: $0 configure"
     set -a
-    # shellcheck source=/dev/null
     . "$REGISTRY_HOME/env/registry"
     "$@"
 )
@@ -53,7 +53,7 @@ need_python() {
     fi
 }
 
-# The pg_dump of a release cannot encrypt its connection, as RDS requires. Only backups need one.
+# For backups. The pg_dump of a release cannot use TLS, as RDS requires.
 need_pg_dump() {
     command -v pg_dump >/dev/null || ! command -v dnf >/dev/null || dnf install --quiet --assumeyes postgresql18 ||
         echo "bootstrap.sh: postgresql18 cannot be installed. Backups need PostgreSQL's client programs." >&2
@@ -64,11 +64,11 @@ need_account() {
         useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin quilt-registry
 }
 
-# Nothing of a release runs before its SHA-256 has been verified.
+# Verifies the SHA-256 before anything runs.
 fetch_release() {
     local file=$1/release.tar name=${RELEASE_URL%%\?*} actual
     case $RELEASE_URL in
-    s3://*) aws --region "$AWS_REGION" s3 cp --only-show-errors "$RELEASE_URL" "$file" ;;
+    s3://*) aws --region "${AWS_REGION:?is missing in $HOST_ENV}" s3 cp --only-show-errors "$RELEASE_URL" "$file" ;;
     https://*) curl --silent --show-error --fail --location --proto =https --retry 5 --output "$file" "$RELEASE_URL" ;;
     *) cp "$RELEASE_URL" "$file" ;;
     esac || die "Cannot fetch the release $name. Check RELEASE_URL in $HOST_ENV. Free space: $(free_space "$1")."
@@ -126,7 +126,7 @@ watch_with_cloudwatch() {
     chmod 0700 "$logs"
     cat >/etc/systemd/system/quilt-registry-logs.service <<EOF
 [Unit]
-Description=Copies the log of Quilt Registry to a file for the CloudWatch agent
+Description=Log of Quilt Registry for the CloudWatch agent
 
 [Service]
 ExecStart=/bin/sh -c 'exec journalctl --unit quilt-registry --follow --lines 0 --output cat >>$logs/registry.log'
@@ -150,10 +150,8 @@ EOF
   "agent": {"run_as_user": "root"},
   "metrics": {
     "append_dimensions": {"InstanceId": "\${aws:InstanceId}"},
-    "metrics_collected": {
-      "mem": {"measurement": ["mem_used_percent"]},
-      "disk": {"measurement": ["used_percent"], "resources": ["/"]}
-    }
+    "metrics_collected": {"mem": {"measurement": ["mem_used_percent"]},
+      "disk": {"measurement": ["used_percent"], "resources": ["/"]}}
   },
   "logs": {"logs_collected": {"files": {"collect_list": [
     {"file_path": "/var/log/cfn-init*.log", "log_group_name": "quilt-registry", "log_stream_name": "{instance_id}/boot"},
@@ -216,7 +214,7 @@ start_release() {
     release=$(prepared_release)
     with_settings "$release/bin/quilt-registry" migrate || die "The migration of the database failed. The running release stays."
     if [ -e "$BASE/next" ]; then
-        # If the same release is installed again, the previous one stays available.
+        # Installing a release twice keeps the one before it.
         [ ! -e "$BASE/current" ] || [ "$(version_of current)" = "$(version_of next)" ] ||
             point previous "$(readlink "$BASE/current")"
         mv -T "$BASE/next" "$BASE/current"
@@ -224,7 +222,7 @@ start_release() {
     run_current
 }
 
-# The schema stays, because the previous release runs on it too.
+# The previous release runs on this schema, too.
 roll_back() {
     [ -e "$BASE/previous" ] || die "There is no previous release."
     point current "$(readlink "$BASE/previous")"
@@ -232,9 +230,8 @@ roll_back() {
 }
 
 [ -r "$HOST_ENV" ] || die "$HOST_ENV is missing."
-# shellcheck source=/dev/null
 . "$HOST_ENV"
-# One command at a time, because an install deletes releases without a link.
+# One command at a time, because install deletes releases.
 exec 9<"$HOST_ENV"
 flock 9
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,7 @@ LOCK = Path(__file__).with_name("requirements.txt")
 EXTRAS = "server,embedded"
 # The instances of deploy/aws: Amazon Linux 2023 on both architectures.
 TARGETS = ("3.12-x86_64", "3.12-aarch64")
+HERE = "here"  # the target that is the running Python
 MAX_GLIBC = 34  # 2.34 is that of Amazon Linux 2023; wheels that need a newer one are not used
 TIMESTAMP = 1580601600  # hatchling's own default; all files of the tar have it
 
@@ -54,11 +56,11 @@ def main() -> None:
         content = Path(folder)
         wheels = content / "wheels"
         own = _build_wheel(wheels)
-        for target in [None] if options.here else options.target or TARGETS:
+        for target in options.target or TARGETS:
             _download(target, wheels)
         (content / "requirements.txt").write_text(_requirements(own))
         _, version, *_ = parse_wheel_filename(own.name)
-        release = options.out / f"quilt-registry-{version}.tar"
+        release = options.out / f"{'-'.join(['quilt-registry', str(version), *(options.target or ())])}.tar"
         options.out.mkdir(parents=True, exist_ok=True)
         _pack(content, release)
     digest = _sha256(release)
@@ -73,7 +75,9 @@ def _arguments() -> argparse.Namespace:
         "--target", action="append", metavar="PYTHON-MACHINE",
         help=f"for this Python and machine; repeat it for several (default: {' and '.join(TARGETS)})",
     )  # fmt: skip
-    which.add_argument("--here", action="store_true", help="for the Python and the machine that run this")
+    which.add_argument(
+        "--here", action="store_const", const=[HERE], dest="target", help="for the Python and the machine that run this"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="directory of the tar (default: dist)")
     return parser.parse_args()
 
@@ -82,15 +86,25 @@ def _build_wheel(wheels: Path) -> Path:
     """Build the registry's own wheel. Build requirements are those of the running Python, so none are fetched."""
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, ROOT)
     [wheel] = wheels.glob("*.whl")
+    _store(wheel)
     return wheel
 
 
-def _download(target: str | None, wheels: Path) -> None:
-    """Download the wheels of the lock for a target such as `3.12-x86_64`, or for the running Python if None."""
-    python, _, machine = (target or "").partition("-")
+def _store(wheel: Path) -> None:
+    """Rewrite a wheel without compression, because the bytes of compressed files depend on the machine's zlib."""
+    with zipfile.ZipFile(wheel) as packed:
+        entries = [(entry, packed.read(entry)) for entry in packed.infolist()]
+    with zipfile.ZipFile(wheel, "w") as stored:
+        for entry, data in entries:
+            stored.writestr(entry, data, zipfile.ZIP_STORED)
+
+
+def _download(target: str, wheels: Path) -> None:
+    """Download the wheels of the lock for a target such as `3.12-x86_64`, or for the running Python."""
+    python, _, machine = target.partition("-")
     environment = default_environment()
     options = []
-    if target:
+    if target != HERE:
         environment |= {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": machine}
         options += [f"--python-version={python}", f"--platform=manylinux2014_{machine}"]
         options += [f"--platform=manylinux_2_{minor}_{machine}" for minor in range(17, MAX_GLIBC + 1)]

@@ -130,61 +130,78 @@ def check(node: Node, bounds: Bounds = DEFAULT_BOUNDS, *, stored: bool = False) 
 
     With `stored`, names and metadata are not checked: those of older trees may break rules that are newer.
     """
-    count, leaves = 1, 0
-    names: set[str] = set()
-    groups: set[str] = set()
-    without_digits: set[bytes] = set()
-    hashes: list[str] = []
-    metadata: list[Raw] = []
-
-    def leaf(node: File | Table) -> None:
-        nonlocal leaves
-        leaves += 1
-        hashes.extend(node.hashes)
-        if node.metadata is not NO_METADATA:
-            metadata.append(node.metadata)
-
-    def group(node: Root | Group, path: Path, depth: int) -> None:
-        nonlocal count
-        children = node.children
-        count += len(children)
-        if count > bounds.nodes:
-            raise ManifestError(f"The tree has more than {bounds.nodes:,} nodes, the limit of this registry.")
-        if not stored:
-            _check_names(children, path, bounds)
-        if len(names) < MAX_CHECKED_NAMES:
-            names.update(children)
-        elif len(without_digits) < MAX_CHECKED_NAMES:
-            without_digits.update("/".join(children).encode().translate(None, b"0123456789").split(b"/"))
-        for name, child in children.items():
-            if child.metadata_hash is not UNSET:
-                hashes.append(child.metadata_hash)
-            if type(child) is not Group:
-                leaf(child)  # type: ignore[arg-type]
-            elif depth < bounds.depth:
-                if len(groups) < MAX_CHECKED_NAMES:
-                    groups.add(name)
-                group(child, (path, name), depth + 1)
-            else:
-                raise ManifestError(f"Groups are nested more than {bounds.depth} deep at {_format((path, name))}.")
-
-    if node.metadata_hash is not UNSET:
-        hashes.append(node.metadata_hash)
-    if isinstance(node, GROUPS):
-        group(node, None, 0)
-    else:
-        leaf(node)
-    group = None  # type: ignore[assignment]  # its reference to itself would keep the tree alive until a garbage collection
+    found = _Collector(bounds, stored=stored)
+    found.add_top(node)
     try:
-        sources = _sources(node, metadata, bounds, stored=stored)
+        sources = _sources(node, found.metadata, bounds, stored=stored)
     except RecursionError:
         raise ManifestError("Metadata is nested too deeply.") from None
+    _check_hashes(found.hashes)
+    return Checked(set(found.hashes), found.all_names(), found.groups, found.leaves, sources)
+
+
+class _Collector:
+    """What `check` collects in its walk over the nodes, and the rules for groups."""
+
+    def __init__(self, bounds: Bounds, *, stored: bool):
+        self.bounds, self.stored = bounds, stored
+        self.nodes, self.leaves = 1, 0
+        self.names: set[str] = set()
+        self.without_digits: set[bytes] = set()
+        self.groups: set[str] = set()
+        self.hashes: list[str] = []
+        self.metadata: list[Raw] = []
+
+    def add_top(self, node: Node) -> None:
+        if node.metadata_hash is not UNSET:
+            self.hashes.append(node.metadata_hash)
+        if isinstance(node, GROUPS):
+            self._add_group(node, None, 0)
+        else:
+            self._add_leaf(node)
+
+    def _add_group(self, node: Root | Group, path: Path, depth: int) -> None:
+        children = node.children
+        self._add_names(children, path)
+        add_leaf = self._add_leaf
+        for name, child in children.items():
+            if child.metadata_hash is not UNSET:
+                self.hashes.append(child.metadata_hash)
+            if type(child) is not Group:
+                add_leaf(child)  # type: ignore[arg-type]
+            elif depth < self.bounds.depth:
+                if len(self.groups) < MAX_CHECKED_NAMES:
+                    self.groups.add(name)
+                self._add_group(child, (path, name), depth + 1)
+            else:
+                raise ManifestError(f"Groups are nested more than {self.bounds.depth} deep at {_format((path, name))}.")
+
+    def _add_leaf(self, node: File | Table) -> None:
+        self.leaves += 1
+        self.hashes.extend(node.hashes)
+        if node.metadata is not NO_METADATA:
+            self.metadata.append(node.metadata)
+
+    def _add_names(self, names: Collection[str], path: Path) -> None:
+        self.nodes += len(names)
+        if self.nodes > self.bounds.nodes:
+            raise ManifestError(f"The tree has more than {self.bounds.nodes:,} nodes, the limit of this registry.")
+        if not self.stored:
+            _check_names(names, path, self.bounds)
+        if len(self.names) < MAX_CHECKED_NAMES:
+            self.names.update(names)
+        elif len(self.without_digits) < MAX_CHECKED_NAMES:
+            self.without_digits.update("/".join(names).encode().translate(None, b"0123456789").split(b"/"))
+
+    def all_names(self) -> set[str]:
+        return self.names | {name.decode() for name in self.without_digits}
+
+
+def _check_hashes(hashes: list[str]) -> None:
     # One match on all hashes joined is several times as fast as one match each.
     if set(map(len, hashes)) - {64} or not _HEX.fullmatch("".join(hashes)):
         wrong = next(sha256 for sha256 in hashes if not is_object_name(sha256))
         raise ManifestError(f"{_quote(wrong)} is not an object name, which has 64 lower-case hex digits.")
-    names.update(name.decode() for name in without_digits)
-    return Checked(set(hashes), names, groups, leaves, sources)
 
 
 def is_object_name(text: str) -> bool:
@@ -354,7 +371,7 @@ def top_hash(node: Node) -> str:
         leaf(node)
     if node.metadata_hash is not UNSET:
         add(_HASH + node.metadata_hash)
-    group = None  # type: ignore[assignment]  # as in `check`
+    group = None  # type: ignore[assignment]  # its reference to itself would keep the tree alive until a garbage collection
     flush()
     return digest.hexdigest()
 

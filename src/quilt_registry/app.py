@@ -35,8 +35,10 @@ from quilt_registry.packages import install as installing, push as pushing
 from quilt_registry.packages.access import AccessPolicy
 from quilt_registry.rate_limits import RateLimits
 from quilt_registry.registry import Registry
+from quilt_registry.services import MAX_STREAMED_ENTRIES
 from quilt_registry.settings import Settings
 from quilt_registry.storage.objects import ObjectStore
+from quilt_registry.turns import Allowance
 from quilt_registry.web.cors import Cors
 from quilt_registry.web.hsts import Hsts
 from quilt_registry.web.request_bodies import RequestBodies
@@ -53,12 +55,12 @@ def from_environment() -> ASGIApp:
     end_with_parent()
     settings = settings_module.load()
     logs.set_up(settings)
-    return build(settings)
+    return build(settings, workers=int(os.environ.get(settings_module.WORKERS, "1")))
 
 
-def build(settings: Settings) -> ASGIApp:
+def build(settings: Settings, *, workers: int = 1) -> ASGIApp:
     """Return the service. DATABASE_URL must be set: the process that starts workers starts an embedded database."""
-    registry = _registry(settings)
+    registry = _registry(settings, workers)
     service = Litestar(
         route_handlers=[routing.router(_routes()), v1.router(), catalog.router()],
         dependencies={"registry": Provide(lambda: registry, sync_to_thread=False)},
@@ -85,14 +87,14 @@ def _routes() -> list[Route]:
     return [*quilt2.ROUTES, *system.ROUTES]
 
 
-def _registry(settings: Settings) -> Registry:
+def _registry(settings: Settings, workers: int) -> Registry:
     assert settings.database_url is not None
     db = Database(settings.database_url.get_secret_value(), settings.database_pool, settings.slow_query_ms)
     store = ObjectStore(settings)
     return Registry(
         db=db,
         store=store,
-        offload=Offload(max(MIN_HELPERS, (os.cpu_count() or 1) // 4)),
+        offload=Offload(max(MIN_HELPERS, (os.cpu_count() or 1) // 4), workers),
         site=Site(
             settings.team_title,
             settings.team_id,
@@ -101,6 +103,7 @@ def _registry(settings: Settings) -> Registry:
             signup=settings.signup != "closed",
         ),
         limits=RateLimits(db, enabled=settings.rate_limits),
+        streamed=Allowance(MAX_STREAMED_ENTRIES),
         bounds=Bounds(settings.max_depth, settings.max_nodes, settings.max_name_length),
         team_id=settings.team_id,
         settings=settings,
@@ -113,7 +116,7 @@ def _registry(settings: Settings) -> Registry:
 @asynccontextmanager
 async def open_registry(settings: Settings) -> AsyncIterator[Registry]:
     """Return the services without routes and background tasks, for a command that does what a request would do."""
-    registry = _registry(settings)
+    registry = _registry(settings, workers=1)
     await registry.db.open()
     registry.store.prepare()
     try:

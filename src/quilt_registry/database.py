@@ -31,7 +31,7 @@ ACQUIRE_TIMEOUT = 10.0  # seconds to get a connection, which bridges a restart o
 # waiting the worker pings it, and if no answer comes in time, it ends all waiting and refuses requests until one comes.
 PATIENCE, PING_TIMEOUT, PING_INTERVAL = 1.0, 5.0, 0.5
 STATEMENT_TIMEOUT = IDLE_IN_TRANSACTION_TIMEOUT = 120  # seconds
-PUBLIC_TIMEOUT = 5  # seconds for a statement that everybody can cause
+PUBLIC_TIMEOUT = 5  # seconds for a statement that any client can cause
 MAX_LOGGED_SQL = 300  # characters of a slow statement
 
 NO_RESPONSE = "The database does not respond. Try again in a moment."
@@ -137,9 +137,11 @@ class Database(Statements):
         self.public = PublicReads(self)
         self.is_hanging = False
         self.acquisitions: set[_Acquired] = set()  # those that wait for a connection or use one
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        # Long transactions leave most of the pool to others.
-        self.bulk = asyncio.Semaphore(max(1, size // 3))
+        self._local_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # The pool's own queue lets newcomers overtake those that it wakes, so that with 200 clients some wait for long.
+        self.slots = asyncio.Semaphore(size)
+        # Turns at the transactions of pushes, which may be long, so that they leave most of the pool to others.
+        self.bulk = Turns(max(size // 3, min(2, size // 2)))
         # Totals for the metrics: connections acquired, seconds waited for them, slow statements, audit events by kind.
         self.acquired, self.waited, self.slow, self.recorded = 0, 0.0, 0, Counter[str]()
 
@@ -198,12 +200,12 @@ class Database(Statements):
         idle = self._pool.get_idle_size() if self._pool else 0
         return {"used": opened - idle, "open": opened, "limit": self.size}
 
-    def turn(self, key: str) -> asyncio.Lock:
+    def local_lock(self, key: str) -> asyncio.Lock:
         """Return a lock of this process, to be held around a transaction that waits for a row that many may want.
 
-        Those who wait for their turn hold no connection. It is politeness and no safety: other processes have theirs.
+        Requests that wait for the lock hold no connection. It guarantees nothing: other processes have their own locks.
         """
-        return self._turns.setdefault(key, asyncio.Lock())
+        return self._local_locks.setdefault(key, asyncio.Lock())
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -230,9 +232,9 @@ class Database(Statements):
 
 
 class PublicReads(Statements):
-    """Statements that everybody can cause: searches, lists. They get little time, and half of all connections.
+    """Statements that any client can cause: searches, lists. They get little time, and half of all connections.
 
-    People take turns at these connections, so that nobody's many searches hold up others.
+    Users take turns at these connections, so that one user's many searches do not delay others.
     """
 
     def __init__(self, db: Database):
@@ -298,11 +300,16 @@ class _Acquired:
     async def _acquire(self) -> Any:
         """Return a live connection. Wait for a database that restarts, so that users see a pause and no error."""
         async with asyncio.timeout(ACQUIRE_TIMEOUT) as self._deadline:
-            while True:
-                try:
-                    return await self.pool.acquire()
-                except _CONNECTION_ERRORS:
-                    await asyncio.sleep(0.2)
+            await self.db.slots.acquire()
+            try:
+                while True:
+                    try:
+                        return await self.pool.acquire()
+                    except _CONNECTION_ERRORS:
+                        await asyncio.sleep(0.2)
+            except BaseException:
+                self.db.slots.release()
+                raise
 
     def give_up(self) -> None:
         """Let what waits for the connection, or for an answer to its statement, fail as if the server were lost."""
@@ -321,6 +328,7 @@ class _Acquired:
             translate(lost)
             raise
         finally:
+            self.db.slots.release()
             self.db.acquisitions.discard(self)
             if error is not None:
                 translate(error)

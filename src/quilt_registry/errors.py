@@ -82,7 +82,7 @@ class TooMany(Refusal):
 
 
 class ClientLeft(Refusal):
-    """The client closed the connection before its request was complete. Nobody receives the response.
+    """The client closed the connection before its request was complete. The response is not sent.
 
     The status is the one that nginx logs for this.
     """
@@ -103,11 +103,11 @@ class Unavailable(Refusal):
 
 
 class Overloaded(Unavailable):
-    """The registry has too much to do. The same request may succeed after `wait` seconds."""
+    """The registry has too much to do. The same request may succeed after some seconds."""
 
-    def __init__(self, message: str, wait: int):
+    def __init__(self, message: str):
         super().__init__(message)
-        self.headers = {"Retry-After": str(wait)}
+        self.headers = {"Retry-After": "10"}
 
 
 class StoreFull(Unavailable):

@@ -3,8 +3,8 @@
 Decoding a manifest of a million files holds the GIL for a second, so in a thread it would block all other requests of
 the process. Small jobs run at once, because sending them to another process would take longer.
 
-A helper has limits of memory and time, so that a request can neither exhaust the machine nor hold a helper. People take
-turns (`turns.py`), and heavy jobs leave one helper to light ones, so that nobody waits for another's large push.
+A helper has limits of memory and time, so that a request can neither exhaust the machine nor hold a helper. Users take
+turns (`turns.py`), and heavy jobs leave one helper to light ones, so that small requests do not wait for large pushes.
 """
 
 from __future__ import annotations
@@ -37,18 +37,25 @@ T = TypeVar("T")
 MAX_INLINE_WEIGHT = 500  # about a millisecond
 MAX_LIGHT_WEIGHT = 20_000  # some tenths of a second
 LIGHT_TIMEOUT, HEAVY_TIMEOUT = 60, 180  # seconds that a job may take
-MAX_MEMORY = 4 * 2**30  # bytes of a helper, and at most half of the machine's
+MIN_MEMORY, MAX_MEMORY = 2 * 2**30, 4 * 2**30  # bytes of a helper; a push of a million files needs more than one GiB
 MAX_KEPT_MEMORY = 300 * 2**20  # bytes; a helper that needed more is replaced, because Python returns only parts of it
 TIDY_INTERVAL = 10  # seconds
+
+OUT_OF_MEMORY = "The registry ran out of memory for this request. Try again in a moment."
+TOO_LATE = "The registry stopped this request because it took too long. Push the package in smaller parts."
 
 _context = multiprocessing.get_context("spawn")
 
 
 class Offload:
-    """A pool of helper processes. At least two, so that heavy jobs leave one to light jobs."""
+    """A pool of helper processes. At least two, so that heavy jobs leave one to light jobs.
 
-    def __init__(self, processes: int):
+    `workers` is the number of pools on this machine, which share its memory.
+    """
+
+    def __init__(self, processes: int, workers: int = 1):
         self.processes = processes
+        self._heavy_jobs = workers * max(1, processes - 1)  # at most, in all pools
         self._turns = Turns(processes)
         self._helpers: set[_Helper] = set()
         self._idle: list[_Helper] = []  # heavy jobs use the first, light ones the last
@@ -75,7 +82,8 @@ class Offload:
     async def _work(self, job: Any, *, heavy: bool) -> Any:
         """Let a helper do a job in a turn that was taken, and give the turn back."""
         loop = asyncio.get_running_loop()
-        helper = self._idle.pop(0 if heavy else -1) if self._idle else _Helper()
+        helper = self._idle.pop(0 if heavy else -1) if self._idle else _Helper(self._heavy_jobs)
+        helper.reason = OUT_OF_MEMORY
         self._helpers.add(helper)
         timer = loop.call_later(HEAVY_TIMEOUT if heavy else LIGHT_TIMEOUT, helper.stop_late)
         try:
@@ -115,8 +123,9 @@ class Offload:
 class _Helper:
     """A helper process, which does one job at a time. It starts with the first job."""
 
-    def __init__(self) -> None:
-        self.reason = "The registry ran out of memory for this request. Try again in a moment."  # why it died
+    def __init__(self, heavy_jobs: int) -> None:
+        self._heavy_jobs = heavy_jobs
+        self.reason = OUT_OF_MEMORY  # why it died
         self._process: Any = None
         self._pipe: Connection
 
@@ -135,14 +144,14 @@ class _Helper:
 
     def _start(self) -> None:
         self._pipe, theirs = _context.Pipe()
-        process = _context.Process(target=_serve, args=(theirs, memory_limit()), daemon=True)
+        process = _context.Process(target=_serve, args=(theirs, memory_limit(self._heavy_jobs)), daemon=True)
         process.start()
         theirs.close()
         self._process = process
 
     def stop_late(self) -> None:
         """End the process because its job takes too long."""
-        self.reason = "The registry stopped this request because it took too long. Push the package in smaller parts."
+        self.reason = TOO_LATE
         if self._process is not None:
             self._process.kill()
 
@@ -153,12 +162,18 @@ class _Helper:
             self._process.join()
 
 
-def memory_limit() -> int:
-    """Return how many bytes a helper may use: at most half of what this machine or container has."""
+def memory_limit(heavy_jobs: int) -> int:
+    """Return how many bytes a helper may use, if so many heavy jobs share half of the machine's memory."""
+    half = machine_memory() // 2
+    return min(MAX_MEMORY, half, max(MIN_MEMORY, half // heavy_jobs))
+
+
+def machine_memory() -> int:
+    """Return how many bytes of memory this machine or container has."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(MAX_MEMORY, total // 2)
+    return total
 
 
 def end_with_parent() -> None:

@@ -42,7 +42,7 @@ async def register(services: Services, settings: Settings, new: Registration, cl
 async def activate(db: Database, site: Site, link: str, browser_proof: str) -> bool:
     """Activate the account of a link in an email. Return False if the link is invalid.
 
-    Somebody else may have signed up with an invited email address, and a program that checks email may open the link.
+    Another person may have signed up with an invited email address, and a program that checks email may open the link.
     So the link proves that address only in the browser that signed up.
     """
     account = await signup.activate(db, site, link)

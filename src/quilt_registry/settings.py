@@ -121,6 +121,7 @@ DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 Url = Annotated[str, AfterValidator(_url)]
 Secret = Annotated[SecretStr, AfterValidator(_text)]
+WORKERS = "WEB_CONCURRENCY"  # no setting: here `serve` tells each worker how many there are
 DEFAULT_URL = "http://localhost:5000"
 
 # For each of these, NAME_FILE can give the path of a file that contains the value.
@@ -304,7 +305,8 @@ class Settings(StorageSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum level of log lines."""
     log_format: Literal["json", "text"] | None = None
-    """JSON lines or human-readable text. Default: text if standard output is a terminal."""
+    """JSON lines or human-readable text. Default: text if standard output is a terminal, or with
+    the embedded database."""
     slow_query_ms: int = Field(500, ge=1)
     """Database statements that take at least this many milliseconds are logged."""
     deployment_id: str = ""

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 OPERATING = ROOT / "docs" / "operating.md"
 SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 NEW_ADMIN = ("create-admin", "--username", "ada", "--email", "ada@example.com", "--password-stdin")
-DATABASE_COMMANDS = [("migrate",), ("migrate", "--check"), NEW_ADMIN, ("backup", "a.dump")]
+DATABASE_COMMANDS = [("migrate",), ("migrate", "--check"), NEW_ADMIN, ("sign-out", "--all-users"), ("backup", "a.dump")]
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Bounds on request heads, silence and connections, and what HTTP/1.0 clients get. Over real sockets."""
+"""Bounds on request heads, silence, readers and connections, and what HTTP/1.0 clients get. Over real sockets."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import resource
@@ -17,6 +18,7 @@ import pytest
 from quilt_registry.cli import http_protocol
 from quilt_registry.web import request_bodies
 from tests.registry import LocalRegistry
+from tests.waiting import wait_until
 
 KB = 1024
 REQUEST = b"GET /healthcheck HTTP/1.1\r\nHost: x\r\n"
@@ -88,8 +90,8 @@ def running(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFa
 def test_a_head_of_more_than_64_kb_is_refused(running: LocalRegistry, head: bytes) -> None:
     for pieces in ([head + CLOSE], [head[: len(head) // 2], head[len(head) // 2 :] + CLOSE]):
         response = send(running, *pieces)
-        # A method that no parser knows is not read to its end.
-        assert status(response) == (400 if head.startswith(b"GG") and len(pieces) == 2 else 431)
+        # A method that no parser knows is refused before its end, if it arrives in pieces.
+        assert status(response) in ((400, 431) if head.startswith(b"GG") else (431,))
         assert message(response)
 
 
@@ -196,11 +198,13 @@ def test_a_body_that_trickles_in_is_refused(impatient: LocalRegistry) -> None:
         assert status(response) == 408
 
 
-def test_a_body_may_take_its_time_as_long_as_it_moves(impatient: LocalRegistry) -> None:
-    with connect(impatient) as connection:
+def test_a_body_may_take_its_time_as_long_as_it_moves(running: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the registry waits for a part of it."""
+    monkeypatch.setattr(request_bodies, "MAX_WAIT", 2.0)
+    with connect(running) as connection:
         connection.sendall(LOGIN)
         for _ in range(10):
-            time.sleep(0.1)
+            time.sleep(0.3)
             connection.sendall(b" " * 15_000)
         assert status(connection.recv(1000)) == 400  # blanks are no JSON
 
@@ -215,6 +219,67 @@ def test_a_body_that_goes_on_after_its_refusal_is_cut_off(impatient: LocalRegist
                 connection.sendall(b" " * 10)
                 time.sleep(0.01)
             pytest.fail("The connection is still open.")
+
+
+# ------------------------------------------------------------------------------------------------ readers
+
+
+@pytest.fixture(scope="module")
+def download(running: LocalRegistry) -> tuple[bytes, int]:
+    """The request of an object that no socket can buffer, and its size."""
+    size = 30_000_000
+    ben = running.make_person("ben")
+    top_hash = ben.push("p", {"a": bytes(size)})
+    (url,) = ben.get(f"/api/package/ben/p/{top_hash}").json()["urls"].values()
+    return f"GET {url.removeprefix(running.url)} HTTP/1.1\r\nHost: x\r\n".encode(), size
+
+
+@pytest.mark.parametrize("end", [b"\r\n", CLOSE], ids=["keep-alive", "close"])
+def test_a_client_that_does_not_read_its_response_is_cut_off(
+    running: LocalRegistry, download: tuple[bytes, int], monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr(http_protocol, "SEND_TIMEOUT", 0.5)
+    request, size = download
+    with connect(running) as connection:
+        connection.sendall(request + end)
+        response = connection.recv(1)
+        wait_until(lambda: not running.server.server_state.tasks)
+        assert len(response + receive(connection)) < size
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_what_a_closed_connection_still_sends_has_a_deadline(running: LocalRegistry, size: int) -> None:
+    """Without a socket, which would buffer it. A client that reads slowly gets all of it."""
+
+    class Transport:
+        closed, aborted, unread = False, False, size
+
+        def close(self) -> None:
+            self.closed = True
+
+        def abort(self) -> None:
+            self.aborted = True
+
+        def is_closing(self) -> bool:
+            return self.closed
+
+        def get_write_buffer_size(self) -> int:
+            return self.unread
+
+    async def run() -> None:
+        protocol = http_protocol.Protocol(running.server.config, running.server.server_state, {})
+        protocol.transport = transport = Transport()  # type: ignore[assignment]
+        protocol.timeout_keep_alive_handler()
+        assert transport.closed
+        assert (protocol._send_deadline is not None) == (size > 0)
+        if size:
+            transport.unread -= 1
+            protocol._check_reader(size)
+            assert not transport.aborted
+            protocol._check_reader(size - 1)
+            assert transport.aborted
+
+    asyncio.run(run())
 
 
 # ------------------------------------------------------------------------------------------------ HTTP/1.0
@@ -250,6 +315,17 @@ def test_connections_do_not_take_the_last_descriptors(
         assert message(response)
     assert [record.message for record in caplog.records if "descriptors are left" in record.message] != []
     assert sum("descriptors are left" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_system_that_refuses_the_hard_limit_keeps_its_soft_one(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(kind: int, limits: tuple[int, int]) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    http_protocol.raise_descriptor_limit()
 
 
 def test_serving_raises_the_soft_limit_of_open_files() -> None:

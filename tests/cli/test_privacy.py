@@ -77,6 +77,7 @@ def test_a_data_directory_is_closed_unless_it_is_also_something_else(
     assert mode(tmp_path) == (0o700 if closed else 0o755)
 
 
+@pytest.mark.drill
 @as_root
 def test_root_lets_nobody_but_the_database_through(folder: Path) -> None:
     """An embedded registry that root runs, in a directory that is closed to others as /root is."""

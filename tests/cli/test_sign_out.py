@@ -12,7 +12,7 @@ from tests.commands import refuses, succeeds
 from tests.registry import LocalRegistry
 
 
-def test_one_user_or_everybody_is_signed_out(local_registry: Callable[..., LocalRegistry]) -> None:
+def test_one_user_or_all_users_are_signed_out(local_registry: Callable[..., LocalRegistry]) -> None:
     registry = local_registry()
     anna, ben, carl = (registry.make_person(name) for name in ("anna", "ben", "carl"))
     machine = ben.post("/api/v1/tokens", json={"name": "ci"}).json()["token"]
@@ -34,7 +34,7 @@ def test_one_user_or_everybody_is_signed_out(local_registry: Callable[..., Local
     assert works(machine)
     assert succeeds(registry.command("sign-out", "ben")) == "ben was not signed in.\n"
 
-    assert succeeds(registry.command("sign-out", "--everybody", "--personal-tokens")) == "Signed out 3 users.\n"
+    assert succeeds(registry.command("sign-out", "--all-users", "--personal-tokens")) == "Signed out 3 users.\n"
     assert signed_in() == [False] * 3
     assert not works(machine)
     assert registry.sign_in("ben").get("/api/me").status_code == 200, "the password stays valid"
@@ -43,11 +43,11 @@ def test_one_user_or_everybody_is_signed_out(local_registry: Callable[..., Local
     refuses(registry.command("sign-out", "dora"), "There is no user 'dora'.")
 
 
-@pytest.mark.parametrize("arguments", [[], ["anna", "--everybody"]])
-def test_sign_out_names_a_user_or_everybody(local_registry: Callable[..., LocalRegistry], arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [[], ["anna", "--all-users"]])
+def test_sign_out_names_a_user_or_all(local_registry: Callable[..., LocalRegistry], arguments: list[str]) -> None:
     done = local_registry().command("sign-out", *arguments)
     assert done.returncode == 2
-    assert "Name a user, or use --everybody." in done.stderr
+    assert "Name a user, or use --all-users." in done.stderr
 
 
 def test_a_new_key_ends_no_session(

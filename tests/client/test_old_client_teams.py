@@ -66,6 +66,18 @@ def test_search_finds_what_the_user_may_see(
         assert shown == ["* Packages in team local", *found, "* Packages in public cloud", f"{olga.name}/sandbanks"]
 
 
+def test_search_in_a_registry_that_is_also_the_public_one(
+    new_terminal: Callable[..., Terminal], anna: Person, name: str
+) -> None:
+    """The client finds its token by the exact URL."""
+    terminal = new_terminal(anna)
+    terminal.environment["QUILT_PKG_URL"] = anna.registry.url
+    shown = terminal("search", "sandbanks").splitlines()
+    assert shown == ["* Packages in team local", f"local:anna/{name}", "* Packages in public cloud", f"anna/{name}"]
+    terminal.environment["QUILT_PKG_URL"] = anna.registry.url.replace("127.0.0.1", "localhost")
+    assert "sign in" in terminal.refused("search", "sandbanks").lower()
+
+
 def test_search_in_an_open_registry(open_registry: Registry, tmp_path: Path) -> None:
     olga = open_registry.make_person(new_name("olga"))
     olga.push("lighthouses", {"a": b"1"}, is_public=True)

@@ -120,8 +120,7 @@ def signing_key(instance: Instance) -> str:
 def write_release_settings(instance: Instance, url: str, digest: str) -> None:
     """Write the settings into host.env that an operator writes before an upgrade, as the guide says."""
     section = (ROOT / "deploy/README.md").read_text().partition("## Upgrade and roll back\n")[2]
-    commands = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[0].splitlines()
-    edit = "\n".join(line for line in commands if "bootstrap.sh" not in line)
+    [edit] = re.findall(r"^sudo sed -i .*", section, re.MULTILINE)
     instance.output(edit.replace("URL'", f"{url}'").replace("DIGEST'", f"{digest}'"))
     assert instance.output("grep ^RELEASE_ /etc/quilt-registry/host.env").splitlines() == [
         f"RELEASE_URL='{url}'",
@@ -185,7 +184,7 @@ def no_bucket(instance: Instance) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
-        (full_disk, f"Cannot fetch the release s3://{RELEASES}/quilt-registry-{FIRST}.tar."),
+        (full_disk, f"Cannot fetch the release s3://{RELEASES}/quilt-registry-{FIRST}-"),
         (no_certificates, f"Cannot fetch the database's certificates from https://{Aws.bundle}/absent.pem."),
         (secret_out_of_reach, "Cannot read the secret arn:"),
         (wrong_database_password, "password authentication failed"),
@@ -511,9 +510,9 @@ def test_the_guide_makes_a_registry_of_any_linux_host(host: Instance) -> None:
     host.database.sql("CREATE DATABASE registry OWNER registry")
     checkout = host.root / "home/rosa/quilt"
     shutil.copytree(ROOT / "deploy", checkout / "deploy")
-    for built in (host.releases[FIRST], host.releases[FIRST].with_suffix(".tar.sha256")):
-        (checkout / "dist").mkdir(exist_ok=True)
-        shutil.copy(built, checkout / "dist")
+    (checkout / "dist").mkdir()
+    for suffix in (".tar", ".tar.sha256"):
+        shutil.copy(host.releases[FIRST].with_suffix(suffix), checkout / f"dist/quilt-registry-{FIRST}-here{suffix}")
     host.output("cd quilt\n" + install.replace("0.1.0", FIRST).replace("OPERATOR", "rosa"), user="rosa")
     mail = {"SMTP_HOST": host.stack.environment["SMTP_HOST"], "SMTP_USERNAME": host.mail.user.decode()}
     mail["SMTP_PASSWORD"] = host.mail.password.decode()

@@ -69,13 +69,19 @@ def test_aws_knows_the_call_and_its_options(call: tuple[str, str, str]) -> None:
         assert {xform_name(member, "-") for member in shape.required_members} <= options | {"aws"}
 
 
+def changed(stack: str) -> set[str]:
+    """Return the parameters of a stack that the guide changes."""
+    calls = re.findall(rf"change\.sh {stack} ([^`\n#]*)", GUIDE)
+    return {key for words in calls for key in re.findall(r"\b([A-Z]\w+)=", words)}
+
+
 def test_every_parameter_and_output_is_of_the_template() -> None:
     template = load()
-    changed = re.findall(r"change\.sh registry ([^`\n#]*)", GUIDE)
-    keys = {key for words in changed for key in re.findall(r"\b([A-Z]\w+)=", words)}
+    keys, more = changed("registry"), changed("registry-more")
     named = set(re.findall(r"`([A-Z][A-Za-z]*[a-z][A-Za-z]*)(?:=[^`]*)?`", GUIDE)) - {"AdministratorAccess"}
     assert len(keys) > 5
     assert keys <= template["Parameters"].keys()
+    assert more == {"ReleaseUrl", "ReleaseSha256"} <= load("scale-out.yaml")["Parameters"].keys()
     outputs = set(re.findall(r"\$\(out (\w+)\)", GUIDE))
     assert len(outputs) > 5
     assert outputs <= template["Outputs"].keys()
@@ -201,6 +207,7 @@ def test_the_picture_is_linked_and_readable_in_light_and_dark() -> None:
         word for text in root.iter("{http://www.w3.org/2000/svg}text") for word in re.findall(r"\w+", text.text or "")
     }
     template = load()
+    assert not re.search(r"signs? (sessions|cookies)", ElementTree.tostring(root, "unicode"))
     camel = {word for word in words if re.search("[a-z][A-Z]", word)} - {"PostgreSQL"}
     assert camel <= {*template["Parameters"], *template["Resources"]}
     assert {"ReleaseUrl", "RegistrySecret", "SigningSecret", "ZoneA", "ZoneB"} <= camel

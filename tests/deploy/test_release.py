@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,8 +121,13 @@ class TestBuilds:
             again = release.build(source, tmp_path / "dist", wheels=unpacked / "wheels")
         finally:
             os.umask(before)
-        assert again.name == built.name == f"quilt-registry-{PROJECT['version']}.tar"
+        assert again.name == built.name == f"quilt-registry-{PROJECT['version']}-here.tar"
         assert again.read_bytes() == built.read_bytes()
+
+    def test_the_bytes_do_not_depend_on_a_machines_zlib(self, unpacked: Path) -> None:
+        [wheel] = (unpacked / "wheels").glob("quilt_registry-*")
+        with zipfile.ZipFile(wheel) as opened:
+            assert {entry.compress_type for entry in opened.infolist()} == {zipfile.ZIP_STORED}
 
     def test_the_digest_is_beside_it(self, built: Path) -> None:
         done = subprocess.run(["sha256sum", "--check", f"{built.name}.sha256"], cwd=built.parent, capture_output=True)

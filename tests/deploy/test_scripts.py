@@ -6,11 +6,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import cfnlint
 import pytest
@@ -25,31 +24,29 @@ MACHINES = {
 }
 BOOTS = [("template.yaml", "RegistryInstance"), ("scale-out.yaml", "Group")]
 
-STAND_IN = (
-    f"#!{sys.executable} -IS\n"
-    + """
-import json, pathlib, sys
-here, words = pathlib.Path(__file__).parent, sys.argv[1:]
-given = [word.removeprefix("file://") for word in words if word.startswith("file://") and "parameters" in word]
-sent = json.loads(pathlib.Path(given[0]).read_text()) if given else None
-with open(here / "calls", "a") as calls:
-    calls.write(json.dumps({"words": words, "parameters": sent}) + "\\n")
-command = " ".join(words[1:3] if words[1] == "wait" else words[1:2])
-answer = json.loads((here / "answers").read_text()).get(command, "")
-if answer is None:
-    sys.exit("the stand-in fails on purpose")
-print(answer)
+# `aws`, in a shell because that starts faster than Python: it writes down its words, and answers from files.
+STAND_IN = """#!/bin/bash
+shopt -s nullglob
+here=${0%/*}
+calls=("$here"/calls/*)
+call=$here/calls/${#calls[@]}
+printf '%s\\0' "$@" >"$call"
+for word; do
+    case $word in file://*parameters*) cp "${word#file://}" "$here/parameters" ;; esac
+done
+command=$2
+[ "$2" != wait ] || command="$2 $3"
+[ ! -e "$here/fails/$command" ] || { echo "the stand-in fails on purpose" >&2; exit 1; }
+[ ! -e "$here/answers/$command" ] || cat "$here/answers/$command"
 """
-)
 
 
 class Operator:
     """An operator's machine, and a stack that the stand-in describes."""
 
     def __init__(self, at: Path) -> None:
-        self.at = at
-        (at / "aws").write_text(STAND_IN)
-        (at / "aws").chmod(0o755)
+        self.stand_in, self.temporary = at / "stand-in", at / "temporary"
+        self.temporary.mkdir()
         self.parameters = {
             "TeamName": "Research",
             "DBPassword": "****",
@@ -76,21 +73,27 @@ class Operator:
             "get-template-summary": "\t".join(self.parameters),
             "describe-change-set": "\n".join(self.changes),
         }
-        (self.at / "answers").write_text(json.dumps(answers | self.answers))
-        (self.at / "calls").unlink(missing_ok=True)
+        shutil.rmtree(self.stand_in, ignore_errors=True)
+        for name in ("calls", "answers", "fails"):
+            (self.stand_in / name).mkdir(parents=True)
+        for name, answer in (answers | self.answers).items():
+            (self.stand_in / ("fails" if answer is None else "answers") / name).write_text(f"{answer}\n")
+        (self.stand_in / "aws").write_text(STAND_IN)
+        (self.stand_in / "aws").chmod(0o755)
         command = [AWS / "change.sh", "registry", *words]
-        environment = os.environ | {"PATH": f"{self.at}:{os.environ['PATH']}", "TMPDIR": str(self.at)}
+        environment = os.environ | {"PATH": f"{self.stand_in}:{os.environ['PATH']}", "TMPDIR": str(self.temporary)}
         return subprocess.run(command, env=environment, input=typed, capture_output=True, text=True, check=False)
 
-    def calls(self, command: str) -> list[dict[str, Any]]:
-        path = self.at / "calls"
-        every = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [call for call in every if command in call["words"]]
+    def calls(self, command: str) -> list[list[str]]:
+        """Return the words of each call of a command."""
+        every = [path.read_text().split("\0") for path in (self.stand_in / "calls").iterdir()]
+        return [words for words in every if command in words]
 
     def sent(self) -> dict[str, str | None]:
         """Return the requested change set as value by parameter. None keeps the value."""
-        (call,) = self.calls("create-change-set")
-        return {one["ParameterKey"]: one.get("ParameterValue") for one in call["parameters"]}
+        assert len(self.calls("create-change-set")) == 1
+        parameters = json.loads((self.stand_in / "parameters").read_text())
+        return {one["ParameterKey"]: one.get("ParameterValue") for one in parameters}
 
 
 @pytest.fixture
@@ -213,6 +216,16 @@ def test_a_release_is_fetched_from_s3_or_https(host: Host, url: str, call: str) 
     assert host.called()[0].startswith(call)
 
 
+def test_a_release_in_s3_needs_a_region(host: Host) -> None:
+    """As host.env has none on a host outside of AWS."""
+    del host.settings["AWS_REGION"]
+    host.settings["RELEASE_URL"] = "s3://releases/r.tar"
+    done = host.install()
+    assert done.returncode == 1
+    assert f"AWS_REGION: is missing in {host.at}/host.env" in done.stderr
+    assert list((host.base / "releases").iterdir()) == []
+
+
 @pytest.mark.parametrize("url", ["s3://releases/r.tar", "https://example.com/r.tar?key=secret", "/srv/r.tar"])
 def test_a_release_that_cannot_be_fetched_is_reported(host: Host, url: str) -> None:
     host.settings["RELEASE_URL"] = url
@@ -252,7 +265,7 @@ def test_a_change_is_made_when_asked(operator: Operator) -> None:
     done = operator.change("TeamName=New", "--execute")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Done.")
     (call,) = operator.calls("execute-change-set")
-    assert "arn:change-set" in call["words"]
+    assert "arn:change-set" in call
     assert len(operator.calls("stack-update-complete")) == 1
     assert operator.calls("delete-change-set") == []
 
@@ -262,6 +275,15 @@ def test_an_update_that_fails_is_reported(operator: Operator) -> None:
     done = operator.change("TeamName=New", "--execute")
     assert done.returncode == 1
     assert "rolled back" in done.stderr
+
+
+def test_a_scale_out_stack_is_changed_in_the_same_way(operator: Operator) -> None:
+    """It has no instance and image of its own to keep: a changed release replaces its instances."""
+    operator.parameters = {"RegistryStackName": "registry", "AmiArm": "/arm", "ReleaseUrl": "s3://r/1.tar"}
+    operator.changes = ["LaunchTemplate\tModify\tFalse\tReleaseUrl", "Group\tModify\tFalse\tLaunchTemplate"]
+    done = operator.change("ReleaseUrl=s3://r/2.tar", "--execute")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Done.")
+    assert operator.sent() == {"RegistryStackName": None, "AmiArm": None, "ReleaseUrl": "s3://r/2.tar"}
 
 
 @pytest.mark.parametrize("resource", ["Database", "Bucket", "RegistryUser", "SigningSecret"])
@@ -354,7 +376,7 @@ def test_a_newer_image_does_not_come_by_itself(operator: Operator) -> None:
     done = operator.change("TeamName=New")
     assert operator.sent()["AmiOverride"] == "ami-old"
     assert "ami-new" in done.stdout
-    assert "/arm" in operator.calls("get-parameter")[0]["words"]
+    assert "/arm" in operator.calls("get-parameter")[0]
 
 
 def test_a_newer_image_comes_on_purpose(operator: Operator) -> None:
@@ -377,8 +399,8 @@ def test_a_password_is_asked_for_and_is_no_argument(operator: Operator) -> None:
     done = operator.change("DBPassword=-", typed="new.password-1\n")
     assert operator.sent()["DBPassword"] == "new.password-1"
     assert "new.password-1" not in done.stdout + done.stderr
-    assert "new.password-1" not in json.dumps([call["words"] for call in operator.calls("cloudformation")])
-    assert [path.name for path in operator.at.iterdir() if path.is_dir()] == []
+    assert "new.password-1" not in json.dumps(operator.calls("cloudformation"))
+    assert list(operator.temporary.iterdir()) == []
 
 
 def test_a_new_template_may_drop_and_add_parameters(operator: Operator, tmp_path: Path) -> None:
@@ -387,7 +409,7 @@ def test_a_new_template_may_drop_and_add_parameters(operator: Operator, tmp_path
     operator.answers["get-template-summary"] = "TeamName\tInstanceType\tBrandNew"
     operator.change("--template", str(template), "BrandNew=1")
     assert operator.sent() == {"TeamName": None, "InstanceType": None, "BrandNew": "1"}
-    assert f"file://{template}" in operator.calls("create-change-set")[0]["words"]
+    assert f"file://{template}" in operator.calls("create-change-set")[0]
 
 
 def test_nothing_to_change_is_no_error(operator: Operator) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import multiprocessing
 import os
 import signal
+import socket
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,20 +19,38 @@ from unittest import mock
 import httpx
 import pytest
 
-from quilt_registry import bodies, database, offload
+from quilt_registry import app, bodies, database, offload
 from quilt_registry.api import messages
-from quilt_registry.manifests import requested
-from quilt_registry.offload import MAX_INLINE_WEIGHT
+from quilt_registry.manifests import render, requested
+from quilt_registry.offload import MAX_INLINE_WEIGHT, Offload
+from quilt_registry.packages import object_urls, push
 from quilt_registry.turns import Turns, current_person
 from tests import trees
-from tests.registry import LocalRegistry, Person
+from tests.gates import held_up
+from tests.registry import LocalRegistry, Person, new_name
 from tests.trees import Json
+from tests.waiting import wait_until
 
 Start = Callable[..., LocalRegistry]
-PACKED = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+JSON = {"Content-Type": "application/json"}
+PACKED = {**JSON, "Content-Encoding": "gzip"}
 TARGETS = {"whole": ("PUT", "/api/package/{}/{}/" + "0" * 64), "part": ("POST", "/api/package_update/{}/{}/part")}
 THOUSAND = trees.tree({f"f{i}": b"1" for i in range(1000)})  # enough for a helper
 both = pytest.mark.parametrize("kind", TARGETS)
+
+
+@pytest.fixture(scope="module")
+def registry(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
+    """A registry of tests that need no settings and helpers of their own."""
+    running = LocalRegistry(tmp_path_factory.mktemp("home"), new_database()).start()
+    yield running
+    assert not running.stop()
+
+
+@pytest.fixture
+def anna(registry: LocalRegistry) -> Person:
+    """A user without packages."""
+    return registry.make_person(new_name("anna"))
 
 
 @pytest.fixture
@@ -59,6 +79,10 @@ def send(person: Person, kind: str, name: str, content: bytes, owner: str | None
     )
 
 
+def send_plain(person: Person, content: bytes) -> httpx.Response:
+    return person.http.put(TARGETS["whole"][1].format(person.name, "p"), content=content, headers=JSON)
+
+
 def message_of(answer: httpx.Response) -> str:
     message: str = answer.json()["message"]
     assert message.endswith(".")
@@ -75,9 +99,8 @@ def large(kind: str, metadata: Json) -> bytes:
 
 @both
 def test_a_small_body_that_becomes_a_large_one_is_decoded_in_a_helper(
-    local_registry: Start, unpacked: list[int], kind: str
+    anna: Person, unpacked: list[int], kind: str
 ) -> None:
-    anna = local_registry().make_person("anna")
     content = large(kind, {"a": [{}] * 1_000_000})
     assert len(gzip.compress(content)) < 10_000
     answer = send(anna, kind, "p", content)
@@ -87,21 +110,19 @@ def test_a_small_body_that_becomes_a_large_one_is_decoded_in_a_helper(
     assert max(unpacked) < MAX_INLINE_WEIGHT * bodies.BYTES_PER_ENTRY
 
 
-def test_a_body_that_hides_its_size_is_refused(local_registry: Start, unpacked: list[int]) -> None:
+def test_a_body_that_hides_its_size_is_refused(anna: Person, unpacked: list[int]) -> None:
     """The end of a gzip body names its size, which decides where it is decoded. A lie is found after as many bytes."""
-    anna = local_registry().make_person("anna")
     unpacked.clear()
     packed = gzip.compress(large("whole", {"a": "x" * 1_000_000}))
     for claimed in (0, 100, 49_000):
         content = packed[:-4] + claimed.to_bytes(4, "little")
-        answer = anna.put(TARGETS["whole"][1].format("anna", "p"), content=content, headers=PACKED)
+        answer = anna.put(TARGETS["whole"][1].format(anna.name, "p"), content=content, headers=PACKED)
         assert answer.status_code == 400
         assert "do not give its size" in message_of(answer)
     assert not unpacked
 
 
-def test_a_list_of_names_is_decoded_in_a_helper(local_registry: Start, unpacked: list[int]) -> None:
-    anna = local_registry().make_person("anna")
+def test_a_list_of_names_is_decoded_in_a_helper(anna: Person, unpacked: list[int]) -> None:
     unpacked.clear()
     content = gzip.compress(json.dumps(["0" * 64] * 200_000).encode())
     answer = anna.post("/api/get_objects", content=content, headers=PACKED)
@@ -109,10 +130,10 @@ def test_a_list_of_names_is_decoded_in_a_helper(local_registry: Start, unpacked:
     assert not unpacked
 
 
-@pytest.mark.parametrize("path", ["/api/login", "/api/token", "/api/log", "/api/v1/tokens", "/api/comments/anna/p/"])
-def test_all_other_bodies_are_small(local_registry: Start, unpacked: list[int], path: str) -> None:
-    anna = local_registry().make_person("anna")
+@pytest.mark.parametrize("path", ["/api/login", "/api/token", "/api/log", "/api/v1/tokens", "/api/comments/{}/p/"])
+def test_all_other_bodies_are_small(anna: Person, unpacked: list[int], path: str) -> None:
     anna.push("p", {"a": b"1"})
+    path = path.format(anna.name)
     unpacked.clear()
     for content in (b"[" + b"{}," * 100_000 + b"{}]", b'{"contents":"' + b"x" * 200_000 + b'"}'):
         assert anna.post(path, content=content, headers={"Content-Type": "application/json"}).status_code == 413
@@ -120,8 +141,8 @@ def test_all_other_bodies_are_small(local_registry: Start, unpacked: list[int], 
     assert max(unpacked, default=0) <= 160_000
 
 
-def test_a_form_with_many_fields_is_refused(local_registry: Start) -> None:
-    nobody = local_registry().nobody()
+def test_a_form_with_many_fields_is_refused(registry: LocalRegistry) -> None:
+    nobody = registry.nobody()
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     for path in ("/signin", "/signup", "/reset_password"):
         answer = nobody.http.post(path, content=b"a&" * 70_000, headers=form)
@@ -133,14 +154,13 @@ def test_a_form_with_many_fields_is_refused(local_registry: Start) -> None:
 
 
 @both
-def test_who_may_not_push_is_refused_before_the_body_is_read(local_registry: Start, kind: str) -> None:
-    registry = local_registry()
-    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+def test_who_may_not_push_is_refused_before_the_body_is_read(registry: LocalRegistry, anna: Person, kind: str) -> None:
+    ben = registry.make_person(new_name("ben"))
     anna.push("shared", {"a": b"1"})
-    anna.grant("shared", "ben")
+    anna.grant("shared", ben.name)
     for name, message in (("p", "create packages."), ("shared", "push private packages.")):
         with mock.patch.object(bodies, "unpack", side_effect=AssertionError):
-            answer = send(ben, kind, name, b"nonsense" * 1_000_000, owner="anna")
+            answer = send(ben, kind, name, b"nonsense" * 1_000_000, owner=anna.name)
         assert answer.status_code == 403
         assert message_of(answer) == f"Only the package owner can {message}"
     assert send(anna, kind, "p", b"nonsense").status_code == 400
@@ -206,6 +226,24 @@ def test_a_helper_that_works_no_more_costs_one_request(local_registry: Start, en
 # ---------------------------------------------------------------------------------------------------------- turns
 
 
+def test_bodies_of_one_member_leave_memory_to_others(local_registry: Start) -> None:
+    registry = local_registry(MAX_BODY_BYTES="1000000")
+    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+    blanks, length = b" " * 900_000, {"Content-Length": "1000000"}
+
+    with socket.create_connection(("127.0.0.1", registry.port)) as connection:
+        head = anna.http.build_request("PUT", TARGETS["whole"][1].format("anna", "p"), headers={**JSON, **length})
+        lines = [f"{name}: {value}" for name, value in head.headers.items()]
+        connection.sendall("\r\n".join([f"PUT {head.url.path} HTTP/1.1", *lines, "", ""]).encode() + blanks)
+        wait_until(lambda: send_plain(anna, blanks).status_code == 503, 30)  # when the first body has arrived
+        refused = send_plain(anna, blanks)
+        assert "your large requests" in message_of(refused)
+        assert int(refused.headers["retry-after"]) > 0
+        assert send_plain(ben, blanks).status_code == 400
+        assert anna.get("/api/me").status_code == 200
+    wait_until(lambda: send_plain(anna, blanks).status_code == 400, 30)
+
+
 def test_helpers_take_turns_by_person(local_registry: Start) -> None:
     people, take = list[str](), Turns.take
 
@@ -225,29 +263,69 @@ def test_helpers_take_turns_by_person(local_registry: Start) -> None:
     assert set(people) == {"127.0.0.1"}
 
 
+def test_large_responses_of_one_person_wait_for_each_other(local_registry: Start) -> None:
+    with mock.patch.object(app, "MAX_STREAMED_ENTRIES", 4):
+        registry = local_registry()
+    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+    node = trees.tree({"a": b"1", "b": b"2"})
+    url = f"/api/package/anna/p/{anna.push_tree('p', node, [b'1', b'2'], is_team=True)}"
+    calls = [
+        lambda: anna.get(url),
+        lambda: anna.send_push("anna", "p", node, dry_run=True),
+        lambda: anna.post("/api/get_objects", json=[trees.sha(b"1"), trees.sha(b"2")]),
+    ]
+    for first in calls:
+        with ThreadPoolExecutor(5) as threads, held_up(Offload, "run", *STREAMS) as gate:
+            answers = [threads.submit(first)]
+            wait_until(lambda: gate.waiting == 1)
+            answers += [threads.submit(anna.get, url) for _ in range(3)]
+            answers += [threads.submit(ben.get, url)]
+            wait_until(lambda: gate.waiting == 2)
+            assert anna.get("/api/me").status_code == 200
+            assert gate.waiting == 2
+            gate.opened.set()
+            assert [each.result().status_code for each in answers] == [200] * 5
+
+
+STREAMS = render.render, push._urls_json, object_urls._members
+
+
+def test_a_response_that_breaks_off_lets_the_next_begin(local_registry: Start) -> None:
+    with mock.patch.object(app, "MAX_STREAMED_ENTRIES", 1):
+        anna = local_registry().make_person("anna")
+    url = f"/api/package/anna/p/{anna.push('p', {'a': b'1'})}"
+    with held_up(Offload, "run", *STREAMS) as gate:
+        for attempt in range(1, 4):
+            with contextlib.suppress(httpx.ReadTimeout):
+                anna.http.get(url, timeout=0.5)
+            wait_until(lambda attempt=attempt: gate.waiting == attempt)
+
+
 # ------------------------------------------------------------------------------------ calls that everybody can make
 
 
-def test_an_object_in_many_packages_is_found_once(local_registry: Start) -> None:
-    registry = local_registry()
-    anna, ben = registry.make_person("anna"), registry.make_person("ben")
+def test_an_object_in_many_packages_is_found_once(registry: LocalRegistry, anna: Person) -> None:
+    ben = registry.make_person(new_name("ben"))
     data = b"in many packages"
     for i in range(10):
         anna.push(f"p{i}", {"a": data, "b": b"%d" % i})
-    anna.grant("p7", "ben")
+    anna.grant("p7", ben.name)
     for person, package in ((anna, "p0"), (ben, "p7")):
         answer = person.post("/api/get_objects", json=[trees.sha(data)] * 700).json()
         assert answer["sizes"] == trees.sizes([data])
-        installs = [i for i in range(10) for each in registry.events("anna", f"p{i}") if each["account"] == person.name
-                    and each["kind"] == "INSTALL"]  # fmt: skip
+        installs = [
+            i
+            for i in range(10)
+            for each in registry.events(anna.name, f"p{i}", ("INSTALL",))
+            if each["account"] == person.name
+        ]
         assert installs == [int(package[1:])]
-    assert registry.events("anna", "p7")[-1]["extra"] == {"objects": 1}
+    assert registry.events(anna.name, "p7")[-1]["extra"] == {"objects": 1}
 
 
-def test_objects_of_many_statements_and_owners_come_in_one_answer(local_registry: Start) -> None:
-    registry = local_registry()
-    contents = {name: {f"f{i}": f"{name} {i}".encode() for i in range(30)} for name in ("anna", "ben")}
-    people = [registry.make_person(name) for name in contents]
+def test_objects_of_many_statements_and_owners_come_in_one_answer(registry: LocalRegistry, anna: Person) -> None:
+    people = [anna, registry.make_person(new_name("ben"))]
+    contents = {each.name: {f"f{i}": f"{each.name} {i}".encode() for i in range(30)} for each in people}
     for person in people:
         person.push("p", contents[person.name], is_team=True)
     data = [each for files in contents.values() for each in files.values()]
@@ -260,8 +338,7 @@ def test_objects_of_many_statements_and_owners_come_in_one_answer(local_registry
     assert installs == [{"objects": 30}, {"objects": 30}]
 
 
-def test_more_names_than_one_request_may_have_are_refused(local_registry: Start) -> None:
-    anna = local_registry().make_person("anna")
+def test_more_names_than_one_request_may_have_are_refused(anna: Person) -> None:
     names = [f"{i:064x}" for i in range(requested.MAX_NAMES + 1)]
     answer = anna.post("/api/get_objects", json=names)
     assert answer.status_code == 413
@@ -270,20 +347,20 @@ def test_more_names_than_one_request_may_have_are_refused(local_registry: Start)
     assert anna.post("/api/get_objects", json=names * 3).status_code == 413  # by its bytes
 
 
-PUBLIC_CALLS = ["/api/search/?q=word", "/api/search/", "/api/recent_packages/", "/api/package/anna/"]
+PUBLIC_CALLS = ["/api/search/?q=word", "/api/search/", "/api/recent_packages/", "/api/package/anna/", "/api/profile"]
 
 
 def test_calls_that_everybody_can_make_get_little_time_and_not_all_connections(local_registry: Start) -> None:
     registry = local_registry(DATABASE_POOL="4")
     anna = registry.make_person("anna")
     anna.push("p", {"a": b"1"})
-    others = [Person(registry, "anna", anna.token) for _ in range(9)]
+    others = [Person(registry, "anna", anna.token) for _ in PUBLIC_CALLS * 2]
 
     def calls(threads: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
-        asked = [threads.submit(other.get, path) for other, path in zip(others, PUBLIC_CALLS * 2, strict=False)]
+        asked = [threads.submit(other.get, path) for other, path in zip(others, PUBLIC_CALLS * 2, strict=True)]
         return [*asked, threads.submit(others[-1].post, "/api/get_objects", json=[trees.sha(b"1")])]
 
-    with ThreadPoolExecutor(9) as threads:
+    with ThreadPoolExecutor(len(others) + 1) as threads:
         with (
             mock.patch.object(database, "PUBLIC_TIMEOUT", 0.5),
             registry.left_open("LOCK TABLE access, package IN ACCESS EXCLUSIVE MODE"),
@@ -297,14 +374,12 @@ def test_calls_that_everybody_can_make_get_little_time_and_not_all_connections(l
 
 
 @pytest.mark.parametrize("compressobj", [messages._compressobj, zlib.compressobj], ids=["isal", "zlib"])
-def test_a_large_answer_is_the_same_with_gzip(local_registry: Start, compressobj: Any) -> None:
-    registry = local_registry()
-    anna = registry.make_person("anna")
+def test_a_large_answer_is_the_same_with_gzip(anna: Person, compressobj: Any) -> None:
     with mock.patch.object(messages, "_compressobj", compressobj):
         answers = []
         for encoding in ("identity", "gzip"):
             with anna.http.stream(
-                "PUT", TARGETS["whole"][1].format("anna", "p").replace("0" * 64, trees.top_hash(THOUSAND)),
+                "PUT", TARGETS["whole"][1].format(anna.name, "p").replace("0" * 64, trees.top_hash(THOUSAND)),
                 content=push_body(THOUSAND), headers={"Content-Type": "application/json", "Accept-Encoding": encoding},
             ) as answer:  # fmt: skip
                 assert answer.headers.get("content-encoding", "identity") == encoding

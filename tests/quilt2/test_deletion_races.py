@@ -103,7 +103,13 @@ def essence(answer: httpx.Response) -> Any:
     return strip(answer.json())
 
 
-@pytest.mark.parametrize("path", READS.values(), ids=READS)
+def cases(named: dict[str, Any], *, quick: str) -> list[Any]:
+    """Return all values with their names. All but one are drills, because each sends dozens of requests."""
+    marks = {name: () if name == quick else pytest.mark.drill for name in named}
+    return [pytest.param(value, id=name, marks=marks[name]) for name, value in named.items()]
+
+
+@pytest.mark.parametrize("path", cases(READS, quick="install"))
 def test_a_read_is_whole_or_404(package: Package, path: str) -> None:
     package.make()
     whole = essence(package.anna.get(path).raise_for_status())
@@ -118,6 +124,7 @@ def test_a_read_is_whole_or_404(package: Package, path: str) -> None:
     assert found == {200, 404}
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("path", ["/package/anna/p", "/package/anna/p/comments"])
 def test_a_page_is_whole_or_404(package: Package, path: str) -> None:
     expected = {"/package/anna/p": "Bicycles of Utrecht", "/package/anna/p/comments": "Hello"}[path]
@@ -128,6 +135,7 @@ def test_a_page_is_whole_or_404(package: Package, path: str) -> None:
     assert statuses == {200, 404}
 
 
+@pytest.mark.drill
 def test_search_finds_the_package_whole_or_not_at_all(package: Package) -> None:
     hits = set()
     for answer, _ in interrupt(package, lambda: package.anna.get("/api/search/?q=bicycle")):
@@ -158,7 +166,7 @@ WRITES: dict[str, Callable[[Package], httpx.Response]] = {
 }
 
 
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("write", cases(WRITES, quick="latest"))
 def test_a_write_is_done_or_404(package: Package, write: Callable[[Package], httpx.Response]) -> None:
     statuses = set()
     for answer, deleted in interrupt(package, lambda: write(package)):
@@ -170,7 +178,10 @@ def test_a_write_is_done_or_404(package: Package, write: Callable[[Package], htt
     assert_sound(package)
 
 
-@pytest.mark.parametrize("part", [False, True], ids=["whole", "part"])
+PUSHES = {"whole": False, "part": True}
+
+
+@pytest.mark.parametrize("part", cases(PUSHES, quick="whole"))
 def test_a_push_stores_all_of_itself(package: Package, part: bool) -> None:
     """A package that was deleted during a push is created again, and misses nothing that the push did not send."""
     anna = package.anna
@@ -191,7 +202,8 @@ def test_a_push_stores_all_of_itself(package: Package, part: bool) -> None:
         assert_sound(package)
 
 
-@pytest.mark.parametrize("part", [False, True], ids=["whole", "part"])
+@pytest.mark.drill
+@pytest.mark.parametrize("part", PUSHES.values(), ids=PUSHES)
 def test_a_dry_run_is_whole(package: Package, part: bool) -> None:
     node, path = (trees.file(b"b"), "g/b") if part else (OTHER, "")
     for answer, _ in interrupt(package, lambda: package.anna.send_push("anna", "p", node, dry_run=True, path=path)):

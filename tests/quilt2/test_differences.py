@@ -489,7 +489,7 @@ def test_h1_another_content_type_is_refused_with_a_message(registry: Registry) -
 
 def test_w_a_second_version_adds_what_changed(registry: Registry, anna: Person) -> None:
     name = new_name()
-    files = {f"g{i}": {f"f{j}": b"%d %d" % (i, j) for j in range(30)} for i in range(20)}
+    files = {f"g{i}": {f"f{j}": b"%d %d" % (i, j) for j in range(30)} for i in range(5)}
     anna.push(name, files)
     rows = "SELECT (SELECT count(*) FROM object) + (SELECT count(*) FROM package_object) + (SELECT count(*) FROM page)"
     before = scalar(registry, rows)

@@ -390,3 +390,25 @@ def test_d_a_readme_with_its_right_top_hash_still_needs_one_object(anna: Person,
     anna.upload("anna", name, node, hashes)
     status, message = error(real_push(anna, "anna", name, node, hashes))
     assert (status, message) == (400, f"README must have exactly one object, not {len(hashes)}.")
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["all new", "one has a row"])
+def test_many_new_objects_are_copied(registry: Registry, anna: Person, *, damaged: bool) -> None:
+    """They are added without a look at each row, so that a row which exists must lead to another way."""
+    name, first = new_name(), new_name("first").encode()
+    anna.push(name, {"f": first})
+    if damaged:
+        registry.sql("UPDATE object SET state = 2 WHERE digest = sha256($1)", first)
+    contents = [f"{name} {i}".encode() for i in range(1_100)]
+    top_hash = anna.push(new_name(), {"f": first, "many": {f"f{i}": each for i, each in enumerate(contents)}})
+    rows = registry.sql(
+        """
+        SELECT o.size, o.state, p.name FROM object o JOIN package_object po ON po.object_id = o.id
+        JOIN package p ON p.id = po.package_id WHERE o.digest = ANY($1)
+        """,
+        [bytes.fromhex(trees.sha(each)) for each in [*contents, first]],
+    )
+    assert len(rows) == len(contents) + 2, "the first is in two packages"
+    assert {row["state"] for row in rows} == {1}
+    assert sorted(row["size"] for row in rows if row["name"] != name) == sorted(map(len, [*contents, first]))
+    assert top_hash

@@ -425,6 +425,7 @@ def test_of_many_node_names_the_groups_and_distinct_words_are_looked_at(anna: Pe
         assert f"anna/{name}" in found(anna, f"{query} {name}"), query
 
 
+@pytest.mark.drill
 def test_texts_that_fill_the_vector_to_its_bounds_are_accepted(anna: Person) -> None:
     """Four-byte characters and distinct words, in README, names and metadata at once."""
 

@@ -129,6 +129,7 @@ def test_requests_to_pages_are_signed_in(ada: Person) -> None:
     assert send(ada, "GET", "/package/ada/p") == send(ada, "GET", "/code") == 200
 
 
+@pytest.mark.drill
 @given(st.data())
 @settings(max_examples=400)
 def test_no_text_in_any_url_is_a_server_error(ada: Person, data: st.DataObject) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -13,10 +17,13 @@ import pytest
 from quilt_registry.cli.object_copies import copy_objects
 from quilt_registry.database import Database
 from quilt_registry.maintenance import scrub
+from quilt_registry.packages import uploads
 from quilt_registry.settings import Settings
+from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.objects import ObjectStore, final_key
 from tests import trees
 from tests.registry import Person, Registry
+from tests.waiting import wait_until
 
 OAK = b"an oak, in a few words"
 DAMAGE = {"missing": None, "emptied": b"", "short": OAK[:-1], "long": OAK + b"!"}
@@ -85,6 +92,81 @@ def test_wrong_sizes_in_a_push_are_no_damage(registry: Registry, anna: Person) -
     refused = anna.send_push("anna", "trees", node, sizes={trees.sha(OAK): 1})
     assert (refused.status_code, "Build the package again." in refused.text) == (400, True)
     assert (registry.objects / final_key("anna", trees.sha(OAK))).read_bytes() == OAK
+
+
+class Hashing:
+    """The objects that the registry hashes; each takes until `go_on` is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.keys: list[str] = []
+        self.go_on = threading.Event()
+        sha256 = Directory.sha256
+
+        def watched(directory: Directory, key: str) -> str:
+            self.keys.append(key)
+            assert self.go_on.wait(60)
+            return sha256(directory, key)
+
+        monkeypatch.setattr(Directory, "sha256", watched)
+
+
+@pytest.fixture
+def hashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hashing]:
+    watching = Hashing(monkeypatch)
+    yield watching
+    watching.go_on.set()
+
+
+def test_a_push_with_wrong_sizes_hashes_the_few_objects_that_its_error_names(anna: Person, hashing: Hashing) -> None:
+    hashing.go_on.set()
+    contents = [b"%d" % i for i in range(25)]
+    node = trees.tree({f"f{i}": data for i, data in enumerate(contents)})
+    anna.upload("anna", "trees", node, contents)
+    refused = anna.send_push("anna", "trees", node, sizes={trees.sha(data): 99 for data in contents})
+    assert (refused.status_code, "and 15 more" in refused.text) == (400, True)
+    assert [key[-64:] for key in hashing.keys] == sorted(trees.sha(data) for data in contents)[:10]
+    assert all(key[-64:] in refused.text for key in hashing.keys)
+
+
+def test_a_push_hashes_no_large_objects(
+    anna: Person, hashing: Hashing, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are named in the log."""
+    hashing.go_on.set()
+    monkeypatch.setattr(uploads, "MAX_HASHED_BYTES", len(OAK))
+    large, small = OAK + b"!", b"1"
+    node = trees.tree({"large": large, "small": small})
+    anna.upload("anna", "trees", node, [large, small])
+    refused = anna.send_push("anna", "trees", node, sizes={trees.sha(large): 99, trees.sha(small): 99})
+    assert (refused.status_code, "Build the package again." in refused.text) == (400, True)
+    assert hashing.keys == [final_key("anna", trees.sha(small))]
+    assert final_key("anna", trees.sha(large)) in caplog.text
+
+
+def test_many_pushes_with_wrong_sizes_hash_one_object_at_a_time(
+    registry: Registry, anna: Person, hashing: Hashing
+) -> None:
+    """Those of the same object share the result, and uploads and sign-ins have their threads meanwhile."""
+    ben = registry.make_person("ben")
+    oak, elm = trees.tree({"oak": OAK}), trees.tree({"elm": WRONG})
+    anna.upload("anna", "trees", oak, [OAK])
+    ben.upload("ben", "trees", elm, [WRONG])
+    damage(registry, OAK[:-1])
+    people = [registry.sign_in("anna") for _ in range(10)]
+    with ThreadPoolExecutor(len(people) + 1) as threads:
+        pushes = [threads.submit(each.send_push, "anna", "trees", oak, sizes=trees.sizes([OAK])) for each in people]
+        wait_until(lambda: hashing.keys)
+        pushes.append(threads.submit(ben.send_push, "ben", "trees", elm, sizes={trees.sha(WRONG): 1}))
+        registry.sign_in("anna").upload("anna", "forest", trees.tree({"ash": b"an ash"}), [b"an ash"])
+        assert hashing.keys == [final_key("anna", trees.sha(OAK))]
+        hashing.go_on.set()
+        answers = [push.result() for push in pushes]
+    assert {answer.status_code for answer in answers} == {400}
+    assert "Build the package again." in answers.pop().text
+    assert {answer.json()["message"] for answer in answers} == {
+        f"These objects were not uploaded: {trees.sha(OAK)}. Push again."
+    }
+    anna.install("anna", "trees", anna.push("trees", {"oak": OAK}))
 
 
 def test_another_users_upload_replaces_a_damaged_object(registry: Registry, anna: Person) -> None:
@@ -174,6 +256,36 @@ def test_a_missing_object_is_not_marked(registry: Registry, anna: Person) -> Non
     assert registry.sql("SELECT count(*) FROM object WHERE state = 2")[0][0] == 0
 
 
+def test_an_object_that_cannot_be_opened_is_logged_and_the_pass_continues(
+    registry: Registry, anna: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bytes may be good, so it is not marked."""
+    anna.push("closed", {"elm": WRONG})
+    closed = damage(registry, None, WRONG)
+    closed.symlink_to(closed)  # root could open a file of any mode
+    anna.push("trees", {"oak": OAK})
+    path = damage(registry, WRONG)
+    start_pass(registry)
+    run_scrub(registry)
+    assert not path.exists()
+    assert (registry.objects / "scrub").read_text() == "0"
+    assert f"The object {final_key('anna', closed.name)} cannot be read" in caplog.text
+    assert [row[0].hex() for row in registry.sql("SELECT digest FROM object WHERE state = 2")] == [trees.sha(OAK)]
+
+
+def test_errors_of_the_scrub_are_reported_as_what_they_are(
+    registry: Registry, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(5, "of something else")
+
+    anna.push("trees", {"oak": OAK})
+    start_pass(registry)
+    monkeypatch.setattr(scrub, "_next_batch", fail)
+    with pytest.raises(OSError, match="of something else"):
+        run_scrub(registry)
+
+
 # ------------------------------------------------------------------------------------------------ copies
 
 
@@ -188,3 +300,58 @@ def test_a_damaged_object_does_not_replace_its_copy(tmp_path: Path) -> None:
     assert (target / key).read_bytes() == OAK
     assert copy_objects(target, source) == 1
     assert (source / key).read_bytes() == OAK
+
+
+# ------------------------------------------------------------------------------------------------ commands of root
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+SERVICE = (12345, 23456)  # user and group
+
+
+def give(root: Path, owner: tuple[int, int] = SERVICE) -> None:
+    """Let a directory and all in it belong to a user."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, *owner)
+
+
+def owners(root: Path) -> set[tuple[int, int]]:
+    return {(path.stat().st_uid, path.stat().st_gid) for path in (root, *root.rglob("*"))}
+
+
+@as_root
+def test_what_root_sets_aside_belongs_to_the_registrys_user(registry: Registry, anna: Person) -> None:
+    anna.push("trees", {"oak": OAK})
+    damage(registry, WRONG)
+    give(registry.objects)
+    assert registry.command("verify-objects", "--deep").returncode == 5
+    assert (registry.objects / "quarantine" / "anna" / trees.sha(OAK)).exists()
+    assert owners(registry.objects) == {SERVICE}
+
+
+@as_root
+@pytest.mark.parametrize("of_root", [True, False], ids=["of root", "of the user"])
+def test_what_root_copies_belongs_to_the_user_of_the_target(tmp_path: Path, of_root: bool) -> None:
+    """A hard link would let the file belong to root, as in the source, so that it is copied."""
+    key = final_key("anna", trees.sha(OAK))
+    source, home = tmp_path / "source", tmp_path / "home"
+    (source / key).parent.mkdir(parents=True)
+    (source / key).write_bytes(OAK)
+    give(source, (0, 0) if of_root else SERVICE)
+    home.mkdir()
+    give(home)
+    assert copy_objects(source, home / "objects") == 1
+    assert (home / "objects" / key).read_bytes() == OAK
+    assert owners(home) == {SERVICE}
+    assert owners(source) == {(0, 0) if of_root else SERVICE}
+    assert (home / "objects" / key).stat().st_nlink == (1 if of_root else 2)
+
+
+@as_root
+def test_root_links_what_it_backs_up(tmp_path: Path) -> None:
+    key = final_key("anna", trees.sha(OAK))
+    source = tmp_path / "source"
+    (source / key).parent.mkdir(parents=True)
+    (source / key).write_bytes(OAK)
+    give(source)
+    assert copy_objects(source, tmp_path / "backup") == 1
+    assert (source / key).stat().st_nlink == 2

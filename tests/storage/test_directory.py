@@ -464,10 +464,10 @@ def _raw(registry: Registry, method: str, target: str, length: int | None = None
 
 @pytest.mark.slow
 def test_large_objects_cost_little_memory(own_registry: Callable[..., Registry]) -> None:
-    """Upload and download 300 MB; the serving process grows by less than 60 MB."""
+    """Upload and download 150 MB; the serving process grows by less than 60 MB."""
     registry = own_registry()
     blocks = [os.urandom(1 << 20) for _ in range(10)]
-    length = 300
+    length = 150
     digest = hashlib.sha256()
     for i in range(length):
         digest.update(blocks[i % 10])

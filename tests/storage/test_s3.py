@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import obstore
@@ -204,6 +205,38 @@ def test_a_member_pushes_what_they_uploaded_and_nothing_else(anna: Person, carl:
     assert carl.send_push("anna", name, node, sizes=trees.sizes([secret])).status_code == 200
 
 
+@pytest.mark.parametrize("is_promoted", [True, False], ids=["promoted", "lost"])
+def test_staged_uploads_that_are_removed_during_a_push(
+    s3: S3Server, local_registry: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch, is_promoted: bool
+) -> None:
+    """Another push of the same uploads has promoted them, or the bucket has lost them."""
+    registry = local_registry(**s3.settings)
+    owner, member = registry.make_person(new_name("owner")), registry.make_person(new_name("member"))
+    data, promote = new_name("staged").encode(), ObjectStore.promote
+    node = trees.tree({"x": data})
+    for name in ("p", "q"):
+        owner.push(name, {"old": b"old"}, is_team=True)
+    member.upload(owner.name, "p", node, [data])
+    answers: list[httpx.Response] = []
+
+    def push(name: str) -> None:
+        answers.append(member.send_push(owner.name, name, node, sizes=trees.sizes([data])))
+
+    async def promote_later(*arguments: Any) -> None:
+        monkeypatch.setattr(ObjectStore, "promote", promote)
+        if is_promoted:
+            await asyncio.to_thread(push, "q")
+        else:
+            await obstore.delete_async(s3.bucket, staging_key(owner.name, member.name, trees.sha(data)))
+        await promote(*arguments)
+
+    monkeypatch.setattr(ObjectStore, "promote", promote_later)
+    push("p")
+    assert [answer.status_code for answer in answers] == ([200, 200] if is_promoted else [400])
+    if not is_promoted:
+        assert f"These objects were not uploaded: {trees.sha(data)}." in answers[0].text
+
+
 def test_a_damaged_object_is_noticed_reported_and_uploaded_again(
     s3: S3Server, local_registry: Callable[..., Registry]
 ) -> None:
@@ -303,3 +336,26 @@ def test_check_finds_the_bucket_in_order(registry: Registry) -> None:
     checked = registry.command("check")
     assert checked.returncode == 0, checked.stdout
     assert "store     ok: bucket packages" in checked.stdout
+
+
+def test_readiness_includes_the_bucket(
+    local_registry: Callable[..., Registry], s3: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def readiness(registry: Registry) -> httpx.Response:
+        return httpx.get(registry.url + "/readyz", timeout=10)
+
+    ready = readiness(local_registry(**s3.settings))
+    assert (ready.status_code, ready.json()) == (200, {"database": "ok", "store": "ok", "migrations": "ok"})
+    wrong = (
+        {"PACKAGE_BUCKET_NAME": "no-such-bucket"},
+        {"AWS_SECRET_ACCESS_KEY": "planted-wrong-secret"},
+        {"S3_ENDPOINT": "http://127.0.0.1:9"},
+    )
+    for each in wrong:
+        caplog.clear()
+        answer = readiness(local_registry(**{**s3.settings, **each}))
+        parts = answer.json()
+        assert (answer.status_code, parts["database"]) == (503, "ok")
+        assert parts["store"].startswith("The object store ")
+        assert "Not ready: The object store" in caplog.text
+        assert "planted" not in caplog.text + answer.text

@@ -72,7 +72,7 @@ async def find_link(db: Database, link: str) -> ResetLink | None:
 async def change_password(db: Database, link: str, password: str) -> None:
     """Redeem a link to set a password, and revoke all tokens and codes of the account. Inactive accounts stay so.
 
-    Whoever knows the password from now on has read the email with the link, so this proves the email address.
+    This proves the email address, because only a reader of its mailbox has the link, and older passwords end.
 
     Raise Invalid for an unacceptable password, which does not redeem the link, and SignInNeeded for an invalid link.
     """

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 connections of the server: uvicorn's protocol, with bounds on request heads and on silence.
+"""The HTTP/1.1 connections of the server: uvicorn's protocol, with bounds on request heads, silence and slow readers.
 
 Uses internals of uvicorn, as server.py does, whose docstring says how the version is pinned. A reverse proxy usually
 has such bounds too, but the registry must not depend on one.
@@ -6,6 +6,7 @@ has such bounds too, but the registry must not depend on one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import resource
@@ -21,6 +22,7 @@ log = logging.getLogger("quilt_registry")
 
 MAX_HEAD_BYTES = 64 * 1024  # of the request line and headers
 HEAD_TIMEOUT = 30  # seconds until a head is complete, and for which an answered request's body is still received
+SEND_TIMEOUT = 60  # seconds in which a client must read some of the response that waits for it
 DISCARD_TIMEOUT = 5  # seconds for which a refused client may still send, so that it reads the refusal and no reset
 RESERVED_DESCRIPTORS = 100  # not used for connections, because the database, the store and helpers need some
 WARNING_INTERVAL = 60  # seconds between warnings about descriptors
@@ -48,6 +50,7 @@ class Protocol(HttpToolsProtocol):
         # chunk's size, or of trailers.
         self._pending = 0
         self._deadline: TimerHandle | None = None
+        self._send_deadline: TimerHandle | None = None
         self._refused = False
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -59,7 +62,25 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
+        self._clear_send_deadline()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._set_send_deadline()
+
+    def resume_writing(self) -> None:
+        if not self.transport.is_closing():  # otherwise the rest must be read, too
+            self._clear_send_deadline()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -109,7 +130,31 @@ class Protocol(HttpToolsProtocol):
         if self._pending:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
         else:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close the connection once the client has read its response, or has stopped to."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._set_send_deadline()
+
+    def _set_send_deadline(self) -> None:
+        if self._send_deadline is None:
+            unread = self.transport.get_write_buffer_size()
+            self._send_deadline = self.loop.call_later(SEND_TIMEOUT, self._check_reader, unread)
+
+    def _clear_send_deadline(self) -> None:
+        if self._send_deadline is not None:
+            self._send_deadline.cancel()
+            self._send_deadline = None
+
+    def _check_reader(self, unread: int) -> None:
+        """Abort the connection if its client has read nothing since, because its response holds memory."""
+        self._send_deadline = None
+        if self.transport.get_write_buffer_size() < unread:
+            self._set_send_deadline()
+        else:
+            self.transport.abort()
 
     def _refuse(self, status: HTTPStatus) -> None:
         """Send an error as JSON, which released clients need, and close the connection."""
@@ -120,9 +165,9 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:  # otherwise it would end up inside of another response
             self.transport.write(_response(status))
             self.transport.write_eof()
-            self._deadline = self.loop.call_later(DISCARD_TIMEOUT, self.transport.close)
+            self._deadline = self.loop.call_later(DISCARD_TIMEOUT, self._close)
         else:
-            self.transport.close()
+            self._close()
 
 
 def _response(status: HTTPStatus) -> bytes:
@@ -158,7 +203,8 @@ httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]
 def raise_descriptor_limit() -> None:
     """Raise the soft limit of open files to the hard one, because each connection is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(ValueError, OSError):  # macOS has no hard limit, and refuses an infinite soft one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 _last_warning = float("-inf")

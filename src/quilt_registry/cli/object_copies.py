@@ -11,7 +11,7 @@ import click
 
 from quilt_registry.cli.dump import sibling
 from quilt_registry.errors import Unavailable
-from quilt_registry.storage.directory import Directory, fsync, is_key, make_directory
+from quilt_registry.storage.directory import Directory, fsync, give_to_owner_of_directory, is_key, make_directory
 from quilt_registry.storage.objects import ObjectStore
 
 CONCURRENT_UPLOADS = 16
@@ -30,7 +30,7 @@ def copy_objects(source: Path, target: Path) -> int:
             copy = target / key
             if not is_key(key) or _is_copied(Directory(target), key, size):
                 continue
-            make_directory(copy.parent)
+            make_directory(copy.parent, inherit_owner=True)
             _copy(source / key, copy, size)
             directories.add(copy.parent)
             copied += 1
@@ -50,15 +50,25 @@ def _is_copied(target: Directory, key: str, size: int) -> bool:
 def _copy(source: Path, target: Path, size: int) -> None:
     new = sibling(target, ".new")
     new.unlink(missing_ok=True)
-    try:
-        os.link(source, new)
-    except OSError:
+    if not _link(source, new):
         shutil.copyfile(source, new)
         new.chmod(0o600)
+        give_to_owner_of_directory(new)
         fsync(new)
     if new.stat().st_size != size:
         raise OSError(0, f"the copy does not have {size} bytes", str(new))
     new.rename(target)
+
+
+def _link(source: Path, new: Path) -> bool:
+    """Create a hard link unless the owner of its directory could not read it. Return whether there is one."""
+    if new.parent.stat().st_uid not in (0, source.stat().st_uid):
+        return False
+    try:
+        os.link(source, new)
+    except OSError:
+        return False
+    return True
 
 
 async def upload_objects(source: Path, store: ObjectStore) -> tuple[int, list[str]]:

@@ -174,7 +174,7 @@ async def _add_samples(settings: Settings) -> None:
 
 
 def _ready_text(settings: Settings, password: str | None, *, is_embedded: bool) -> str:
-    """Return what whoever started the registry needs to know: its URL, the first admin, where its data is."""
+    """Return the start message: URL, first admin, data directory."""
     text = f"Quilt Registry is ready: {settings.registry_url}"
     if not is_embedded:
         return text
@@ -220,6 +220,7 @@ def _metrics_directory(settings: Settings) -> Iterator[None]:
 
 
 def _run_server(settings: Settings, listener: socket.socket, workers: int) -> None:
+    os.environ[settings_module.WORKERS] = str(workers)
     config = uvicorn.Config(
         "quilt_registry.app:from_environment",
         factory=True,

@@ -11,15 +11,15 @@ from quilt_registry.settings import DatabaseSettings
 
 @click.command("sign-out")
 @click.argument("user", required=False)
-@click.option("--everybody", is_flag=True, help="Sign out all users.")
+@click.option("--all-users", is_flag=True, help="Sign out all users.")
 @click.option("--personal-tokens", is_flag=True, help="Also revoke personal access tokens, which programs use.")
-def sign_out(user: str | None, everybody: bool, personal_tokens: bool) -> None:
-    """End all sessions of USER, or of everybody: in browsers and in clients that used `quilt login`.
+def sign_out(user: str | None, all_users: bool, personal_tokens: bool) -> None:
+    """End all sessions of USER, or of all users: in browsers and in clients that used `quilt login`.
 
     Passwords stay valid. To keep a user out, disable the account.
     """
-    if bool(user) == everybody:
-        raise click.UsageError("Name a user, or use --everybody.")
+    if bool(user) == all_users:
+        raise click.UsageError("Name a user, or use --all-users.")
     with open_database(DatabaseSettings, join=True) as settings:
         check_schema(settings)
         signed_out = run_with_database(

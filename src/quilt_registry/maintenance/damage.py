@@ -17,7 +17,7 @@ _OBJECTS = """
 """
 
 
-async def condemn(db: Database, store: ObjectStore, keys: Sequence[str]) -> list[str]:
+async def set_aside_damaged(db: Database, store: ObjectStore, keys: Sequence[str]) -> list[str]:
     """Set aside and mark as damaged those objects whose contents do not have their SHA-256. Return their keys.
 
     They leave the store before they are marked. Otherwise a concurrent push could find one, count it, and lose it.
@@ -26,14 +26,14 @@ async def condemn(db: Database, store: ObjectStore, keys: Sequence[str]) -> list
     damaged = await store.set_aside(keys)
     for key in damaged:
         log.error("The object %s is damaged in the store.", key)
-    await mark(db, damaged)
+    await mark_damaged(db, damaged)
     # A directory verifies uploads, so what clients have uploaded since is whole again.
     if store.directory and (back := list(await store.sizes(damaged))):
-        await absolve(db, back)
+        await mark_intact(db, back)
     return damaged
 
 
-async def mark(db: Database, keys: Sequence[str]) -> None:
+async def mark_damaged(db: Database, keys: Sequence[str]) -> None:
     """Mark objects as damaged, so that they are unknown to the next push, and forget the pages that vouch for them."""
     names = _split(keys)
     if not names[0]:
@@ -65,7 +65,7 @@ async def _lock_packages(connection: Connection, names: tuple[list[str], list[by
     )
 
 
-async def absolve(db: Database, keys: Sequence[str]) -> None:
+async def mark_intact(db: Database, keys: Sequence[str]) -> None:
     """Mark damaged objects as verified again, because their contents have been found intact."""
     await db.execute(
         f"""

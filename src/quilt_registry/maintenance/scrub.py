@@ -1,4 +1,4 @@
-"""Scrubbing: hash objects in the store, and condemn those whose SHA-256 is wrong.
+"""Scrubbing: hash objects in the store, and set those aside whose SHA-256 is wrong.
 
 In a bucket, these are objects that clients uploaded without a checksum, which the store could not verify. Each is read
 once, after the last presigned URL that could overwrite it has expired. A directory verifies every upload itself, but
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
@@ -16,7 +17,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from quilt_registry import background
 from quilt_registry.database import Database
@@ -68,9 +69,9 @@ async def scrub_batch(db: Database, store: ObjectStore, lifetime: int) -> int:
                     await connection.execute(
                         "UPDATE object SET state = $2 WHERE id = $1", row["id"], ObjectState.VERIFIED
                     )
-                elif not await damage.condemn(db, store, [key]):
+                elif not await damage.set_aside_damaged(db, store, [key]):
                     log.error("The object %s is not in the store.", key)
-                    await damage.mark(db, [key])
+                    await damage.mark_damaged(db, [key])
             return len(rows)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
@@ -92,7 +93,7 @@ async def scrub_directory(db: Database, store: ObjectStore, directory: Directory
             for row in rows:
                 key = final_key(row["name"], row["digest"].hex())
                 if not await _is_intact(directory, key):
-                    await damage.condemn(db, store, [key])
+                    await damage.set_aside_damaged(db, store, [key])
             last = rows[-1]["id"]
             _write(position, last)
         if last is not None:
@@ -103,14 +104,15 @@ async def scrub_directory(db: Database, store: ObjectStore, directory: Directory
 def _position(path: Path) -> Iterator[TextIO | None]:
     """Open and lock the file of the position for the length of the block. None if another process has locked it.
 
-    Raise Unavailable.
+    Raise Unavailable if it cannot be opened.
     """
     try:
         path.touch(mode=0o600)
-        with path.open("r+") as file:
-            yield file if _lock(file) else None
+        file = path.open("r+")
     except OSError as error:
         raise Unavailable(f"The object store cannot be written: {error.strerror}.") from error
+    with file:
+        yield file if _lock(file) else None
 
 
 def _lock(file: TextIO) -> bool:
@@ -148,20 +150,29 @@ async def _next_batch(db: Database, last: int) -> list[Any]:
 
 
 async def _is_intact(directory: Directory, key: str) -> bool:
-    """Hash an object in pieces, with pauses. A missing one counts as intact: clients are told to upload it anyway."""
-    digest = hashlib.sha256()
+    """Return whether an object has its SHA-256.
+
+    A missing object counts as intact, because clients are told to upload it anyway. So does one that cannot be read for
+    another reason than a bad disk, such as its mode: its bytes may be good.
+    """
     try:
-        file = directory.open(key)
+        with directory.open(key) as file:
+            return await _slow_sha256(file) == key[-64:]
     except NotFound:
         log.error("The object %s is not in the store.", key)
-        return True
-    with file:
-        while True:
-            try:
-                block = await asyncio.to_thread(file.read, BLOCK_SIZE)
-            except OSError:
-                return False
-            await asyncio.to_thread(digest.update, block)
-            await asyncio.sleep(max(len(block), MIN_COST) / BYTES_PER_SECOND)
-            if not block:
-                return digest.hexdigest() == key[-64:]
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return False
+        log.error("The object %s cannot be read: %s.", key, error.strerror)
+    return True
+
+
+async def _slow_sha256(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file, read in pieces with pauses."""
+    digest = hashlib.sha256()
+    while True:
+        block = await asyncio.to_thread(file.read, BLOCK_SIZE)
+        await asyncio.to_thread(digest.update, block)
+        await asyncio.sleep(max(len(block), MIN_COST) / BYTES_PER_SECOND)
+        if not block:
+            return digest.hexdigest()

@@ -192,7 +192,7 @@ async def _look_up_recent(connection: Connection, store: ObjectStore) -> None:
 async def _hash(db: Database, connection: Connection, store: ObjectStore) -> Hashes:
     """Hash the objects in the store. Contents decide: an old client may have stored an object as gzip, of another size.
 
-    Condemn damaged objects, and absolve those that are intact although they were known to be damaged.
+    Set damaged objects aside, and mark those as intact that were known to be damaged and are not.
     """
     last, done = 0, Hashes()
     while rows := await connection.fetch(
@@ -204,9 +204,9 @@ async def _hash(db: Database, connection: Connection, store: ObjectStore) -> Has
             by_result[is_intact].append(row)
         await _note(connection, by_result[True], None, None)
         await _note(connection, by_result[False], "damaged", "does not match its SHA-256")
-        done.set_aside += len(await damage.condemn(db, store, [row["key"] for row in by_result[False]]))
+        done.set_aside += len(await damage.set_aside_damaged(db, store, [row["key"] for row in by_result[False]]))
         restored = [row["key"] for row in by_result[True] if row["state"] == ObjectState.DAMAGED]
-        await damage.absolve(db, restored)
+        await damage.mark_intact(db, restored)
         done.restored += len(restored)
         last, done.hashed = rows[-1]["id"], done.hashed + len(rows)
     return done

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 from msgspec import Struct
 
 from quilt_registry import audit
@@ -18,18 +19,23 @@ from quilt_registry.errors import Conflict, Forbidden, Invalid
 from quilt_registry.manifests import diff, pages
 from quilt_registry.manifests.pages import ObjectList
 from quilt_registry.manifests.pushed import Manifest, PushOptions
-from quilt_registry.packages import access, descriptions, instances, locks
+from quilt_registry.offload import MAX_LIGHT_WEIGHT
+from quilt_registry.packages import access, descriptions, instances, locks, object_rows
 from quilt_registry.packages.access import Member, Package
 from quilt_registry.packages.descriptions import Texts
-from quilt_registry.packages.uploads import DIGESTS, UNPACKED_OBJECTS, VerifiedObjects
+from quilt_registry.packages.object_rows import ObjectRows
+from quilt_registry.packages.uploads import (
+    DIGESTS,
+    UNPACKED_NUMBERS,
+    UNPACKED_OBJECTS,
+    PushOutdated,
+    VerifiedObjects,
+)
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import ObjectState
 
+MIN_COPIED_OBJECTS = 1000  # fewer are stored by one statement, which needs no IDs beforehand
 _NAME = re.compile(r"[a-zA-Z]\w{0,63}")
-
-
-class PushOutdated(Exception):
-    """What a push relied on has changed since it looked: the package, its pages, or its objects. It must look again."""
 
 
 class LockedPackage(Struct, frozen=True):
@@ -45,11 +51,12 @@ class VerifiedPush(Struct, frozen=True):
     """A manifest whose objects are all in the store.
 
     `state` is that of its new objects. `same_tree` are the pages of the instance with the same top hash, if there was
-    one: it has the same tree.
+    one: it has the same tree. `rows` are the rows of its new objects if there are many.
     """
 
     manifest: Manifest
     objects: VerifiedObjects
+    rows: ObjectRows | None
     texts: Texts
     state: ObjectState
     same_tree: list[bytes] | None
@@ -72,11 +79,12 @@ async def check_free(db: Database | Connection, owner_id: int, owner: str, name:
 
 @asynccontextmanager
 async def transaction(
-    db: Database, member: Member, package: Package | None, name: str, options: PushOptions
+    db: Database, member: Member, package: Package | None, name: str, options: PushOptions, push: VerifiedPush
 ) -> AsyncIterator[tuple[Connection, LockedPackage]]:
     """Open a transaction that holds the package that was checked, or creates it. Raise PushOutdated, Forbidden."""
-    owner = package.owner if package else member.name
-    async with db.turn(locks.turn_key(owner, name)), db.bulk, db.transaction() as connection:
+    lock = db.local_lock(locks.local_key(package.owner if package else member.name, name))
+    heavy = len(push.manifest.fresh_objects) > MAX_LIGHT_WEIGHT
+    async with lock, db.bulk.slot(heavy=heavy), db.transaction() as connection:
         yield connection, await _claim(connection, member, package, name, options)
 
 
@@ -133,6 +141,21 @@ async def find_same_tree(services: Services, package: Package | None, manifest: 
     return digests
 
 
+async def make_rows(services: Services, owner_id: int, objects: ObjectList, state: ObjectState) -> ObjectRows | None:
+    """Reserve IDs for an owner's new objects and encode their rows; None for few objects."""
+    if len(objects) < MIN_COPIED_OBJECTS:
+        return None
+    ids = await services.db.value(
+        bytes,
+        """
+        SELECT string_agg(int8send(nextval(pg_get_serial_sequence('object', 'id'))), '')
+        FROM generate_series(1, $1::int)
+        """,
+        len(objects),
+    )
+    return await services.offload.run(len(objects), object_rows.encode, objects, ids, owner_id, int(state))
+
+
 async def store(
     connection: Connection, member: Member, package: LockedPackage, push: VerifiedPush, *, public: bool
 ) -> int:
@@ -171,10 +194,26 @@ async def _store_objects(connection: Connection, package: LockedPackage, push: V
     counts as new.
     """
     new, known = push.objects.new, push.objects.known
-    if len(new) and await _add_objects(connection, package, new, push.state) < len(new):
+    if push.rows and await _copy_objects(connection, package, push.rows):
+        pass
+    elif len(new) and await _add_objects(connection, package, new, push.state) < len(new):
         await _name_objects(connection, package, new)
     if len(known):
         await _name_objects(connection, package, known)
+
+
+async def _copy_objects(connection: Connection, package: LockedPackage, rows: ObjectRows) -> bool:
+    """Add objects and name them in the package. Return False, and do nothing, if one of them has a row."""
+    try:
+        async with connection.transaction():
+            await connection.copy_to_table("object", source=rows.chunks(), columns=object_rows.COLUMNS, format="binary")
+    except asyncpg.UniqueViolationError:
+        return False
+    await connection.execute(
+        f"INSERT INTO package_object (package_id, object_id) SELECT $1, n.number FROM ({UNPACKED_NUMBERS}) n",
+        package.id, rows.ids,
+    )  # fmt: skip
+    return True
 
 
 async def _add_objects(connection: Connection, package: LockedPackage, objects: ObjectList, state: ObjectState) -> int:
@@ -205,7 +244,7 @@ async def _add_objects(connection: Connection, package: LockedPackage, objects: 
 async def _name_objects(connection: Connection, package: LockedPackage, objects: ObjectList) -> None:
     """Name objects of the owner in the package. Raise PushOutdated if one of them was found damaged meanwhile.
 
-    Their rows are locked, because whoever marks one as damaged then deletes the pages of the packages that name it.
+    Their rows are locked, because a task that marks one as damaged then deletes the pages of packages that name it.
     """
     count = await connection.fetchval(
         f"""

@@ -35,18 +35,20 @@ class Selection(Struct, frozen=True):
 async def install(
     services: Services, caller: Caller, package: Package, instance: Instance, selection: Selection, *, record: bool
 ) -> AsyncIterator[bytes]:
-    """Return the response to an install as JSON text: contents, and URLs and sizes of the selected objects.
+    """Yield the response to an install as JSON text: contents, and URLs and sizes of the selected objects.
 
     The contents are always the whole tree, because the client checks its top hash. `record` records the event INSTALL.
-    Raise NotFound for a subpath that does not exist, Conflict if a selected object is damaged.
+    Before the first text, raise NotFound for a subpath that does not exist, Conflict if a selected object is damaged.
     """
-    _, stored = await instances.read_pages(services.db, instance.id)
-    span = await _span(services.offload, stored, instance, selection.subpath)
-    await _check_undamaged(services, package, stored, span, meta_only=selection.meta_only)
-    if record:
-        subpath = selection.subpath or None
-        await audit.record(services.db, "INSTALL", caller.name, package, instance.top_hash, subpath=subpath)
-    return _stream(services, package, instance, stored, span, meta_only=selection.meta_only)
+    async with services.streamed.use(instance.entries):
+        _, stored = await instances.read_pages(services.db, instance.id)
+        span = await _span(services.offload, stored, instance, selection.subpath)
+        await _check_undamaged(services, package, stored, span, meta_only=selection.meta_only)
+        if record:
+            subpath = selection.subpath or None
+            await audit.record(services.db, "INSTALL", caller.name, package, instance.top_hash, subpath=subpath)
+        async for text in _stream(services, package, instance, stored, span, meta_only=selection.meta_only):
+            yield text
 
 
 async def _span(offload: Offload, stored: PageBodies, instance: Instance, subpath: str) -> Span:

@@ -116,7 +116,7 @@ async def list_for_package(db: Database, caller: Caller, owner: str, name: str) 
 
 async def list_for_account(db: Database, account: Account) -> list[Invitation]:
     """Return the invitations for an account's email address, if it is proven."""
-    rows = await db.fetch(
+    rows = await db.public.fetch(
         f"""
         SELECT {_COLUMNS} FROM invitation i JOIN package p ON p.id = i.package_id
         WHERE i.email = (SELECT lower(email) FROM account WHERE id = $1 AND email_proven) ORDER BY i.id

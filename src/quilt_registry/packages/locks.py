@@ -17,7 +17,7 @@ from quilt_registry.packages.access import Caller, Package
 @asynccontextmanager
 async def exclusive(db: Database, caller: Caller, package: Package) -> AsyncIterator[Connection]:
     """Open a transaction that no push, tag, version or deletion of the package runs beside. Raise NotFound."""
-    async with db.turn(turn_key(package.owner, package.name)), db.transaction() as connection:
+    async with db.local_lock(local_key(package.owner, package.name)), db.transaction() as connection:
         await _lock(connection, caller, package, "NO KEY UPDATE")
         yield connection
 
@@ -35,6 +35,6 @@ async def _lock(connection: Connection, caller: Caller, package: Package, streng
         raise access.package_not_found(caller, package.owner, package.name)
 
 
-def turn_key(owner: str, name: str) -> str:
-    """Return the key by which the transactions of a package take turns (`Database.turn`)."""
+def local_key(owner: str, name: str) -> str:
+    """Return the key of a package's lock within this process (`Database.local_lock`)."""
     return f"package {owner}/{name}"

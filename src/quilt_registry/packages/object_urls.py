@@ -76,15 +76,19 @@ async def _record(db: Database, caller: Caller, found: Sequence[Found]) -> None:
 
 
 async def _stream(services: Services, found: Sequence[Found]) -> AsyncIterator[bytes]:
-    lead, sizes = b'{"urls":{', []
-    for part in filter(None, found):
-        count = sum(len(objects) for _, objects in part)
-        prefixed = [(final_key(source.owner, ""), objects) for source, objects in part]
-        urls, their_sizes = await services.offload.run(count, _members, services.store.signer, prefixed)
-        yield lead + urls
-        lead = b","
-        sizes.append(their_sizes)
-    yield (b"" if sizes else lead) + b'},"sizes":{' + b",".join(sizes) + b"}}"
+    async with services.streamed.use(sum(map(_count, found))):
+        lead, sizes = b'{"urls":{', []
+        for part in filter(None, found):
+            prefixed = [(final_key(source.owner, ""), objects) for source, objects in part]
+            urls, their_sizes = await services.offload.run(_count(part), _members, services.store.signer, prefixed)
+            yield lead + urls
+            lead = b","
+            sizes.append(their_sizes)
+        yield (b"" if sizes else lead) + b'},"sizes":{' + b",".join(sizes) + b"}}"
+
+
+def _count(found: Found) -> int:
+    return sum(len(objects) for _, objects in found)
 
 
 def _members(signer: Signer, prefixed: Sequence[tuple[str, ObjectList]]) -> tuple[bytes, bytes]:

@@ -51,7 +51,7 @@ async def list_packages(
 
 
 async def _own(db: Database, member: Member, after: str, limit: int | None) -> list[Package]:
-    rows = await db.fetch(
+    rows = await db.public.fetch(
         f"""
         SELECT {access.COLUMNS} FROM package p WHERE p.owner_id = $1 AND lower(p.name) > lower($2)
         ORDER BY lower(p.name) LIMIT $3
@@ -62,7 +62,7 @@ async def _own(db: Database, member: Member, after: str, limit: int | None) -> l
 
 
 async def _shared(db: Database, member: Member, after: tuple[str, str], limit: int | None) -> list[Package]:
-    rows = await db.fetch(
+    rows = await db.public.fetch(
         f"""
         SELECT {access.COLUMNS} FROM package p JOIN access mine ON mine.package_id = p.id AND mine.grantee = $1
         WHERE p.owner <> $1 AND (lower(p.owner), lower(p.name)) > (lower($2), lower($3))

@@ -23,17 +23,20 @@ from quilt_registry.errors import Conflict, NotFound, Unavailable
 from quilt_registry.manifests import pages, pushed, tree
 from quilt_registry.manifests.pages import ObjectList, PageBodies
 from quilt_registry.manifests.pushed import Manifest, PushOptions
+from quilt_registry.offload import MAX_LIGHT_WEIGHT
 from quilt_registry.packages import access, commit, descriptions, instances, search, uploads
 from quilt_registry.packages.access import Member, Package
-from quilt_registry.packages.commit import LockedPackage, PushOutdated, VerifiedPush
+from quilt_registry.packages.commit import LockedPackage, VerifiedPush
 from quilt_registry.packages.instances import LATEST
 from quilt_registry.packages.search import IndexTexts
+from quilt_registry.packages.uploads import PushOutdated
 from quilt_registry.services import Services
 from quilt_registry.storage.objects import ObjectStore, final_key, staging_key
 from quilt_registry.storage.signed_urls import Signer
 
 URLS_PER_BATCH = 10_000
-MAX_ATTEMPTS = 20  # when the package has changed in the meantime; parts that other processes push move `latest`
+# When the package has changed in the meantime: parts that other processes push move `latest`. Fewer if each takes long.
+MAX_ATTEMPTS, MAX_HEAVY_ATTEMPTS = 20, 5
 
 
 class PushServices(Services, frozen=True, kw_only=True):
@@ -71,11 +74,13 @@ async def push(services: PushServices, member: Member, target: Target, body: Pac
 
     Raise Invalid, Forbidden, NotFound, Conflict, TooLarge, Unavailable.
     """
-    push_to = _push_part if target.path else _push_whole
-    for _ in range(MAX_ATTEMPTS):
+    part = await _parse_part(services, target, body) if target.path else None
+    for _ in range(MAX_ATTEMPTS if body.weight <= MAX_LIGHT_WEIGHT else MAX_HEAVY_ATTEMPTS):
         package = await check_rights(services, member, target)
         with contextlib.suppress(PushOutdated):
-            return await push_to(services, member, target, package, body)
+            if part:
+                return await _push_part(services, member, target, package, body, part)
+            return await _push_whole(services, member, target, package, body)
     raise Conflict("The package changed again and again during the push. Push again in a moment.")
 
 
@@ -99,16 +104,19 @@ async def _push_whole(
     return await _store_whole(services, member, target, package, parsed.options, parsed.manifest)
 
 
+async def _parse_part(services: PushServices, target: Target, body: Packed) -> PushOptions:
+    return await services.offload.run(body.weight, pushed.parse_part, body, services.bounds, target.path)
+
+
 async def _push_part(
-    services: PushServices, member: Member, target: Target, package: Package | None, body: Packed
+    services: PushServices, member: Member, target: Target, package: Package | None, body: Packed, options: PushOptions
 ) -> Pushed | AsyncIterator[bytes]:
-    options = await services.offload.run(body.weight, pushed.parse_part, body, services.bounds, target.path)
     await _check_options(services, member, target, package, options)
     if options.dry_run:
         await _check_no_leaf_on_path(services, target, package)
         return _upload_urls(services, member, target, options.objects)
-    # Parts of a package take turns, because each is merged into what the one before it has left.
-    async with services.db.turn(f"part of {target.owner}/{target.name}"):
+    # One part of a package at a time, because each is merged into what the one before it has left.
+    async with services.db.local_lock(f"part of {target.owner}/{target.name}"):
         return await _store_part(services, member, target, package, body, options)
 
 
@@ -138,7 +146,8 @@ async def _store_whole(
 ) -> Pushed:
     """Verify the objects of a whole push, then store it. No tag moves: the client moves `latest` afterwards."""
     verified = await _verify(services, member, target, package, manifest)
-    async with commit.transaction(services.db, member, package, target.name, options) as (connection, locked):
+    transaction = commit.transaction(services.db, member, package, target.name, options, verified)
+    async with transaction as (connection, locked):
         await commit.store(connection, member, locked, verified, public=options.is_public)
     await _remove_staged(services.store, target.owner, member.name, verified.objects.staged)
     return Pushed(manifest.top_hash.hex())
@@ -164,7 +173,8 @@ async def _store_part(
     )
     verified = await _verify(services, member, target, package, manifest)
     texts = await _index_texts(services.db, member, target, package, verified)
-    async with commit.transaction(services.db, member, package, target.name, options) as (connection, locked):
+    transaction = commit.transaction(services.db, member, package, target.name, options, verified)
+    async with transaction as (connection, locked):
         await _check_base(connection, locked, base)
         instance_id = await commit.store(connection, member, locked, verified, public=options.is_public)
         await instances.set_tag(connection, locked.id, LATEST, instance_id)
@@ -214,7 +224,9 @@ async def _verify(
     objects = await uploads.verify(services, member, target.owner, manifest.fresh_objects, manifest.readme)
     texts = await descriptions.read(services.db, services.store, _owner_id(member, package), target.owner, manifest)
     state = services.store.state(staged=bool(objects.staged))
-    return VerifiedPush(manifest, objects, texts, state, await commit.find_same_tree(services, package, manifest))
+    rows = await commit.make_rows(services, _owner_id(member, package), objects.new, state)
+    same_tree = await commit.find_same_tree(services, package, manifest)
+    return VerifiedPush(manifest, objects, rows, texts, state, same_tree)
 
 
 def _owner_id(member: Member, package: Package | None) -> int:
@@ -253,7 +265,8 @@ async def _upload_urls(
     new = final if access.may_upload_directly(member, target.owner) else staged
     lead = b'{"upload_urls":{'
     prefixes = (final, known_put), (new, new)
-    async with aclosing(ahead(_known_batches(services.db, member, target.owner, objects))) as batches:
+    found = ahead(_known_batches(services.db, member, target.owner, objects))
+    async with services.streamed.use(len(objects)), aclosing(found) as batches:
         async for digests, known in batches:
             signer, count = services.store.signer, len(digests) // 32
             yield lead + await services.offload.run(count, _urls_json, signer, digests, known, *prefixes)

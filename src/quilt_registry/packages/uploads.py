@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -25,15 +26,25 @@ from quilt_registry.services import Services
 from quilt_registry.storage.directory import Directory
 from quilt_registry.storage.objects import MAX_HEADS, DigestMismatch, ObjectState, ObjectStore, final_key, staging_key
 
+log = logging.getLogger(__name__)
+
 MAX_NAMES_IN_ERROR = 10
+MAX_HASHED_BYTES = 1_000_000_000  # of objects that a push hashes because their sizes differ: some seconds
+
+
+class PushOutdated(Exception):
+    """What a push relied on has changed since it looked: the package, its pages, or its objects. It must look again."""
 
 
 class SizesDiffer(Invalid):
-    """Sizes in the store differ from those in the push: these objects are damaged, or the push is wrong."""
+    """Sizes in the store differ from those in the push: some objects are damaged, or the push is wrong.
 
-    def __init__(self, message: str, keys: Sequence[str] = ()):
-        super().__init__(message)  # which is all that unpickling passes; it sets the keys afterwards
-        self.keys = keys
+    `suspects` are the objects that the message names: their keys with their sizes in the store.
+    """
+
+    def __init__(self, message: str, suspects: Mapping[str, int] | None = None):
+        super().__init__(message)  # which is all that unpickling passes; it sets the suspects afterwards
+        self.suspects = suspects or {}
 
 
 class VerifiedObjects(Struct, frozen=True):
@@ -56,6 +67,12 @@ UNPACKED_OBJECTS = """
     SELECT substr($2::bytea, i * 32 - 31, 32) AS digest,
            ('x' || encode(substr($3::bytea, i * 8 - 7, 8), 'hex'))::bit(64)::bigint AS size
     FROM generate_series(1, length($2::bytea) / 32) i
+"""
+
+# Joined numbers, 8 bytes each, in parameter 2.
+UNPACKED_NUMBERS = """
+    SELECT ('x' || encode(substr($2::bytea, i * 8 - 7, 8), 'hex'))::bit(64)::bigint AS number
+    FROM generate_series(1, length($2::bytea) / 8) i
 """
 
 
@@ -98,12 +115,14 @@ async def verify(
 
     Raise Invalid if objects are missing or differ in size; nothing is stored then. Damaged objects are set aside, so
     that they are missing in the next push, too. Raise Forbidden, as the original registry does, if the README is
-    missing.
+    missing. Raise PushOutdated if another push of the member has promoted the same uploads meanwhile.
     """
     try:
         return await _verify(services, member, owner, objects, readme)
+    except FileNotFoundError:  # of a staged upload
+        raise PushOutdated from None
     except SizesDiffer as error:
-        damaged = await damage.condemn(services.db, services.store, error.keys)
+        damaged = await damage.set_aside_damaged(services.db, services.store, _to_hash(error.suspects))
         if not damaged:
             raise
         raise Invalid(_not_uploaded([key[-64:] for key in damaged])) from None
@@ -122,15 +141,32 @@ async def _verify(
     if not len(new):
         return VerifiedObjects(known, new)
     prefix = final_key(owner, "") if is_own else staging_key(owner, member.name, "")
-    if store.directory:
-        await _check_files(services.offload, store.directory, prefix, new, readme)
-    else:
-        await _check_bucket(services, owner if is_own else None, prefix, new, readme)
+    try:
+        if store.directory:
+            await _check_files(services.offload, store.directory, prefix, new, readme)
+        else:
+            await _check_bucket(services, owner if is_own else None, prefix, new, readme)
+    except (Invalid, Forbidden):
+        if not is_own and len(await find_known(services.db, member, owner, new.digests)):
+            raise PushOutdated from None
+        raise
     staged = {} if is_own else {digest.hex(): size for digest, size in new}
     if staged:
         await _promote_staged(store, owner, member.name, staged)
     await store.fsync(owner)
     return VerifiedObjects(known, new, [*staged])
+
+
+def _to_hash(suspects: Mapping[str, int]) -> list[str]:
+    """Return the keys of those objects that a push may hash. Others are left to the scrub and to `verify-objects`."""
+    keys, rest = [], MAX_HASHED_BYTES
+    for key, size in suspects.items():
+        if size > rest:
+            log.warning("A push states another size of the object %s, which is too large to be hashed meanwhile.", key)
+            continue
+        keys.append(key)
+        rest -= size
+    return keys
 
 
 def leave_out_known(objects: ObjectList, known: ObjectList) -> ObjectList:
@@ -220,7 +256,7 @@ def _check_stored(objects: ObjectList, prefix: str, stored: dict[str, int], read
         raise Invalid(message)
     if wrong:
         message = f"Object sizes differ from those in the push: {_join([*wrong.values()])}. Build the package again."
-        raise SizesDiffer(message, [*wrong])
+        raise SizesDiffer(message, {key: stored[key] for key in sorted(wrong)[:MAX_NAMES_IN_ERROR]})
 
 
 def _not_uploaded(hashes: list[str]) -> str:

@@ -45,7 +45,7 @@ class Directory:
         """Create the directory, or close an existing one to other users. Delete uploads that were never completed."""
         uploads = self.root / "uploads"
         make_directory(uploads)
-        # What is below may be open in data of earlier releases. It takes long to change, and nobody can reach it.
+        # Data of earlier releases may have open directories below. Closing this one suffices, and takes no time.
         make_private(self.root)
         oldest = time.time() - MAX_UPLOAD_AGE
         for leftover in [*uploads.iterdir(), *self.root.glob("staging/*/*/*")]:
@@ -138,7 +138,7 @@ class Directory:
         with contextlib.suppress(FileNotFoundError):
             if self.sha256(key) == path.name:
                 return False
-            make_directory(target.parent)
+            make_directory(target.parent, inherit_owner=True)
             os.replace(path, target)
             if self.sha256(str(target)) != path.name:
                 return True
@@ -152,15 +152,20 @@ class Directory:
         except FileNotFoundError:
             raise NotFound("There is no such object.") from None
 
-    def promote(self, staged: str, key: str) -> None:
-        """Give a staged object its final name. Its SHA-256 was checked when it was uploaded."""
-        target = self.path(key)
-        link = self.root / "uploads" / secrets.token_hex(16)
+    def promote(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Give staged objects final names. Each pair is a staging key and a final key.
+
+        Their SHA-256 was checked when they were uploaded. Raise FileNotFoundError if one was removed, Unavailable.
+        """
         try:
-            make_directory(target.parent)
-            os.link(self.path(staged), link)
-            os.replace(link, target)  # because there may be a damaged object
-            link.unlink(missing_ok=True)  # which remains if both names are links to one file
+            for staged, key in keys:
+                target, link = self.path(key), self.root / "uploads" / secrets.token_hex(16)
+                make_directory(target.parent, inherit_owner=True)
+                os.link(self.path(staged), link)
+                os.replace(link, target)  # because there may be a damaged object
+                link.unlink(missing_ok=True)  # which remains if both names are links to one file
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise _unavailable(error) from error
 
@@ -214,7 +219,7 @@ class _Upload:
         if sha256 != target.name:
             raise Invalid(f"The uploaded bytes have the SHA-256 {sha256}, but this URL is for {target.name}.")
         os.fsync(self.file.fileno())
-        make_directory(target.parent)
+        make_directory(target.parent, inherit_owner=True)
         replaces = target.exists()
         os.rename(self.path, target)
         if replaces:  # an object that was damaged; the push may have no new objects, and sync no directory
@@ -227,14 +232,33 @@ class _Upload:
             self.path.unlink(missing_ok=True)
 
 
-def make_directory(path: Path) -> None:
-    """Create a directory and its parents, durably, for the current user alone."""
+def make_directory(path: Path, *, inherit_owner: bool = False) -> None:
+    """Create a directory and its parents, durably, for the current user alone.
+
+    `inherit_owner`: if root creates them, they belong to the owner of the directory that they are in.
+    """
     if path.is_dir():
         return
-    make_directory(path.parent)
+    make_directory(path.parent, inherit_owner=inherit_owner)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
+        if inherit_owner:
+            give_to_owner_of_directory(path)
     fsync(path.parent)
+
+
+def give_to_owner_of_directory(path: Path) -> None:
+    """If root runs a command, give what it created to the owner of the directory, because the registry must read it."""
+    if os.geteuid() != 0:
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        owner = os.fstat(directory)
+        with contextlib.suppress(PermissionError):  # a root that may not give files away, as in some containers
+            # By the open directory, because its owner could put a link to another file in its place.
+            os.chown(path.name, owner.st_uid, owner.st_gid, dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.close(directory)
 
 
 def make_private(path: Path) -> None:

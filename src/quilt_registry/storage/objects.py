@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import secrets
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import IntEnum
 from itertools import islice
@@ -25,6 +25,7 @@ from quilt_registry.errors import Unavailable
 from quilt_registry.settings import StorageSettings
 from quilt_registry.storage.directory import BLOCK_SIZE, Directory, make_directory
 from quilt_registry.storage.signed_urls import LocalSigner, S3Signer, Signer
+from quilt_registry.turns import Turns
 
 CONCURRENT_HEADS = 32
 HEX_DIGITS = range(16)  # of the SHA-256 that a key ends with; each listing covers the keys with one first digit
@@ -60,6 +61,8 @@ class ObjectStore:
         self.signer: Signer
         self.directory: Directory | None = None
         self._bucket: S3Store | None = None
+        self._hashing = Turns(1)
+        self._suspects: dict[str, asyncio.Task[bool]] = {}  # by key; each hashes an object and may set it aside
         if settings.package_bucket_name:
             secret = settings.aws_secret_access_key
             self.signer = S3Signer(
@@ -183,12 +186,13 @@ class ObjectStore:
     async def promote(self, owner: str, uploader: str, sha256s: Sequence[str], existing: set[str]) -> None:
         """Verify staged objects, and give final keys to those that are not in `existing`.
 
-        Raise Unavailable, or DigestMismatch for objects with the wrong contents.
+        Raise DigestMismatch for objects with the wrong contents, FileNotFoundError if a staged object was removed,
+        Unavailable.
         """
         if self.directory:
-            for sha256 in sha256s:
-                if sha256 not in existing:
-                    self.directory.promote(staging_key(owner, uploader, sha256), final_key(owner, sha256))
+            staged, final = staging_key(owner, uploader, ""), final_key(owner, "")
+            keys = ((staged + sha256, final + sha256) for sha256 in sha256s if sha256 not in existing)
+            await asyncio.to_thread(self.directory.promote, keys)
             return
         wrong: list[str] = []
         waiting = iter(sha256s)
@@ -243,15 +247,31 @@ class ObjectStore:
         """Take those objects out of the store whose contents do not have their SHA-256. Return their keys.
 
         A directory moves them to `quarantine/`. A bucket deletes them; a versioned one keeps the bytes as noncurrent
-        versions. Raise Unavailable.
+        versions. Only one object is hashed at a time, because any push may ask for it: people take turns. Raise
+        Unavailable.
         """
-        if self.directory:
-            async with _translate_errors():
-                return await asyncio.to_thread(_filter, self.directory.set_aside, keys)
-        existing = await self.sizes(keys)
-        damaged = [key for key in existing if not await self.is_intact(key, key[-64:])]
-        await self.remove(damaged)
-        return damaged
+        return [key for key in keys if await self._is_set_aside(key)]
+
+    async def _is_set_aside(self, key: str) -> bool:
+        """Set an object aside if it is damaged, and return whether it was. Simultaneous calls for a key share one."""
+        if key not in self._suspects:
+            # A task of its own, because the thread that hashes works on when the request is cancelled.
+            self._suspects[key] = asyncio.create_task(self._set_aside(key))
+            self._suspects[key].add_done_callback(lambda _: self._suspects.pop(key))
+        return await asyncio.shield(self._suspects[key])
+
+    async def _set_aside(self, key: str) -> bool:
+        await self._hashing.take(heavy=False)
+        try:
+            if self.directory:
+                async with _translate_errors():
+                    return await asyncio.to_thread(self.directory.set_aside, key)
+            if not await self.sizes([key]) or await self.is_intact(key, key[-64:]):
+                return False
+            await self.remove([key])
+            return True
+        finally:
+            self._hashing.give_back(heavy=False)
 
     async def staged(self, owner: str, uploader: str) -> dict[str, int]:
         """Return SHA-256 and size in bytes of the objects in a bucket that a user has uploaded to staging keys."""
@@ -294,7 +314,7 @@ class ObjectStore:
         if self.directory:
             try:
                 path = self.directory.root / "uploads" / key.rpartition("/")[2]
-                make_directory(path.parent)
+                make_directory(path.parent, inherit_owner=True)
                 path.write_bytes(b"check")
                 path.unlink()
             except OSError as error:
@@ -343,10 +363,6 @@ class _UnpackedSha256:
     def hexdigest(self) -> str:
         self._hash.update(self._inflater.flush())
         return self._hash.hexdigest()
-
-
-def _filter(condition: Callable[[str], bool], keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if condition(key)]
 
 
 @asynccontextmanager

@@ -18,8 +18,8 @@ BROWSER = "quilt_browser"
 FLASH = "quilt_flash"
 THEME = "quilt_theme"
 BROWSER_LIFETIME = 365 * 86_400  # seconds
-# Used with https. Browsers accept this prefix only from the host itself and over https, so that no other host of the
-# domain, and nobody on the network, can plant a cookie.
+# Used with https. Browsers accept this prefix only from the host itself and over https, so that neither another host of
+# the domain nor an attacker on the network can plant a cookie.
 PREFIX = "__Host-"
 
 

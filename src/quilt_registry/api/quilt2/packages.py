@@ -84,10 +84,9 @@ async def install(  # noqa: PLR0913  the path alone names three of them
     """Return the tree of an instance, and presigned URLs of the selected objects."""
     package, instance = await instances.get_readable(registry.db, caller, owner, name, top_hash)
     selection = Selection(request.query_params.get("subpath", ""), _boolean(request, "meta_only"))
-    answer = await installing.install(registry, caller, package, instance, selection, record=record)
-    if request.method == "HEAD":
-        return json({})
-    return await stream(request, answer)
+    answer = installing.install(registry, caller, package, instance, selection, record=record)
+    response = await stream(request, answer)
+    return json({}) if request.method == "HEAD" else response
 
 
 def _boolean(request: AnyRequest, name: str) -> bool:
