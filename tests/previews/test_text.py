@@ -67,7 +67,7 @@ def test_long_texts_have_pages() -> None:
         ("plot", Source("C:\\plots\\plot.png"), "image"),
         ("notes.md", Source(), "markdown"),
         ("vector", Source("a.svg"), "code"),
-        ("README", Source(), "file"),
+        ("README", Source(), "markdown"),
     ],
 )
 def test_kinds_by_name(name: str, source: Source, kind: str) -> None:

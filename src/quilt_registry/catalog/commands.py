@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from quilt_registry.settings import Settings
@@ -71,6 +74,16 @@ def config(settings: Settings) -> str:
 def login(settings: Settings) -> str:
     """Return the command that signs in."""
     return SIGN_IN.format(team=settings.team_id).rstrip()
+
+
+def open_node(settings: Settings, owner: str, name: str, path: Sequence[str]) -> Command:
+    """Return the lines that open a node of an installed package in Python."""
+    node = name + "".join(f".{each}" if _is_attribute(each) else f"[{each!r}]" for each in path)
+    return Command("Python", f"{use(settings, owner, name).text}\n{node}()")
+
+
+def _is_attribute(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
 
 
 def push(settings: Settings, owner: str, name: str) -> str:

@@ -80,6 +80,8 @@ def by_name(name: str, source: Source, *, is_table: bool = False) -> str:
     if is_table or source.target in _TARGETS:
         return _TARGETS.get(source.target, "table")
     file_name = (source.name or name).lower()
+    if file_name == "readme":
+        return "markdown"
     return _KINDS.get(file_name.rpartition(".")[2], "file")
 
 

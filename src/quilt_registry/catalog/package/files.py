@@ -11,10 +11,11 @@ from litestar.params import FromPath
 from markupsafe import Markup
 from msgspec import Struct
 
-from quilt_registry.catalog.package import header, paths
+from quilt_registry.catalog import commands
+from quilt_registry.catalog.package import document, header, paths
 from quilt_registry.catalog.package.header import Header
 from quilt_registry.catalog.session import is_fragment
-from quilt_registry.errors import Invalid, TooMany
+from quilt_registry.errors import Invalid, TooMany, Unavailable
 from quilt_registry.manifests.pages import FileEntry, GroupEntry, TableEntry
 from quilt_registry.packages import file_previews, files
 from quilt_registry.packages.access import Caller
@@ -76,10 +77,18 @@ async def _folder(request: AnyRequest, registry: Registry, head: Header, node: N
         response = header.render(request, template, head, **values)
         response.headers["Vary"] = "HX-Request"
         return response
-    readme = None
-    if folder.readme:
-        readme = await file_previews.read_text(registry, head.view.package, folder.readme, MAX_README_BYTES)
-    return header.render(request, "package/files.html", head, readme=readme, **values)
+    readme = await _render(registry, head, folder.readme, node.path) if folder.readme else None
+    install = commands.install(registry.settings, head.subject(node.path))
+    return header.render(request, "package/files.html", head, readme=readme, install=install, **values)
+
+
+async def _render(registry: Registry, head: Header, part: ObjectPart, folder: list[str]) -> Markup | None:
+    """Return a Markdown file in a folder as HTML, None if it is not text or not in the store."""
+    try:
+        text = await file_previews.read_text(registry, head.view.package, part, MAX_README_BYTES)
+    except Unavailable:
+        return None
+    return await document.render(registry, head, text, folder) if text is not None else None
 
 
 async def _find(request: AnyRequest, registry: Registry, head: Header, version: Version, text: str) -> Response[Any]:
@@ -112,13 +121,18 @@ async def _file(request: AnyRequest, registry: Registry, head: Header, version: 
         text = await file_previews.read_text(registry, package, file.parts[0], MAX_RAW_BYTES)
         if text is not None:
             return Response(text, media_type="text/plain")
+    rendered = None
+    if file.kind == "markdown" and view != "source" and len(file.parts) == 1:
+        rendered = await _render(registry, head, file.parts[0], file.path[:-1])
     number = max(_number(request.query_params.get("page", "")) or 1, 1)
-    preview = await _preview(registry, head, file, number)
+    preview = Preview(file.kind) if rendered is not None else await _preview(registry, head, file, number)
     lines = [Markup(line) for line in preview.text.lines] if preview.text else []  # noqa: S704  HTML of previews/text.py
     return header.render(
         request, "package/file.html", head,
-        file=file, path=file.path, preview=preview, lines=lines, number=number, view=view,
-        has_raw=preview.text is not None and file.size <= MAX_RAW_BYTES,
+        file=file, path=file.path, document=rendered, preview=preview, lines=lines, number=number, view=view,
+        has_raw=(rendered or preview.text) is not None and file.size <= MAX_RAW_BYTES,
+        install=commands.install(registry.settings, head.subject(file.path)),
+        open=commands.open_node(registry.settings, head.view.package.owner, head.view.package.name, file.path),
     )  # fmt: skip
 
 

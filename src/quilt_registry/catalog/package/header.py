@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Response
@@ -9,6 +10,7 @@ from msgspec import Struct
 
 from quilt_registry.catalog import templates
 from quilt_registry.catalog.announcements import sentence
+from quilt_registry.catalog.commands import Subject
 from quilt_registry.catalog.site.refusal import PageRefusal
 from quilt_registry.catalog.urls import package_url
 from quilt_registry.errors import NotFound
@@ -52,6 +54,18 @@ class Header(Struct, frozen=True):
     def may_write(self) -> bool:
         """Whether the reader may push and move tags."""
         return access.may_write(self.caller, self.view.package)
+
+    def subject(self, path: Sequence[str] = ()) -> Subject:
+        """Return a part of the shown version as commands name it: without a version if it is the latest."""
+        package, reference, version = self.view.package, self.view.reference, self.view.version
+        assert version is not None
+        if reference.kind:
+            return Subject(package.owner, package.name, reference.kind, reference.value, tuple(path))
+        if version.is_latest:
+            return Subject(package.owner, package.name, path=tuple(path))
+        if version.versions:
+            return Subject(package.owner, package.name, "version", version.versions[-1], tuple(path))
+        return Subject(package.owner, package.name, "hash", version.top_hash, tuple(path))
 
     def url(self, *segments: str, **query: str | int | None) -> str:
         """Return the path of another page of this version."""
