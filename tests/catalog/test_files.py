@@ -28,13 +28,14 @@ CSV = b"a,b\n1,2\n"
 PYTHON = b"def f():\n    return '<script>alert(1)</script>'\n"
 PNG = picture()
 META = json.dumps({"unit": "cm", "columns": ["a", "<i>"]}).encode()
-OBJECTS = [CSV, PYTHON, PNG, META, b"one", b"two", b"# Inside\n", b"\0\1\2", b""]
+README = b"# Inside\n\nSee [it](train.csv) and ![a plot](../plot.png).\n"
+OBJECTS = [CSV, PYTHON, PNG, META, b"one", b"two", README, b"\0\1\2", b""]
 TREE = root(
     {
         "raw": group({
             "train": file(CSV, metadata={"q_path": "data/train.csv", "q_ext": "csv"}, metadata_hash=sha(META)),
             "script": file(PYTHON, metadata={"q_path": "f.py"}),
-            "README": file(b"# Inside\n"),
+            "README": file(README),
             "deep": group({"a10": file(b"one"), "a9": file(b"two")}),
         }),
         "plot": file(PNG, metadata={"q_path": "plots/plot.png"}),
@@ -211,6 +212,26 @@ def test_code_has_numbered_lines(annas_browser: httpx.Client, package: str) -> N
     assert '<span class="k">def</span>' in text
     assert "&lt;script&gt;alert" in text
     assert "<script>alert" not in text
+
+
+def test_markdown_is_rendered_with_links_to_files(annas_browser: httpx.Client, package: str) -> None:
+    page = annas_browser.get(f"{package}/files/raw/README").text
+    assert f'href="{package}/files/raw/train"' in page
+    assert f'<img src="{package}/files/plot?view=image"' in page
+    assert "# Inside" not in page
+    source = annas_browser.get(f"{package}/files/raw/README?view=source").text
+    assert "# Inside" in re.sub("<[^>]*>", "", source)
+    assert f'href="{package}/files/raw/README">Rendered' in source
+
+
+def test_commands_are_for_the_part_and_the_version(annas_browser: httpx.Client, package: str) -> None:
+    name = package.rpartition("/")[2]
+    page = annas_browser.get(f"{package}/files/raw/train?tag=latest").text
+    assert f"quilt install local:anna/{name}/raw/train -t latest" in page
+    assert f"{name}.raw.train()" in page
+    assert f'data-text="quilt install local:anna/{name}/raw"' in annas_browser.get(f"{package}/files/raw").text
+    odd = annas_browser.get(f"{package}/files/%3Cb%3Ex%20%252F%3F%23").text
+    assert f"{name}[&#39;&lt;b&gt;x %2F?#&#39;]()" in odd
 
 
 def test_raw_text_is_plain(annas_browser: httpx.Client, package: str) -> None:

@@ -61,24 +61,11 @@ async def overview(
         kinds=_kinds(version),
         contents=await _contents(registry, version),
         activity=await activity.by_week(registry.db, package),
-        install=commands.install(registry.settings, _subject(head)),
+        install=commands.install(registry.settings, head.subject()),
         pinned=_pinned(registry.settings, head, version),
         use=commands.use(registry.settings, package.owner, package.name),
         push=commands.push(registry.settings, package.owner, package.name),
     )
-
-
-def _subject(head: Header) -> Subject:
-    """Return the shown version as commands name it: by the selector of the URL, or not at all if it is the latest."""
-    package, reference, version = head.view.package, head.view.reference, head.view.version
-    assert version is not None
-    if reference.kind:
-        return Subject(package.owner, package.name, reference.kind, reference.value)
-    if version.is_latest:
-        return Subject(package.owner, package.name)
-    if version.versions:
-        return Subject(package.owner, package.name, "version", version.versions[-1])
-    return Subject(package.owner, package.name, "hash", version.top_hash)
 
 
 def _pinned(settings: Settings, head: Header, version: Version) -> str:
