@@ -104,7 +104,7 @@ def test_commands_install_the_shown_version(anna: Person, annas_browser: httpx.C
     anna.put(f"/api/version/anna/{name}/1.0", json={"hash": top_hash})
     anna.push(name, {"a": b"2"})
     latest = annas_browser.get(f"/package/anna/{name}").text
-    assert f"quilt install local:anna/{name}</pre>" in latest
+    assert f'data-text="quilt install local:anna/{name}"' in latest
     assert f"from quilt.team.local.anna import {name}" in latest
     shown = annas_browser.get(f"/package/anna/{name}", params={kind: option[3:]}).text
     assert f"quilt install local:anna/{name} {option}</pre>" in shown
