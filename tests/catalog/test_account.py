@@ -60,5 +60,8 @@ def test_the_theme_is_in_the_page_that_comes_next(visitor: Browser) -> None:
     response = visitor.submit("/preferences", {"theme": "dark", "next": "/signin"})
     assert (response.status_code, response.headers["location"]) == (303, "/signin")
     assert '<html lang="en" data-theme="dark">' in visitor.get("/signin").text
+    sent = {"Referer": f"{visitor.base_url}/signin?next=/code"}
+    response = visitor.submit("/preferences", {"theme": "dark", "next": "/signin"}, headers=sent)
+    assert response.headers["location"] == "/signin?next=/code"
     assert visitor.submit("/preferences", {"theme": '"><script>', "next": "//evil.example"}).headers["location"] == "/"
     assert '<html lang="en" data-theme="dark">' in visitor.get("/signin").text

@@ -36,7 +36,7 @@ def test_every_page_has_security_headers(annas_browser: httpx.Client, path: str)
     assert "unsafe" not in policy
     assert "data:" not in policy
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "same-origin"
+    assert headers["referrer-policy"] == ("no-referrer" if path in ("/code", "/signout") else "same-origin")
     assert headers["cache-control"] == "private, no-store"
     assert "access-control-allow-origin" not in headers
 

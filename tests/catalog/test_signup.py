@@ -142,8 +142,16 @@ def test_choosing_a_password(registry: Registry, mailbox: Mailbox) -> None:
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_form_from_another_site_chooses_no_password(registry: Registry, site: str) -> None:
     headers = {"Origin": "null", "Sec-Fetch-Site": site}
-    for sent in (headers, {"Origin": "null"}):
-        assert submit(registry, "/reset_password/x", {"password": PASSWORD}, headers=sent).status_code == 403
+    assert submit(registry, "/reset_password/x", {"password": PASSWORD}, headers=headers).status_code == 403
+
+
+def test_over_plain_http_the_token_of_a_form_tells_where_it_is_from(registry: Registry) -> None:
+    """Without a referrer, browsers send the origin `null`, and over plain HTTP nothing else."""
+    sent, form = {"Origin": "null"}, {"password": PASSWORD, "again": PASSWORD}
+    assert submit(registry, "/reset_password/x", form, headers=sent).status_code == 410
+    forged = httpx.post(f"{registry.url}/reset_password/x", data=form, headers=sent)
+    assert forged.status_code == 403
+    assert "another site" in forged.text
 
 
 @pytest.mark.parametrize("link", ["x", "%00", "a" * 5000, "<script>", "%F0%9F%92%A5"])

@@ -65,7 +65,7 @@ async def check_form(connection: ASGIConnection, _: BaseRouteHandler) -> None:  
     connection.scope["state"]["form"] = form
     token = str(form.get(FIELD) or connection.headers.get(HEADER) or "")
     if not any(is_token(token, secret) for secret in holder_secrets(connection)):
-        raise Forbidden("This form has expired. Reload the page and try again.")
+        raise Forbidden("This form has expired, or was sent from another site. Reload the page and try again.")
 
 
 async def _parse(request: AnyRequest) -> FormMultiDict:

@@ -50,9 +50,11 @@ def _from_another_site(connection: AnyConnection) -> bool:
     site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
     if origin in registry_of(connection).settings.origins:
         return False
-    if site:  # checked before the host, because pages without a referrer send the origin `null`
+    if site:
         return site not in ("same-origin", "none")
-    return origin is not None and origin.partition("://")[2] != connection.headers.get("host")
+    # Pages without a referrer send the origin `null` with their own forms. Over plain HTTP, that is all that browsers
+    # say, so that only the form's token tells such a form from one of another site.
+    return origin not in (None, "null") and origin.partition("://")[2] != connection.headers.get("host")
 
 
 async def find_session(connection: AnyConnection) -> Session | None:
@@ -108,6 +110,12 @@ def safe_next(target: str) -> str:
     """Return the path to open after sign-in; "/" if the target is not a path of this site."""
     is_path = target.startswith("/") and not target.startswith("//")
     return target if is_path and "\\" not in target and target.isprintable() else "/"
+
+
+def return_path(request: AnyRequest, path: str) -> str:
+    """Return the path that a form names as its page, with the query of the page if the browser tells it."""
+    seen = urlsplit(request.headers.get("referer", ""))
+    return safe_next(f"{path}?{seen.query}" if seen.query and seen.path == path else path)
 
 
 def set_cookie(response: Response[Any], settings: Settings, token: Token) -> None:

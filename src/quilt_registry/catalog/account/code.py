@@ -10,7 +10,7 @@ from litestar.response import Redirect
 
 from quilt_registry.accounts import codes
 from quilt_registry.accounts.sessions import Session
-from quilt_registry.catalog.templates import render
+from quilt_registry.catalog.account.pages import render
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected, is_speculative
 

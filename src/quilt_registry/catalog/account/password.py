@@ -11,14 +11,12 @@ from quilt_registry.accounts import password_reset
 from quilt_registry.accounts.password_reset import ResetLink
 from quilt_registry.catalog import flash, forms
 from quilt_registry.catalog.account.new_password import find_problems
-from quilt_registry.catalog.templates import render
+from quilt_registry.catalog.account.pages import NO_REFERRER, render
 from quilt_registry.errors import SignInNeeded, TooMany
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, Injected, client_ip
 
 PATH = "/reset_password"
-# The URL of the page that chooses a password holds a secret, which browsers must not send to other pages.
-_NO_REFERRER = {"Referrer-Policy": "no-referrer"}
 
 
 async def request_form(request: AnyRequest) -> Response[Any]:
@@ -59,7 +57,7 @@ async def choose(request: AnyRequest, registry: Injected[Registry], link: FromPa
         return _expired(request)
     message = "Your password has been changed. Sign in with the new password."
     response = flash.redirect(request, "/signin", "Your password is set. Sign in with it." if found.is_new else message)
-    response.headers.update(_NO_REFERRER)
+    response.headers.update(NO_REFERRER)
     return response
 
 
@@ -74,6 +72,4 @@ def _expired(request: AnyRequest) -> Response[Any]:
 
 def _render(request: AnyRequest, template: str, status: int = 200, **values: Any) -> Response[Any]:
     """Return a page that does not name its own URL, which may hold a secret."""
-    response = render(request, template, status, here=PATH, **values)
-    response.headers.update(_NO_REFERRER)
-    return response
+    return render(request, template, status, here=PATH, **values)

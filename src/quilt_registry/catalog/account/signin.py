@@ -13,9 +13,9 @@ from quilt_registry.accounts.sessions import Origin, Session
 from quilt_registry.accounts.signin import Attempt
 from quilt_registry.accounts.users import Account
 from quilt_registry.catalog import flash, forms
+from quilt_registry.catalog.account.pages import render
 from quilt_registry.catalog.announcements import announce
 from quilt_registry.catalog.session import safe_next, set_cookie
-from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Invalid, SignInNeeded, TooMany
 from quilt_registry.registry import Registry
 from quilt_registry.web import cookies

@@ -13,8 +13,8 @@ from quilt_registry.accounts.signup import Registration
 from quilt_registry.accounts.users import Account, EmailTaken, NameTaken
 from quilt_registry.catalog import forms
 from quilt_registry.catalog.account.new_password import find_problems
+from quilt_registry.catalog.account.pages import render
 from quilt_registry.catalog.announcements import open_package
-from quilt_registry.catalog.templates import render
 from quilt_registry.errors import Refusal
 from quilt_registry.packages import invitations
 from quilt_registry.registry import Registry
