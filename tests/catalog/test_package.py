@@ -107,8 +107,8 @@ def test_commands_install_the_shown_version(anna: Person, annas_browser: httpx.C
     assert f'data-text="quilt install local:anna/{name}"' in latest
     assert f"from quilt.team.local.anna import {name}" in latest
     shown = annas_browser.get(f"/package/anna/{name}", params={kind: option[3:]}).text
-    assert f"quilt install local:anna/{name} {option}</pre>" in shown
-    assert f"{name}:{kind}:{option[3:]}</pre>" in shown
+    assert f"quilt install local:anna/{name} {option}</span></pre>" in shown
+    assert f"{name}:{kind}:{option[3:]}</span></pre>" in shown
     assert top_hash in shown
 
 
