@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import trees
 from tests.browsers import Browser, browser, sign_in
 from tests.registry import Person, Registry, new_name
 
@@ -74,6 +75,18 @@ def test_matches_are_marked_in_the_readme_without_its_markdown(
 )
 def test_filters(annas_browser: httpx.Client, zebras: dict[str, str], query: str, keys: set[str]) -> None:
     assert set(found(annas_browser, f"/search?q=zebra&{query}")) == {f"anna/{zebras[key]}" for key in keys}
+
+
+def test_file_types(annas_browser: httpx.Client, eve: Person) -> None:
+    word = new_name("oryx")
+    for extension in ("csv", "csv_2", "xcsv"):
+        eve.push_tree(
+            f"{word}_{extension}", trees.root({"a": trees.file(b"1", metadata={"q_path": f"a.{extension}"})}), [b"1"]
+        )
+        eve.grant(f"{word}_{extension}", "team")
+    assert found(annas_browser, f"/search?q={word}&type=csv") == [f"{eve.name}/{word}_csv"]
+    assert len(found(annas_browser, f"/search?q={word}&type=.CSV&type=xcsv")) == 2
+    assert 'value="csv_2"' in annas_browser.get(f"/search?q={word}").text
 
 
 def test_packages_shared_with_me(bens_browser: Browser, zebras: dict[str, str]) -> None:

@@ -86,7 +86,7 @@ _MARKS = [
     (re.compile(r"\|"), " "),  # cells
 ]
 _HEADING = re.compile(r"^#{1,6}[ \t]+([^\n]*)$", re.MULTILINE)
-MAX_PLAIN_LENGTH = 4000  # characters of Markdown that are made plain
+MAX_PLAIN_LENGTH = 2000  # characters of Markdown that are made plain
 
 
 def plain_text(markdown: str) -> str:

@@ -22,6 +22,7 @@ Scope = Literal["mine", "shared", "team", "public"]
 PAGE_SIZE = 25
 MAX_PAGE = 400  # 10,000 packages
 MAX_FILE_TYPES = 8  # that are offered as filters
+MAX_COUNTED = 1000  # packages whose file types are counted
 EXCERPT_WORDS = 36
 
 _ORDERS: dict[str, str] = {"best": "p.weight DESC, p.owner, p.name, p.id", **listing.ORDERS}
@@ -49,12 +50,13 @@ class Found(Struct, frozen=True):
     """A page of the packages found, and numbers of all of them.
 
     `file_types` are the most frequent extensions with the number of packages that have them, whatever file types are
-    asked for. `exact` is whether the first row of the first page is the package whose full name is the query.
+    asked for. If very many packages are found, they are those of the packages pushed last, without numbers. `exact` is
+    whether the first row is the package whose full name is the query.
     """
 
     rows: list[PackageRow]
     total: int
-    file_types: list[tuple[str, int]]
+    file_types: list[tuple[str, int | None]]
     exact: bool
 
 
@@ -69,7 +71,7 @@ async def find(
         row = await connection.fetchrow(
             f"""
             WITH asked AS MATERIALIZED (
-                SELECT $3::text AS me, $4::text AS owner, $5::text[] AS types, $6::int AS days
+                SELECT $2::text[] AS queries, $3::text AS me, $4::text AS owner, $5::bytea[] AS types, $6::int AS days
             ), exact AS MATERIALIZED (
                 SELECT p.id FROM package p WHERE p.owner = $7 AND p.name = $8 AND {access.READABLE}
             ), hit AS MATERIALIZED (
@@ -78,29 +80,44 @@ async def find(
                     UNION ALL SELECT id, 0 FROM exact) h
                 GROUP BY id
             ), found AS MATERIALIZED (
-                SELECT p.id, p.owner, p.name, p.updated_at, h.weight, i.size,
-                       convert_from(i.file_types, 'UTF8')::jsonb AS types
-                FROM asked, hit h JOIN package p USING (id) {listing.SHOWN_INSTANCE}
+                SELECT p.id, p.owner, p.name, p.updated_at, h.weight FROM asked, hit h JOIN package p USING (id)
                 WHERE (asked.owner = '' OR p.owner = asked.owner)
                   AND (asked.days IS NULL OR p.updated_at >= now() - make_interval(days => asked.days))
                   AND {_SCOPES[filters.scope] if filters.scope else "true"}
-            ), typed AS MATERIALIZED (
-                SELECT p.* FROM asked, found p WHERE asked.types = '{{}}' OR p.types ?| asked.types
-            )
+            ), typed AS MATERIALIZED ({_typed(filters, order)})
             SELECT (SELECT count(*) FROM typed),
                    ARRAY(SELECT p.id FROM typed p ORDER BY p.id IN (SELECT id FROM exact) DESC, {_ORDERS[order]}
                          LIMIT {PAGE_SIZE} OFFSET $10),
-                   ARRAY(SELECT ROW(type, count(*)) FROM found, jsonb_object_keys(types) type WHERE type <> ''
-                         GROUP BY type ORDER BY count(*) DESC, type LIMIT {MAX_FILE_TYPES}),
-                   EXISTS (SELECT FROM typed WHERE id IN (SELECT id FROM exact)),
-                   $2::text[] IS NOT NULL
+                   ARRAY(SELECT ROW(type, count(*))
+                         FROM (SELECT * FROM found ORDER BY updated_at DESC LIMIT {MAX_COUNTED}) p
+                         {listing.SHOWN_INSTANCE}
+                         CROSS JOIN jsonb_object_keys(convert_from(i.file_types, 'UTF8')::jsonb) type
+                         WHERE type <> '' GROUP BY type ORDER BY count(*) DESC, type LIMIT {MAX_FILE_TYPES}),
+                   (SELECT count(*) FROM found) > {MAX_COUNTED},
+                   EXISTS (SELECT FROM typed WHERE id IN (SELECT id FROM exact))
             """,
-            caller.grants, search.hit_queries(words), caller.name or "", filters.owner, list(filters.file_types),
-            filters.days, owner, name, finds_nothing, (page - 1) * PAGE_SIZE,
+            caller.grants, search.hit_queries(words), caller.name or "", filters.owner,
+            [f'"{each}":'.encode() for each in filters.file_types], filters.days, owner, name, finds_nothing,
+            (page - 1) * PAGE_SIZE,
         )  # fmt: skip
     assert row is not None
-    total, ids, file_types, exact = tuple(row)[:4]
-    return Found(await listing.load_rows(db, caller, ids), total, file_types, exact and page == 1)
+    total, ids, file_types, has_more, exact = row
+    counts = [(extension, None if has_more else count) for extension, count in file_types]
+    return Found(await listing.load_rows(db, caller, ids), total, counts, exact and page == 1)
+
+
+def _typed(filters: Filters, order: Order) -> str:
+    """Return SQL for those of the packages found that have any of the file types asked for, with their size.
+
+    Instances are looked up only if the filter or the order needs them. Their JSON is compared as text, because parsing
+    that of thousands would take longer than all else. An extension has one dot, so no part of another looks like it.
+    """
+    if not filters.file_types and order != "size":
+        return "SELECT p.*, NULL::bigint AS size FROM found p"
+    condition = "EXISTS (SELECT FROM unnest(asked.types) type WHERE position(type IN i.file_types) > 0)"
+    return f"""
+        SELECT p.*, i.size FROM asked, found p {listing.SHOWN_INSTANCE}
+        WHERE {condition if filters.file_types else "true"}"""
 
 
 def full_name(query: str) -> tuple[str, str]:

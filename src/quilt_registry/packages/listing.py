@@ -89,7 +89,7 @@ async def list_recent(db: Database, policy: AccessPolicy, limit: int) -> list[Re
 
 Sort = Literal["pushed", "name", "size"]
 
-README_EXCERPT_LENGTH = 4000  # characters
+README_EXCERPT_LENGTH = 2000  # characters
 MAX_PUSHES = 200  # of a member, among which packages are looked for
 
 
@@ -220,13 +220,13 @@ async def has_packages(db: Database) -> bool:
 
 
 async def totals(db: Database, caller: Caller) -> Totals:
-    """Return the numbers of packages and versions that the caller may read, and of active accounts."""
+    """Return the numbers of packages and named versions that the caller may read, and of active accounts."""
     row = await db.public.fetchrow(
         f"""
         WITH readable AS MATERIALIZED (
             SELECT DISTINCT a.package_id AS id FROM access a WHERE a.grantee = ANY($1::text[]))
         SELECT (SELECT count(*) FROM readable),
-               (SELECT count(*) FROM readable r JOIN instance i ON i.package_id = r.id),
+               (SELECT count(*) FROM readable r JOIN version v ON v.package_id = r.id),
                (SELECT coalesce(sum(i.size), 0)::bigint FROM readable r
                 JOIN tag t ON t.package_id = r.id AND t.name = '{LATEST}' JOIN instance i ON i.id = t.instance_id),
                (SELECT count(*) FROM account WHERE is_active)

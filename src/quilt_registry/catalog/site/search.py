@@ -22,6 +22,7 @@ from quilt_registry.web.requests import AnyRequest, Injected
 MAX_QUERY_LENGTH = 200  # characters
 MAX_PAGE = 10_000 // PAGE_SIZE
 MAX_FILE_TYPES = 20
+EXCERPT_LENGTH = 600  # characters of Markdown without a query: more than two lines
 ORDERS: dict[Order, str] = {"best": "Best match", "pushed": "Recently pushed", "name": "Name", "size": "Size"}
 SCOPES: dict[Scope, str] = {"mine": "Mine", "shared": "Shared with me", "team": "Team", "public": "Public"}
 PERIODS = {7: "Past week", 30: "Past month", 90: "Past 3 months", 365: "Past year"}
@@ -129,13 +130,13 @@ def _asked(request: AnyRequest, query: str, scopes: dict[Scope, str]) -> Asked:
 
 async def _excerpts(registry: Registry, query: str, found: Found) -> list[list[tuple[str, bool]]]:
     """Return the excerpt of each row's README, in pieces that match the query or do not."""
-    texts = [plain_text(row.readme or "") for row in found.rows]
-    if query and any(texts):
-        return await faceted_search.mark(registry.db, query, texts)
-    return [[(text[:300], False)] for text in texts]
+    readmes = [row.readme or "" for row in found.rows]
+    if not query:
+        return [[(plain_text(readme[:EXCERPT_LENGTH]), False)] for readme in readmes]
+    return await faceted_search.mark(registry.db, query, [plain_text(readme) for readme in readmes])
 
 
 def _file_types(asked: Asked, found: Found) -> list[tuple[str, int | None]]:
     """Return the file types to choose from, with the number of packages; those asked for are among them."""
-    counts = {extension.removeprefix("."): count for extension, count in found.file_types}
+    counts: dict[str, int | None] = {extension.removeprefix("."): count for extension, count in found.file_types}
     return [*counts.items(), *((each, None) for each in asked.file_types if each not in counts)]
