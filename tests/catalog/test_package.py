@@ -105,10 +105,11 @@ def test_commands_install_the_shown_version(anna: Person, annas_browser: httpx.C
     anna.push(name, {"a": b"2"})
     latest = annas_browser.get(f"/package/anna/{name}").text
     assert f'data-text="quilt install local:anna/{name}"' in latest
+    assert f'data-text="quilt install local:anna/{name}"' in annas_browser.get(f"/package/anna/{name}?tag=latest").text
     assert f"from quilt.team.local.anna import {name}" in latest
     shown = annas_browser.get(f"/package/anna/{name}", params={kind: option[3:]}).text
-    assert f"quilt install local:anna/{name} {option}</span></pre>" in shown
-    assert f"{name}:{kind}:{option[3:]}</span></pre>" in shown
+    assert f'data-text="quilt install local:anna/{name} {option}"' in shown
+    assert f'{name}:{kind}:{option[3:]}"' in shown
     assert top_hash in shown
 
 

@@ -189,7 +189,8 @@ class _Renderer(RendererHTML):
         return _image({"src": str(token.attrGet("src") or ""), "alt": alt}, env)
 
     def table_open(self, tokens: Sequence[Token], index: int, options: Any, env: MutableMapping[str, Any]) -> str:
-        return '<div class="region" role="region" tabindex="0" aria-label="Table">\n<table>\n'
+        env["tables"] = env.get("tables", 0) + 1
+        return f'<div class="region" role="region" tabindex="0" aria-label="Table {env["tables"]}">\n<table>\n'
 
     def table_close(self, tokens: Sequence[Token], index: int, options: Any, env: MutableMapping[str, Any]) -> str:
         return "</table>\n</div>\n"

@@ -16,6 +16,7 @@ from quilt_registry.catalog.urls import package_url
 from quilt_registry.errors import NotFound
 from quilt_registry.packages import access, invitations, resolve
 from quilt_registry.packages.access import Caller
+from quilt_registry.packages.instances import LATEST
 from quilt_registry.packages.resolve import PackageView, Reference, ReferenceNotFound, VersionName
 from quilt_registry.registry import Registry
 from quilt_registry.web.requests import AnyRequest, is_speculative
@@ -59,7 +60,7 @@ class Header(Struct, frozen=True):
         """Return a part of the shown version as commands name it: without a version if it is the latest."""
         package, reference, version = self.view.package, self.view.reference, self.view.version
         assert version is not None
-        if reference.kind:
+        if reference.kind and reference != Reference("tag", LATEST):
             return Subject(package.owner, package.name, reference.kind, reference.value, tuple(path))
         if version.is_latest:
             return Subject(package.owner, package.name, path=tuple(path))

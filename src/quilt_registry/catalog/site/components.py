@@ -8,9 +8,12 @@ from typing import Any
 
 from litestar import Response
 
+from quilt_registry.catalog import commands
+from quilt_registry.catalog.commands import Subject
 from quilt_registry.catalog.templates import render
 from quilt_registry.packages.access import Visibility
 from quilt_registry.packages.listing import PackageRow
+from quilt_registry.web.callers import registry_of
 from quilt_registry.web.requests import AnyRequest
 
 VISIBILITIES: tuple[Visibility, ...] = ("private", "shared", "team", "public")
@@ -26,6 +29,7 @@ async def components(request: AnyRequest) -> Response[Any]:
         kinds=[(name, count, count / total) for name, count in KINDS.items()],
         weeks=[(week * week * 7) % 23 for week in range(52)],
         hashes=[_hash(str(number)) for number in range(6)],
+        choices=commands.install(registry_of(request).settings, Subject("bo", "iris", "version", "1.1")),
     )
 
 
