@@ -15,6 +15,7 @@ from quilt_registry.errors import Unavailable
 from quilt_registry.settings import Settings
 from quilt_registry.storage.objects import DigestMismatch, ObjectStore, final_key, staging_key
 from tests import trees
+from tests.browsers import browser, sign_in
 from tests.registry import Person, Registry, download, new_name
 from tests.s3server import S3Server
 from tests.waiting import wait_until
@@ -117,6 +118,54 @@ def test_presigned_urls_do_what_old_clients_need(s3: S3Server) -> None:
     assert (answer.status_code, answer.headers["content-range"], answer.content) == (206, "bytes 3-3/4", b"a")
     assert httpx.get(put).status_code == 403
     assert httpx.get(get.replace(key, final_key("urls", trees.sha(b"more")))).status_code == 403
+
+
+def test_a_browser_saves_an_attachment(s3: S3Server) -> None:
+    key = final_key("urls", trees.sha(b"<script>"))
+    obstore.put(s3.bucket, key, b"<script>")
+    disposition = "attachment; filename=\"a b.html\"; filename*=UTF-8''a%20b.html"
+    url = store_of(s3).attachment_url(key, disposition, 300)
+    assert url
+    assert "X-Amz-Expires=300&" in url
+    answer = httpx.get(url)
+    assert (answer.status_code, answer.content) == (200, b"<script>")
+    assert answer.headers["content-disposition"] == disposition
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert httpx.get(url.replace("octet-stream", "x-other")).status_code == 403
+
+
+def test_contents_are_unpacked(s3: S3Server) -> None:
+    text = b"0123456789" * 100
+
+    async def run() -> list[bytes | None]:
+        packed = {"Content-Encoding": "gzip"}
+        await obstore.put_async(s3.bucket, "objs/a/packed", gzip.compress(text), attributes=packed)
+        await obstore.put_async(s3.bucket, "objs/a/gzip", gzip.compress(text))
+        await obstore.put_async(s3.bucket, "objs/a/none", b"")
+        store = store_of(s3)
+        return [
+            await store.contents("objs/a/packed", 1000, 15),
+            await store.contents("objs/a/packed", 1000, 5000),
+            (await store.contents("objs/a/gzip", 40, 2) or b""),
+            await store.contents("objs/a/none", 0, 5),
+            await store.contents("objs/a/missing", 5, 5),
+        ]
+
+    assert asyncio.run(run()) == [b"012345678901234", text, b"\x1f\x8b", b"", None]
+
+
+def test_the_catalog_leads_to_the_bucket(registry: Registry, anna: Person) -> None:
+    name = new_name()
+    anna.push(name, {"a": b"from the bucket"})
+    with browser(registry) as client:
+        sign_in(client, "anna")
+        answer = client.get(f"/package/anna/{name}/download/a")
+        page = client.get(f"/package/anna/{name}/files/a")
+    assert answer.status_code == 302
+    assert answer.headers["cache-control"] == "private, no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert httpx.get(answer.headers["location"]).content == b"from the bucket"
+    assert "from the bucket" in page.text
 
 
 def test_empty_objects_go_up_and_down(s3: S3Server) -> None:

@@ -36,6 +36,9 @@ CONCURRENT_PARTS = 2
 MAX_HEADS = 128  # up to this many keys, one HEAD for each is faster than listings
 
 
+GZIP_OVERHEAD = 10_000  # bytes by which gzip may make the beginning of an object longer
+
+
 class ObjectState(IntEnum):
     """The value of the column `object.state` of an object that a package references."""
 
@@ -163,14 +166,14 @@ class ObjectStore:
             return await self.beginning(key, limit)
         async with _translate_errors():
             try:
-                answer = await obstore.get_async(self._s3, key, options={"range": (0, min(size, limit))})
+                answer = await obstore.get_async(self._s3, key, options={"range": (0, limit + GZIP_OVERHEAD)})
                 data = bytes(await answer.bytes_async())
             except FileNotFoundError:
                 return None
         if answer.attributes.get("Content-Encoding") == "gzip":
             with suppress(zlib.error):
                 return zlib.decompressobj(wbits=31).decompress(data, limit)
-        return data
+        return data[:limit]
 
     def attachment_url(self, key: str, disposition: str, lifetime: int) -> str | None:
         """Return a URL for GET that answers with a header `Content-Disposition`; None for a directory."""
