@@ -33,6 +33,7 @@ from quilt_registry.monitoring.readiness import Readiness
 from quilt_registry.offload import TIDY_INTERVAL, Offload, end_with_parent
 from quilt_registry.packages import install as installing, push as pushing
 from quilt_registry.packages.access import AccessPolicy
+from quilt_registry.previews import markdown
 from quilt_registry.rate_limits import RateLimits
 from quilt_registry.registry import Registry
 from quilt_registry.services import MAX_STREAMED_ENTRIES
@@ -131,7 +132,7 @@ async def _running(registry: Registry, request_log: RequestLog) -> AsyncIterator
     """Open the database and run the background tasks for the length of the block."""
     await registry.db.open()
     registry.store.prepare()
-    await registry.offload.warm_up(pushing.push, installing.install)
+    await registry.offload.warm_up(pushing.push, installing.install, markdown.draft)
     tasks = [asyncio.create_task(task) for task in _background(registry, request_log)]
     try:
         yield
