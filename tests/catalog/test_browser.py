@@ -62,14 +62,6 @@ ADMIN_PAGES = {
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def acme(registry: Registry) -> Registry:
     """The registry with people and packages."""
     bo, ada = registry.make_person("bo"), registry.make_person("ada_pages", is_admin=True)
@@ -83,6 +75,15 @@ def acme(registry: Registry) -> Registry:
     bo.grant("iris", "team")
     ada.post("/api/comments/bo/iris/", json={"contents": "In **cm**?"}).raise_for_status()
     return registry
+
+
+@pytest.fixture(scope="module")
+def chromium(acme: Registry) -> Iterator[Browser]:
+    """Chromium. It starts after the packages are made, because it runs an event loop in this thread."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @contextlib.contextmanager
@@ -104,12 +105,12 @@ def problems_of(page: Page, path: str, data_page: str) -> list[str]:
     seen: list[str] = []
     page.on("console", lambda message: seen.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: seen.append(f"script: {error}"))
-    page.on(
-        "request",
-        lambda request: seen.append(f"other site: {request.url}") if page.url[:21] not in request.url else None,
-    )
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     response = page.goto(path)
     assert response
+    site = page.url.split("/")[2]
+    seen += [f"other site: {url}" for url in requested if url.split("/")[2] != site]
     facts = page.evaluate(
         """() => ({
             headings: document.querySelectorAll("h1").length,
