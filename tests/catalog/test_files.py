@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.browsers import browser, sign_in
 from tests.registry import Person, Registry, new_name
-from tests.trees import file, group, root, sha, table
+from tests.trees import file, group, root, sha, table, top_hash
 
 HTMX = {"HX-Request": "true"}
 
@@ -226,8 +226,8 @@ def test_markdown_is_rendered_with_links_to_files(annas_browser: httpx.Client, p
 
 def test_commands_are_for_the_part_and_the_version(annas_browser: httpx.Client, package: str) -> None:
     name = package.rpartition("/")[2]
-    page = annas_browser.get(f"{package}/files/raw/train?tag=latest").text
-    assert f"quilt install local:anna/{name}/raw/train -t latest" in page
+    page = annas_browser.get(f"{package}/files/raw/train?hash={top_hash(TREE)}").text
+    assert f"quilt install local:anna/{name}/raw/train -x {top_hash(TREE)}" in page
     assert f"{name}.raw.train()" in page
     assert f'data-text="quilt install local:anna/{name}/raw"' in annas_browser.get(f"{package}/files/raw").text
     odd = annas_browser.get(f"{package}/files/%3Cb%3Ex%20%252F%3F%23").text

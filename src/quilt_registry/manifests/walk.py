@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import accumulate
@@ -125,6 +126,7 @@ class Walk:
                 self._ahead = min(self._ahead * 4, MAX_PAGES_AHEAD) if is_near else 1
                 await self._load(range(number, min(number + self._ahead, self._page_of(end - 1) + 1)))
             self._page, self._entries = number, read_raw(self._bodies[number])
+            await asyncio.sleep(0)  # so that other requests go on while this one decodes many pages
         return Place(index, decode_entry(self._entries[index - self._starts[number]]))
 
     async def _load(self, numbers: Sequence[int]) -> None:

@@ -34,8 +34,6 @@ LISTING_PAGE_SIZE = 1000  # objects in one response of a bucket
 MIN_PART_SIZE, MAX_PARTS = 8 << 20, 10_000  # of an upload: bytes, and the limit of S3
 CONCURRENT_PARTS = 2
 MAX_HEADS = 128  # up to this many keys, one HEAD for each is faster than listings
-
-
 GZIP_OVERHEAD = 10_000  # bytes by which gzip may make the beginning of an object longer
 
 
