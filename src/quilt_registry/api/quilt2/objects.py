@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Response
-from litestar.response import Stream
 
 from quilt_registry.errors import Forbidden, Invalid, NotFound
 from quilt_registry.packages import uploads
@@ -14,6 +13,7 @@ from quilt_registry.storage.directory import Directory, byte_range
 from quilt_registry.storage.objects import ObjectStore
 from quilt_registry.storage.signed_urls import LocalSigner
 from quilt_registry.web.requests import AnyRequest, Injected
+from quilt_registry.web.streams import ClosingStream
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -42,7 +42,7 @@ async def get_object(request: AnyRequest, registry: Injected[Registry]) -> Respo
     if request.method == "HEAD":
         return Response(b"", headers=headers, media_type=MEDIA_TYPE)
     body = directory.stream(key, start, stop)
-    return Stream(body, status_code=206 if part else 200, headers=headers, media_type=MEDIA_TYPE)
+    return ClosingStream(body, status_code=206 if part else 200, headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _is_damaged_upload(request: AnyRequest, registry: Registry, key: str, size: int) -> bool:
