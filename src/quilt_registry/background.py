@@ -31,8 +31,8 @@ async def repeat(
         await asyncio.sleep(interval)
 
 
-async def ahead(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Yield items. While the caller works on one, the next one is made."""
+async def ahead(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """Yield items. While the caller works on one, the next one is made. At its end, close `items`."""
     coming = asyncio.create_task(_next(items))
     try:
         while found := await coming:
@@ -41,6 +41,7 @@ async def ahead(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
     finally:
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
+        await items.aclose()
 
 
 async def _next(items: AsyncIterator[T]) -> tuple[T] | None:

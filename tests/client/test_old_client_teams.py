@@ -75,7 +75,7 @@ def test_search_in_a_registry_that_is_also_the_public_one(
     shown = terminal("search", "sandbanks").splitlines()
     assert shown == ["* Packages in team local", f"local:anna/{name}", "* Packages in public cloud", f"anna/{name}"]
     terminal.environment["QUILT_PKG_URL"] = anna.registry.url.replace("127.0.0.1", "localhost")
-    assert "sign in" in terminal.refused("search", "sandbanks").lower()
+    assert terminal.refused("search", "sandbanks") == "Authentication failed. Run `quilt login` again."
 
 
 def test_search_in_an_open_registry(open_registry: Registry, tmp_path: Path) -> None:

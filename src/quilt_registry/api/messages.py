@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 from litestar import Response
-from litestar.response import Stream
 from msgspec import Struct
 
 from quilt_registry import background, bodies
@@ -19,6 +18,7 @@ from quilt_registry.bodies import Packed
 from quilt_registry.errors import Invalid, TooLarge
 from quilt_registry.settings import Settings
 from quilt_registry.web.requests import AnyRequest, accepts_gzip
+from quilt_registry.web.streams import ClosingStream
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ def json(value: Any) -> Response[bytes]:
     return Response(msgspec.json.encode(value), media_type="application/json", headers=headers)
 
 
-async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[Any]:
+async def stream(request: AnyRequest, chunks: AsyncGenerator[bytes]) -> Response[Any]:
     """Return a JSON response that is sent while it is generated, as gzip if the client accepts it.
 
     Await the first chunk, so that an early failure still becomes an error response.
@@ -137,22 +137,24 @@ async def stream(request: AnyRequest, chunks: AsyncIterator[bytes]) -> Response[
     if accepts_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         rest = _gzip(rest)
-    return Stream(rest, media_type="application/json", headers=headers)
+    return ClosingStream(rest, media_type="application/json", headers=headers)
 
 
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
+async def _chain(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with contextlib.aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk
 
 
-async def _gzip(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _gzip(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     deflater = _compressobj(GZIP_LEVEL, zlib.DEFLATED, GZIP_WBITS)
-    async for chunk in chunks:
-        in_thread = len(chunk) >= MIN_BYTES_FOR_THREAD
-        data = await asyncio.to_thread(deflater.compress, chunk) if in_thread else deflater.compress(chunk)
-        if data:
-            yield data
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            in_thread = len(chunk) >= MIN_BYTES_FOR_THREAD
+            data = await asyncio.to_thread(deflater.compress, chunk) if in_thread else deflater.compress(chunk)
+            if data:
+                yield data
     yield deflater.flush()
 
 

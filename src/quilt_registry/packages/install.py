@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ class Selection(Struct, frozen=True):
 
 async def install(
     services: Services, caller: Caller, package: Package, instance: Instance, selection: Selection, *, record: bool
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Yield the response to an install as JSON text: contents, and URLs and sizes of the selected objects.
 
     The contents are always the whole tree, because the client checks its top hash. `record` records the event INSTALL.
@@ -82,7 +82,7 @@ async def _check_undamaged(
 
 async def _stream(
     services: Services, package: Package, instance: Instance, stored: PageBodies, span: Span, *, meta_only: bool
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     yield b'{"contents":'
     depth, first, start = 0, True, 0
     lists: list[ObjectList] = []
@@ -103,7 +103,7 @@ async def _stream(
     yield b"," + msgspec.json.encode(provenance(instance))[1:]
 
 
-async def _stream_objects(services: Services, owner: str, objects: ObjectList) -> AsyncIterator[bytes]:
+async def _stream_objects(services: Services, owner: str, objects: ObjectList) -> AsyncGenerator[bytes]:
     yield b',"urls":{'
     async for text in _batches(services.offload, objects, _urls_json, services.store.signer, final_key(owner, "")):
         yield text
@@ -113,7 +113,7 @@ async def _stream_objects(services: Services, owner: str, objects: ObjectList) -
     yield b"}"
 
 
-async def _batches(offload: Offload, objects: ObjectList, function: Any, *args: Any) -> AsyncIterator[bytes]:
+async def _batches(offload: Offload, objects: ObjectList, function: Any, *args: Any) -> AsyncGenerator[bytes]:
     lead = b""
     for batch in objects.batches(URLS_PER_BATCH):
         yield lead + await offload.run(len(batch), function, batch, *args)

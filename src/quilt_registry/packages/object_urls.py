@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from msgspec import Struct
 
@@ -31,7 +31,7 @@ class Source(Struct, frozen=True):
 Found = list[tuple[Source, ObjectList]]
 
 
-async def get_objects(services: Services, caller: Caller, body: Packed) -> AsyncIterator[bytes]:
+async def get_objects(services: Services, caller: Caller, body: Packed) -> AsyncGenerator[bytes]:
     """Return JSON text with URLs and sizes of the named objects that occur in packages that the caller may read.
 
     Record an INSTALL of each package that they are read from. Raise Invalid, TooLarge.
@@ -75,7 +75,7 @@ async def _record(db: Database, caller: Caller, found: Sequence[Found]) -> None:
         await audit.record_all(db, "INSTALL", caller.name, list(counts), extras)
 
 
-async def _stream(services: Services, found: Sequence[Found]) -> AsyncIterator[bytes]:
+async def _stream(services: Services, found: Sequence[Found]) -> AsyncGenerator[bytes]:
     async with services.streamed.use(sum(map(_count, found))):
         lead, sizes = b'{"urls":{', []
         for part in filter(None, found):

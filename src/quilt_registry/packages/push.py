@@ -9,7 +9,7 @@ objects behind, which the next attempt finds.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from msgspec import Struct
@@ -69,7 +69,7 @@ class Pushed(Struct, frozen=True):
     top_hash: str
 
 
-async def push(services: PushServices, member: Member, target: Target, body: Packed) -> Pushed | AsyncIterator[bytes]:
+async def push(services: PushServices, member: Member, target: Target, body: Packed) -> Pushed | AsyncGenerator[bytes]:
     """Store a push, or return the response to a dry run as JSON text: upload URLs of all its objects.
 
     Raise Invalid, Forbidden, NotFound, Conflict, TooLarge, Unavailable.
@@ -94,7 +94,7 @@ async def check_rights(services: PushServices, member: Member, target: Target) -
 
 async def _push_whole(
     services: PushServices, member: Member, target: Target, package: Package | None, body: Packed
-) -> Pushed | AsyncIterator[bytes]:
+) -> Pushed | AsyncGenerator[bytes]:
     known = await _known_pages(services.db, package.id) if package else frozenset()
     parsed = await services.offload.run(body.weight, pushed.parse_whole, body, services.bounds, target.top_hash, known)
     await _check_options(services, member, target, package, parsed.options)
@@ -110,7 +110,7 @@ async def _parse_part(services: PushServices, target: Target, body: Packed) -> P
 
 async def _push_part(
     services: PushServices, member: Member, target: Target, package: Package | None, body: Packed, options: PushOptions
-) -> Pushed | AsyncIterator[bytes]:
+) -> Pushed | AsyncGenerator[bytes]:
     await _check_options(services, member, target, package, options)
     if options.dry_run:
         await _check_no_leaf_on_path(services, target, package)
@@ -252,7 +252,7 @@ async def _check_no_leaf_on_path(services: PushServices, target: Target, package
 
 async def _upload_urls(
     services: PushServices, member: Member, target: Target, objects: ObjectList
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Yield the response to a dry run: for every object a URL for HEAD, which tells whether it is stored, and for PUT.
 
     A known object answers HEAD with 200, and a PUT to it does no harm. New objects go to their final keys if the owner
@@ -276,7 +276,7 @@ async def _upload_urls(
 
 async def _known_batches(
     db: Database, member: Member, owner: str, objects: ObjectList
-) -> AsyncIterator[tuple[bytes, bytes]]:
+) -> AsyncGenerator[tuple[bytes, bytes]]:
     """Yield the digests of objects in batches, and those of each batch that are known."""
     for batch in objects.batches(URLS_PER_BATCH):
         yield batch.digests, (await uploads.find_known(db, member, owner, batch.digests)).digests

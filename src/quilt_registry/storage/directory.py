@@ -16,7 +16,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -102,7 +102,7 @@ class Directory:
         finally:
             upload.close()
 
-    async def stream(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def stream(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop`, which is exclusive."""
         with self.open(key) as file:
             file.seek(start)

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.parse import quote
 
 from litestar import Response
-from litestar.response import Stream
 
 from quilt_registry.storage.directory import Directory, byte_range
 from quilt_registry.web.requests import AnyRequest
+from quilt_registry.web.streams import ClosingStream
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -33,7 +33,7 @@ def respond(request: AnyRequest, directory: Directory, key: str, size: int, head
     if request.method == "HEAD":
         return Response(b"", headers=headers, media_type=MEDIA_TYPE)
     body = directory.stream(key, start, stop)
-    return Stream(body, status_code=206 if part else 200, headers=headers, media_type=MEDIA_TYPE)
+    return ClosingStream(body, status_code=206 if part else 200, headers=headers, media_type=MEDIA_TYPE)
 
 
 def _range(request: AnyRequest, etag: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
@@ -65,7 +65,7 @@ async def list_comments(
     return json(page)
 
 
-async def _write_all(pages: AsyncIterator[list[comments.Comment]]) -> AsyncIterator[bytes]:
+async def _write_all(pages: AsyncIterator[list[comments.Comment]]) -> AsyncGenerator[bytes]:
     lead = b'{"comments":['
     async for page in pages:
         yield lead + msgspec.json.encode(page)[1:-1]
