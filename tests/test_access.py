@@ -434,6 +434,10 @@ PAGES: dict[str, tuple[str, str, str, str]] = {
     "POST /profile/tokens/{token_id}/revoke": (SIGN_IN_FORM, "404", "404", SIGN_IN_FORM),
     "GET /profile/account": (SIGN_IN, "200", "200", SIGN_IN),
     "POST /profile/account": (SIGN_IN_FORM, "422", "422", SIGN_IN_FORM),
+    "GET /profile/admin/users": (SIGN_IN, "403", "200", SIGN_IN),
+    "POST /profile/admin/users": (SIGN_IN_FORM, "403", "422", SIGN_IN_FORM),
+    "GET /profile/admin/users/{name}/{act}": (SIGN_IN, "403", "404", SIGN_IN),
+    "POST /profile/admin/users/{name}/{act}": (SIGN_IN_FORM, "403", "404", SIGN_IN_FORM),
     "POST /preferences": (HOME, HOME, HOME, HOME),
     "GET /signin": ("200", HOME, HOME, "200"),
     "POST /signin": ("422", "422", "422", "422"),
@@ -473,7 +477,9 @@ def _newcomers(registry: Registry) -> dict[str, str]:
 def _visit(registry: Registry, page: str, name: str | None) -> str:
     """Open a page, or send its form with two passwords. Return the status, and where a redirect leads."""
     method, path = page.split(" ")
-    path = path.format(owner="anna", name="missing", link="x", path="x", token_id="x", tag="x", key="x", grantee="x")
+    path = path.format(
+        owner="anna", name="missing", link="x", path="x", token_id="x", tag="x", key="x", grantee="x", act="x"
+    )
     with browser(registry) as client:
         if name:
             assert sign_in(client, name).status_code == 303

@@ -258,7 +258,7 @@ class Settings(StorageSettings):
     """Whether public packages can be read without signing in. Default: on in open mode."""
 
     enable_user_endpoints: bool = Field(default_factory=_is_team_mode)
-    """Whether admins can manage accounts through the API. Default: on in team mode."""
+    """Whether admins can manage accounts, on pages and through the API. Default: on in team mode."""
     disable_signup: bool | None = None
     """The name in the original registry: true is SIGNUP=closed, false is SIGNUP=open. Ignored if SIGNUP is set."""
     signup: Literal["open", "invited", "closed"] = Field(default_factory=_default_signup)

@@ -12,8 +12,11 @@ from quilt_registry.mail import emails
 from quilt_registry.mail.site import Site
 
 
-async def create(db: Database, site: Site, admin: Account, name: str, email: str) -> None:
-    """Create an active account without a password, and email a link to choose one. Raise Invalid or Conflict."""
+async def create(db: Database, site: Site, admin: Account, name: str, email: str) -> str:
+    """Create an active account without a password, and email a link to choose one. Raise Invalid or Conflict.
+
+    Return the secret of the link, for the admin to hand over if no email can be sent.
+    """
     if not is_username(name):
         raise users.invalid_username()
     users.check(name, email)
@@ -22,6 +25,7 @@ async def create(db: Database, site: Site, admin: Account, name: str, email: str
         link = await email_links.create(connection, account_id, "reset")
         await emails.welcome(connection, site, name, email, link)
         await audit.record(connection, "ACCOUNT_CREATE", admin.name, subject=name)
+        return link
 
 
 async def disable(db: Database, admin: Account, name: str) -> None:

@@ -47,6 +47,12 @@ def check_user_endpoints(*, enabled: bool) -> None:
         raise Invalid("This endpoint is not enabled.")
 
 
+def check_manages_accounts(settings: Settings) -> None:
+    """Raise NotOffered if admins cannot manage accounts here."""
+    if not settings.enable_user_endpoints:
+        raise NotOffered("Accounts are not managed here, because the setting ENABLE_USER_ENDPOINTS is off.")
+
+
 # ------------------------------------------------------------------------------------------------ tokens
 
 

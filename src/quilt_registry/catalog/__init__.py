@@ -13,6 +13,7 @@ from litestar.response import Redirect
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import forms, session, static_files
 from quilt_registry.catalog.account import account, code, password, profile, signin, signup, tokens
+from quilt_registry.catalog.admin import users as admin_users
 from quilt_registry.catalog.package import (
     activity,
     comments,
@@ -38,6 +39,7 @@ COMPRESSION = CompressionConfig(
     minimum_size=1000,
     exclude=[f"^{each}" for each in (*NO_PAGES, "/static/", "/package/[^/]+/[^/]+/download/")],
 )
+ADMIN = "/profile/admin"
 PACKAGE = "/package/{owner:str}/{name:str}"
 
 
@@ -85,6 +87,10 @@ def router() -> Router:
             _page("POST", "/profile/tokens/{token_id:str}/revoke", tokens.revoke, who="member"),
             _page("GET", "/profile/account", account.page, who="member"),
             _page("POST", "/profile/account", account.change_password, who="member"),
+            _page("GET", f"{ADMIN}/users", admin_users.page, who="admin"),
+            _page("POST", f"{ADMIN}/users", admin_users.create, who="admin"),
+            _page("GET", f"{ADMIN}/users/{{name:str}}/{{act:str}}", admin_users.confirm, who="admin"),
+            _page("POST", f"{ADMIN}/users/{{name:str}}/{{act:str}}", admin_users.perform, who="admin"),
             _page("POST", "/preferences", theme.choose_theme, who="visitor"),
             _page("GET", "/signin", signin.sign_in_form, who="visitor"),
             _page("POST", "/signin", signin.sign_in, who="anybody"),

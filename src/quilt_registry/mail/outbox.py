@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 POLL_INTERVAL = 0.3  # seconds
 SEND_TIMEOUT = 60  # seconds for one email
 SELF_TEST_TIMEOUT = 20  # seconds
+CAN_SEND_TIMEOUT = 3  # seconds, for which a user waits
 CLAIM_DURATION = timedelta(minutes=5)  # longer than SEND_TIMEOUT, so that no other worker sends the same email
 FIRST_RETRY_DELAY, MAX_RETRY_DELAY = timedelta(seconds=15), timedelta(minutes=15)
 GIVE_UP_AFTER = timedelta(days=1)
@@ -165,6 +166,18 @@ def _print(email: Email) -> None:
     # Comments of users are part of the text, so control characters are removed.
     text = "".join(character for character in email.text if character.isprintable() or character == "\n")
     log.info("SMTP_HOST is not set. Email to %s: %s\n\n%s", recipients, email.subject, text)
+
+
+async def can_send(settings: Settings) -> bool:
+    """Return whether emails leave at present: a mail server is set, and it responds soon."""
+    if settings.smtp_host is None:
+        return False
+    try:
+        async with asyncio.timeout(CAN_SEND_TIMEOUT):
+            await SmtpTransport(settings).self_test()
+    except (Unavailable, TimeoutError):
+        return False
+    return True
 
 
 # ------------------------------------------------------------------------------------------------ background task
