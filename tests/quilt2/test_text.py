@@ -167,7 +167,7 @@ def test_a_long_version_is_refused(anna: Person, version: str) -> None:
     assert (response.status_code, response.json()["message"]) == (400, "Malformed version: longer than 64 characters")
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "x/" * 2000, "catalog.css/x", "%2e%2e/%2e%2e", "x" * 255])
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 1999 + "x", "catalog.css/x", "%2e%2e/%2e%2e", "x" * 255])
 def test_a_static_file_that_no_file_system_has_is_not_found(anna: Person, name: str) -> None:
     assert send(anna, "GET", f"/static/{name}") == 404
 

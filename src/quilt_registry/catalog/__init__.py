@@ -123,7 +123,7 @@ def _page(method: str, path: str, function: Callable[..., Any], who: Who) -> HTT
 
 def is_page(path: str) -> bool:
     """Return whether a path belongs to the catalog, whose errors are pages."""
-    return not path.startswith(NO_PAGES)
+    return not f"{path}/".startswith(NO_PAGES)
 
 
 def refusal(
