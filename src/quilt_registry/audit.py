@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
+import msgspec
 from msgspec import Struct
 
 from quilt_registry.database import Connection, Database
@@ -40,9 +42,18 @@ Kind = Literal[
     "ADMIN_REVOKE",
     "PASSWORD_RESET",
     "PASSWORD_CHANGE",
+    "AUDIT_EXPORT",
 ]
 PACKAGE_KINDS: tuple[str, ...] = get_args(PackageKind)
 KINDS: tuple[str, ...] = get_args(Kind)
+
+Client = Literal["cli", "web", "other"]
+CLIENTS: tuple[Client, ...] = get_args(Client)
+# What sent the request that is being handled: the command line, a page, or another program. None: no request.
+current_client: ContextVar[Client | None] = ContextVar("current_client", default=None)
+
+MAX_COUNTED = 10_000  # events of a kind
+EXPORT_BATCH_SIZE = 1000  # events
 
 
 class AuditedPackage(Protocol):
@@ -72,10 +83,10 @@ async def record(
     package_columns = (package.owner, package.name, package.id) if package else (None, None, None)
     await db.execute(
         """
-        INSERT INTO event (kind, account, owner, package, package_id, top_hash, extra, subject)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        INSERT INTO event (kind, account, owner, package, package_id, top_hash, extra, subject, client)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         """,
-        kind, account, *package_columns, top_hash, extra or None, subject,
+        kind, account, *package_columns, top_hash, extra or None, subject, current_client.get(),
     )  # fmt: skip
     db.recorded[kind] += 1
 
@@ -90,11 +101,11 @@ async def record_all(
     """Record an event of each package, with its `extra`, in one statement."""
     await db.execute(
         """
-        INSERT INTO event (kind, account, owner, package, package_id, extra)
-        SELECT $1, $2, * FROM unnest($3::text[], $4::text[], $5::bigint[], $6::jsonb[])
+        INSERT INTO event (kind, account, client, owner, package, package_id, extra)
+        SELECT $1, $2, $7, * FROM unnest($3::text[], $4::text[], $5::bigint[], $6::jsonb[])
         """,
         kind, account, [package.owner for package in packages], [package.name for package in packages],
-        [package.id for package in packages], extras,
+        [package.id for package in packages], extras, current_client.get(),
     )  # fmt: skip
     db.recorded[kind] += len(packages)
 
@@ -109,11 +120,15 @@ class AuditFilter(Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...] = KINDS
     since: datetime | None = None
     until: datetime | None = None  # exclusive
+    client: Client | None = None
     before: int | None = None  # id of the last event of the previous page
 
 
 class Event(Struct):
-    """A recorded event. `account` acted (None: not signed in); `top_hash` is hexadecimal."""
+    """A recorded event. `account` acted (None: not signed in); `top_hash` is hexadecimal.
+
+    `package_id` distinguishes packages of the same name. `client` is None if it is unknown.
+    """
 
     id: int
     created_at: datetime
@@ -124,13 +139,15 @@ class Event(Struct):
     package: str | None
     top_hash: str | None
     extra: dict[str, Any] | None
+    package_id: int | None
+    client: str | None
 
 
 async def find(db: Database, filter: AuditFilter, limit: int) -> list[Event]:
     """Return matching events, newest first. Raise Invalid if no event has the id `before`."""
     if filter.before is not None and not await _exists(db, filter.before):
         raise Invalid("before must be the value of `next` in an earlier response.")
-    condition, values = _condition(filter)
+    condition, values = _condition(filter, 3)
     # One kind at a time, because all indexes have the kind before the time. This reads a few index entries for each
     # returned event, however many events there are.
     rows = await db.fetch(
@@ -143,7 +160,8 @@ async def find(db: Database, filter: AuditFilter, limit: int) -> list[Event]:
             ORDER BY newest.created_at DESC, newest.id DESC LIMIT $2
         ) shown
         CROSS JOIN LATERAL (
-            SELECT id, created_at, kind, account, subject, owner, package, encode(top_hash, 'hex'), extra
+            SELECT id, created_at, kind, account, subject, owner, package, encode(top_hash, 'hex'), extra,
+                   package_id, client
             FROM event WHERE id = shown.id LIMIT 1
         ) e
         ORDER BY shown.created_at DESC, shown.id DESC
@@ -153,20 +171,63 @@ async def find(db: Database, filter: AuditFilter, limit: int) -> list[Event]:
     return [Event(*row) for row in rows]
 
 
+async def count(db: Database, filter: AuditFilter) -> dict[str, int]:
+    """Return how many events match, by kind, without kinds of which there are none. None exceeds MAX_COUNTED."""
+    condition, values = _condition(filter, 2)
+    rows = await db.fetch(
+        f"""
+        SELECT k.kind, counted.events FROM unnest($1::text[]) k (kind) CROSS JOIN LATERAL (
+            SELECT count(*) AS events FROM (
+                SELECT FROM event WHERE kind = k.kind{condition} LIMIT {MAX_COUNTED}) matching
+        ) counted WHERE counted.events > 0
+        """,
+        filter.kinds, *values,
+    )  # fmt: skip
+    return {row["kind"]: row["events"] for row in rows}
+
+
+async def estimate(db: Database, filter: AuditFilter) -> int:
+    """Return about how many events match, as the database's statistics say."""
+    condition, values = _condition(filter, 2)
+    query = f"EXPLAIN (FORMAT JSON) SELECT FROM event WHERE kind = ANY($1::text[]){condition}"
+    plan = await db.fetchval(query, filter.kinds, *values)
+    return int((msgspec.json.decode(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"])
+
+
+async def exceeds(db: Database, filter: AuditFilter, number: int) -> bool:
+    """Return whether more events match than a number."""
+    condition, values = _condition(filter, 3)
+    return await db.value(
+        bool,
+        f"SELECT EXISTS (SELECT FROM event WHERE kind = ANY($1::text[]){condition} OFFSET $2)",
+        filter.kinds, number, *values,
+    )  # fmt: skip
+
+
+async def export(db: Database, filter: AuditFilter) -> AsyncIterator[list[Event]]:
+    """Yield all matching events in batches, newest first."""
+    while events := await find(db, filter, EXPORT_BATCH_SIZE):
+        yield events
+        filter = msgspec.structs.replace(filter, before=events[-1].id)
+
+
 async def _exists(db: Database, event_id: int) -> bool:
     return await db.value(bool, "SELECT EXISTS (SELECT FROM event WHERE id = $1)", event_id)
 
 
-def _condition(filter: AuditFilter) -> tuple[str, list[Any]]:
-    """Return a filter as SQL with parameters from $3 on, and the values of the parameters."""
+def _condition(filter: AuditFilter, first: int) -> tuple[str, list[Any]]:
+    """Return a filter but for its kinds as SQL, and the values of its parameters, the first of which has a number."""
     conditions = {
         "account = {}": filter.user,
         "subject = {}": filter.subject,
         "owner = {}": filter.owner,
         "package = {}": filter.package,
+        "client = {}": filter.client,
         "created_at >= {}": filter.since,
         "created_at < {}": filter.until,
         "(created_at, id) < (SELECT created_at, id FROM event WHERE id = {})": filter.before,
     }
     values = {sql: value for sql, value in conditions.items() if value is not None}
-    return "".join(f" AND {sql.format(f'${number}')}" for number, sql in enumerate(values, 3)), list(values.values())
+    return "".join(f" AND {sql.format(f'${number}')}" for number, sql in enumerate(values, first)), list(
+        values.values()
+    )

@@ -11,10 +11,12 @@ from litestar.handlers import BaseRouteHandler
 
 from quilt_registry.accounts import rights, sessions
 from quilt_registry.accounts.sessions import Session
+from quilt_registry.audit import Client
 from quilt_registry.errors import NotFound, SignInNeeded
 from quilt_registry.web import callers
 from quilt_registry.web.callers import registry_of
 from quilt_registry.web.requests import AnyConnection, check_url, raw_path
+from quilt_registry.web.user_agents import client_of
 
 _SCHEME = re.compile("^bearer +", re.IGNORECASE)  # RFC 7235: the name of a scheme is case-insensitive
 
@@ -46,4 +48,8 @@ async def _find_session(connection: AnyConnection, handler: BaseRouteHandler) ->
     return session
 
 
-authorize = callers.guard(_find_session)
+def _client_of(connection: AnyConnection) -> Client:
+    return client_of(connection.headers.get("user-agent", ""))
+
+
+authorize = callers.guard(_find_session, _client_of)

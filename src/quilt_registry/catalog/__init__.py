@@ -13,7 +13,7 @@ from litestar.response import Redirect
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import forms, session, static_files
 from quilt_registry.catalog.account import account, code, password, profile, signin, signup, tokens
-from quilt_registry.catalog.admin import users as admin_users
+from quilt_registry.catalog.admin import audit as admin_audit, packages as admin_packages, users as admin_users
 from quilt_registry.catalog.package import (
     activity,
     comments,
@@ -91,6 +91,9 @@ def router() -> Router:
             _page("POST", f"{ADMIN}/users", admin_users.create, who="admin"),
             _page("GET", f"{ADMIN}/users/{{name:str}}/{{act:str}}", admin_users.confirm, who="admin"),
             _page("POST", f"{ADMIN}/users/{{name:str}}/{{act:str}}", admin_users.perform, who="admin"),
+            _page("GET", f"{ADMIN}/packages", admin_packages.page, who="admin"),
+            _page("GET", f"{ADMIN}/audit", admin_audit.page, who="admin"),
+            _page("GET", f"{ADMIN}/audit/export", admin_audit.export, who="admin"),
             _page("POST", "/preferences", theme.choose_theme, who="visitor"),
             _page("GET", "/signin", signin.sign_in_form, who="visitor"),
             _page("POST", "/signin", signin.sign_in, who="anybody"),

@@ -49,6 +49,11 @@ def utc(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%-d %B %Y, %H:%M UTC")
 
 
+def second(time: datetime) -> str:
+    """Format a time to the second, for columns of times in UTC."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def day(time: datetime) -> str:
     """Format a date."""
     return time.astimezone(UTC).strftime("%-d %B %Y")

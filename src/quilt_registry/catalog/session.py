@@ -75,7 +75,7 @@ async def _find_session(connection: AnyConnection, _: BaseRouteHandler) -> Sessi
     return await find_session(connection)
 
 
-authorize = callers.guard(_find_session)
+authorize = callers.guard(_find_session, lambda _: "web")
 
 
 def redirect_to_sign_in(request: AnyRequest) -> Response[Any]:

@@ -43,6 +43,7 @@ _templates.filters |= {
     "first_sentence": formats.first_sentence,
     "plain_text": formats.plain_text,
     "relative": formats.relative,
+    "second": formats.second,
     "short": formats.short,
     "size": formats.size,
     "utc": formats.utc,

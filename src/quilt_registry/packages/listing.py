@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Literal
 
@@ -212,6 +213,12 @@ async def count_readable(db: Database, caller: Caller, owner: str) -> int:
     """Return how many packages of an owner the caller may read."""
     query = f"SELECT count(*) FROM package p WHERE p.owner = $2 AND {access.READABLE}"
     return await db.public.value(int, query, caller.grants, owner)
+
+
+async def find_existing(db: Database, ids: Collection[int]) -> set[int]:
+    """Return the IDs of packages that exist, readable or not."""
+    rows = await db.fetch("SELECT id FROM package WHERE id = ANY($1::bigint[])", list(ids))
+    return {row["id"] for row in rows}
 
 
 async def has_packages(db: Database) -> bool:

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable
 from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler
 
+from quilt_registry import audit
 from quilt_registry.accounts import rights
 from quilt_registry.accounts.sessions import Session
 from quilt_registry.accounts.users import Account
+from quilt_registry.audit import Client
 from quilt_registry.packages.access import Caller, Member
 from quilt_registry.registry import Registry
 from quilt_registry.turns import current_person
@@ -21,6 +23,7 @@ from quilt_registry.web.requests import AnyConnection, AnyRequest, Injected, cli
 
 Guard = Callable[[AnyConnection, BaseRouteHandler], Awaitable[None]]
 FindSession = Callable[[AnyConnection, BaseRouteHandler], Awaitable[Session | None]]
+ClientOf = Callable[[AnyConnection], Client]
 
 
 def registry_of(connection: AnyConnection) -> Registry:
@@ -29,10 +32,14 @@ def registry_of(connection: AnyConnection) -> Registry:
     return registry
 
 
-def guard(find_session: FindSession) -> Guard:
-    """Return a guard that raises SignInNeeded or Forbidden unless the `who` of a route includes the caller."""
+def guard(find_session: FindSession, client_of: ClientOf) -> Guard:
+    """Return a guard that raises SignInNeeded or Forbidden unless the `who` of a route includes the caller.
+
+    It notes what sent the request, for the audit trail.
+    """
 
     async def authorize(connection: AnyConnection, handler: BaseRouteHandler) -> None:
+        audit.current_client.set(client_of(connection))
         who = handler.opt["who"]
         if who == "anybody":
             return

@@ -1,6 +1,8 @@
-"""The name of a browser, by its header User-Agent."""
+"""The kind of a client, and the name of a browser, by the header User-Agent."""
 
 from __future__ import annotations
+
+from quilt_registry.audit import Client
 
 # The first match counts: most browsers also name those that came before them.
 _BROWSERS = (
@@ -30,3 +32,10 @@ def browser_name(user_agent: str) -> str:
     browser = next((name for mark, name in _BROWSERS if mark in user_agent), "")
     system = next((name for mark, name in _SYSTEMS if mark in user_agent), "")
     return f"{browser} on {system}" if browser and system else browser
+
+
+def client_of(user_agent: str) -> Client:
+    """Return the kind of a client: released clients name themselves, and so do browsers."""
+    if user_agent.startswith("quilt-cli/"):
+        return "cli"
+    return "web" if user_agent.startswith("Mozilla/") else "other"
