@@ -2,10 +2,12 @@
 # Installs the system packages that the tests need, on Debian as root. What is missing otherwise is skipped by the tests.
 set -euo pipefail
 
-# The S3-compatible server; proxies; what boots a host and runs an image; PostgreSQL of the distribution, and npm for 14;
-# a browser.
+# The S3-compatible server; proxies; what boots a host and runs an image; PostgreSQL of the distribution; a
+# browser.
 packages=(radosgw ceph-mon ceph-osd ceph-common nginx-light caddy debootstrap systemd systemd-container podman crun
-    iproute2 faketime openssl postgresql npm chromium fonts-liberation)
+    iproute2 faketime openssl postgresql chromium fonts-liberation)
+# It installs PostgreSQL 14. Packages of other sources contain it, and conflict with Debian's.
+command -v npm >/dev/null || packages+=(npm)
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "Only root on Debian can install these packages: ${packages[*]}" >&2
