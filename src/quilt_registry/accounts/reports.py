@@ -118,6 +118,26 @@ _MATCHES = """
 """
 
 
+class AccountTotals(Struct, frozen=True):
+    """Numbers of accounts. `admins` are active."""
+
+    active: int
+    disabled: int
+    admins: int
+
+
+async def count_accounts(db: Database) -> AccountTotals:
+    """Return the numbers of accounts."""
+    row = await db.fetchrow(
+        """
+        SELECT count(*) FILTER (WHERE is_active), count(*) FILTER (WHERE NOT is_active),
+               count(*) FILTER (WHERE is_active AND is_admin) FROM account
+        """
+    )
+    assert row is not None
+    return AccountTotals(*row)
+
+
 async def count_users(db: Database, filter: UserFilter) -> int:
     """Return how many accounts match."""
     query = f"SELECT count(*) FROM account a WHERE {_MATCHES}"

@@ -13,7 +13,13 @@ from litestar.response import Redirect
 from quilt_registry.accounts.rights import Who
 from quilt_registry.catalog import forms, session, static_files
 from quilt_registry.catalog.account import account, code, password, profile, signin, signup, tokens
-from quilt_registry.catalog.admin import audit as admin_audit, packages as admin_packages, users as admin_users
+from quilt_registry.catalog.admin import (
+    audit as admin_audit,
+    overview as admin_overview,
+    packages as admin_packages,
+    system,
+    users as admin_users,
+)
 from quilt_registry.catalog.package import (
     activity,
     comments,
@@ -87,6 +93,7 @@ def router() -> Router:
             _page("POST", "/profile/tokens/{token_id:str}/revoke", tokens.revoke, who="member"),
             _page("GET", "/profile/account", account.page, who="member"),
             _page("POST", "/profile/account", account.change_password, who="member"),
+            _page("GET", ADMIN, admin_overview.page, who="admin"),
             _page("GET", f"{ADMIN}/users", admin_users.page, who="admin"),
             _page("POST", f"{ADMIN}/users", admin_users.create, who="admin"),
             _page("GET", f"{ADMIN}/users/{{name:str}}/{{act:str}}", admin_users.confirm, who="admin"),
@@ -94,6 +101,9 @@ def router() -> Router:
             _page("GET", f"{ADMIN}/packages", admin_packages.page, who="admin"),
             _page("GET", f"{ADMIN}/audit", admin_audit.page, who="admin"),
             _page("GET", f"{ADMIN}/audit/export", admin_audit.export, who="admin"),
+            _page("GET", f"{ADMIN}/system", system.page, who="admin"),
+            _page("GET", f"{ADMIN}/sign-out", system.confirm_sign_out, who="admin"),
+            _page("POST", f"{ADMIN}/sign-out", system.sign_out, who="admin"),
             _page("POST", "/preferences", theme.choose_theme, who="visitor"),
             _page("GET", "/signin", signin.sign_in_form, who="visitor"),
             _page("POST", "/signin", signin.sign_in, who="anybody"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -20,11 +22,23 @@ CHECK_TIMEOUT = 2.0  # seconds for each part
 CACHE_LIFETIME = 1.0  # seconds, so that frequent requests cause no load
 
 
+async def _latency(check: Awaitable[str]) -> float | None:
+    """Return how many milliseconds a check takes; None if the part does not respond."""
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT):
+            is_ok = await check == OK
+    except TimeoutError:
+        return None
+    return (time.perf_counter() - began) * 1000 if is_ok else None
+
+
 class Readiness:
     """The state of the parts. Concurrent requests share one check."""
 
     def __init__(self, db: Database, store: ObjectStore):
         self.db, self.store = db, store
+        self.started_at = datetime.now(UTC)
         self._lock = asyncio.Lock()
         self._store_check: asyncio.Task[str] | None = None
         self._state: dict[str, str] = {}
@@ -39,6 +53,16 @@ class Readiness:
                 self._update({"database": db, "store": store, "migrations": migrations})
                 self._expires_at = time.monotonic() + CACHE_LIFETIME
             return self._state
+
+    async def latencies(self) -> dict[str, float]:
+        """Return for each part that responds how many milliseconds it took."""
+        parts = {"database": self._database_state(), "store": self._probe_store()}
+        measured = await asyncio.gather(*map(_latency, parts.values()))
+        return {part: found for part, found in zip(parts, measured, strict=True) if found is not None}
+
+    async def _database_state(self) -> str:
+        state, _ = await self._check_database()
+        return state
 
     def _update(self, state: dict[str, str]) -> None:
         """Log what has changed, with the reason, which only operators may see."""

@@ -36,6 +36,28 @@ class PackageReport(Struct, frozen=True):
     visibility: Visibility | None
 
 
+class Totals(Struct, frozen=True):
+    """Numbers of all packages, the bytes of their objects, and the pushes and installs of the last seven days."""
+
+    packages: int
+    storage: int
+    pushes: int
+    installs: int
+
+
+async def totals(db: Database) -> Totals:
+    """Return the numbers of all packages."""
+    row = await db.fetchrow(
+        """
+        SELECT (SELECT count(*) FROM package), (SELECT coalesce(sum(size), 0)::bigint FROM object),
+               (SELECT count(*) FROM event WHERE kind = 'PUSH' AND created_at > now() - interval '7 days'),
+               (SELECT count(*) FROM event WHERE kind = 'INSTALL' AND created_at > now() - interval '7 days')
+        """
+    )
+    assert row is not None
+    return Totals(*row)
+
+
 # All packages `p`, and as far as events tell the deleted ones, which have no row any more.
 _ALL = """(
     SELECT p.id, p.owner, p.name, NULL::timestamptz AS deleted_at FROM package p
