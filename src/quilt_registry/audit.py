@@ -187,11 +187,12 @@ async def count(db: Database, filter: AuditFilter) -> dict[str, int]:
 
 
 async def estimate(db: Database, filter: AuditFilter) -> int:
-    """Return about how many events match, as the database's statistics say."""
+    """Return about how many events match, as the database's statistics say, to two digits."""
     condition, values = _condition(filter, 2)
     query = f"EXPLAIN (FORMAT JSON) SELECT FROM event WHERE kind = ANY($1::text[]){condition}"
     plan = await db.fetchval(query, filter.kinds, *values)
-    return int((msgspec.json.decode(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"])
+    rows = int((msgspec.json.decode(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"])
+    return round(rows, 2 - len(str(rows)))
 
 
 async def exceeds(db: Database, filter: AuditFilter, number: int) -> bool:

@@ -198,6 +198,21 @@ def test_long_exports_come_whole(registry: Registry, adas_browser: Browser) -> N
            SELECT now() - n * interval '1 s', 'INSTALL', $1 FROM generate_series(1, 2500) n""",
         name,
     )
+    page = find(adas_browser, user=name)
+    assert "2\u2009500" in page.text
     times = [each["time"] for each in exported(adas_browser, user=name)]
     assert len(times) == 2500
     assert times == sorted(times, reverse=True)
+
+
+def test_the_number_of_many_events_is_an_estimate(registry: Registry, adas_browser: Browser) -> None:
+    name = new_name("busy")
+    registry.sql(
+        """INSERT INTO event (created_at, kind, account)
+           SELECT now() - n * interval '1 s', 'PREVIEW', $1 FROM generate_series(1, 10100) n""",
+        name,
+    )
+    registry.sql("ANALYZE event")
+    page = find(adas_browser, user=name).text
+    assert re.search("about 1[0-2]\u2009\\d00\u00a0events", page)
+    assert "10\u2009000</span>" not in page, "the kind has more"

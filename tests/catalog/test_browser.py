@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browsers import browser as http_browser, sign_in
 from tests.chromium import find_chromium
-from tests.registry import Registry
+from tests.registry import Person, Registry
 
 pytestmark = pytest.mark.drill
 
@@ -62,10 +62,9 @@ ADMIN_PAGES = {
 
 
 @pytest.fixture(scope="module")
-def acme(registry: Registry) -> Registry:
+def acme(registry: Registry, ada: Person) -> Registry:
     """The registry with people and packages."""
-    bo, ada = registry.make_person("bo"), registry.make_person("ada_pages", is_admin=True)
-    registry.make_person("ada")
+    bo, boss = registry.make_person("bo"), registry.make_person("ada_pages", is_admin=True)
     csv = b"sepal_length,species\n5.1,setosa\n"
     for number in range(3):
         files = {"README": README, "raw": {"train": csv + b"%d" % number, "test": csv}, "long" + "_name" * 12: b"x"}
@@ -73,7 +72,7 @@ def acme(registry: Registry) -> Registry:
         if number:
             bo.put(f"/api/version/bo/iris/1.{number - 1}", json={"hash": top_hash}).raise_for_status()
     bo.grant("iris", "team")
-    ada.post("/api/comments/bo/iris/", json={"contents": "In **cm**?"}).raise_for_status()
+    boss.post("/api/comments/bo/iris/", json={"contents": "In **cm**?"}).raise_for_status()
     return registry
 
 
