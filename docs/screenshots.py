@@ -23,7 +23,7 @@ PICTURES = {
 
 def main(url: str) -> None:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for theme in ("light", "dark"):
             viewport = {"width": WIDTH, "height": HEIGHT}
             context = browser.new_context(viewport=viewport, device_scale_factor=SCALE, color_scheme=theme)
