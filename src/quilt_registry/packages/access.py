@@ -152,6 +152,12 @@ async def get_readable(db: Database | Connection, caller: Caller, owner: str, na
     return package
 
 
+async def check_still_there(db: Database, caller: Caller, package: Package) -> None:
+    """Raise NotFound if a package was deleted since it was read."""
+    if not await db.value(bool, "SELECT EXISTS (SELECT FROM package WHERE id = $1)", package.id):
+        raise package_not_found(caller, package.owner, package.name)
+
+
 async def get_readable_with(
     db: Statements | Connection, caller: Caller, owner: str, name: str, rows: str, *values: Any
 ) -> tuple[Package, list[Any]]:

@@ -40,4 +40,6 @@ async def page(
         charts.chart(axis, "install", "installs", found.installs),
         charts.chart(axis, "view", "views", found.views),
     ]
-    return header.render(request, "package/activity.html", head, axis=axis, charts=shown, ranges=RANGES, weeks=weeks)
+    return await header.render(
+        request, "package/activity.html", head, axis=axis, charts=shown, ranges=RANGES, weeks=weeks
+    )

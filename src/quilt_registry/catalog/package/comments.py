@@ -116,7 +116,7 @@ async def _render(
     bodies = await markdown.comments(registry.offload, [each.contents for each in found])
     shown = [_show(head, each, body) for each, body in zip(found, bodies, strict=True)]
     values = {"contents": "", "problem": "", "preview": "", **form}
-    return header.render(
+    return await header.render(
         request, "package/comments.html", head, status,
         page=page, comments=shown, max_length=comments.MAX_COMMENT_LENGTH, **values,
     )  # fmt: skip

@@ -55,7 +55,7 @@ async def page(
     """Show what is at a path of a version."""
     head = await header.load(request, caller, registry, owner, name)
     if head.view.version is None:
-        return header.render(request, "package/files.html", head, path=[], folder=None)
+        return await header.render(request, "package/files.html", head, path=[], folder=None)
     if text := request.query_params.get("find", "").strip()[:MAX_FIND_LENGTH]:
         return await _find(request, registry, head, head.view.version, text)
     version, node = await paths.find(request, registry, head)
@@ -74,12 +74,12 @@ async def _folder(request: AnyRequest, registry: Registry, head: Header, node: N
     values: dict[str, Any] = {"path": node.path, "folder": folder, "group": node.group}
     if is_fragment(request):
         template = "package/files_rows.html" if cursor else "package/files_nested.html"
-        response = header.render(request, template, head, **values)
+        response = await header.render(request, template, head, **values)
         response.headers["Vary"] = "HX-Request"
         return response
     readme = await _render(registry, head, folder.readme, node.path) if folder.readme else None
     install = commands.install(registry.settings, head.subject(node.path))
-    return header.render(request, "package/files.html", head, readme=readme, install=install, **values)
+    return await header.render(request, "package/files.html", head, readme=readme, install=install, **values)
 
 
 async def _render(registry: Registry, head: Header, part: ObjectPart, folder: list[str]) -> Markup | None:
@@ -94,7 +94,7 @@ async def _render(registry: Registry, head: Header, part: ObjectPart, folder: li
 async def _find(request: AnyRequest, registry: Registry, head: Header, version: Version, text: str) -> Response[Any]:
     found = await files.find(registry.db, registry.offload, version.instance, text)
     rows = [(_mark("/".join(each.path), text), each) for each in found.paths]
-    return header.render(request, "package/find.html", head, text=text, rows=rows, total=found.total)
+    return await header.render(request, "package/find.html", head, text=text, rows=rows, total=found.total)
 
 
 def _mark(path: str, text: str) -> list[tuple[str, bool]]:
@@ -127,7 +127,7 @@ async def _file(request: AnyRequest, registry: Registry, head: Header, version: 
     number = max(_number(request.query_params.get("page", "")) or 1, 1)
     preview = Preview(file.kind) if rendered is not None else await _preview(registry, head, file, number)
     lines = [Markup(line) for line in preview.text.lines] if preview.text else []  # noqa: S704  HTML of previews/text.py
-    return header.render(
+    return await header.render(
         request, "package/file.html", head,
         file=file, path=file.path, document=rendered, preview=preview, lines=lines, number=number, view=view,
         has_raw=(rendered or preview.text) is not None and file.size <= MAX_RAW_BYTES,

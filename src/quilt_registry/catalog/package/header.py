@@ -19,6 +19,7 @@ from quilt_registry.packages.access import Caller
 from quilt_registry.packages.instances import LATEST
 from quilt_registry.packages.resolve import PackageView, Reference, ReferenceNotFound, VersionName
 from quilt_registry.registry import Registry
+from quilt_registry.web.callers import registry_of
 from quilt_registry.web.requests import AnyRequest, is_speculative
 
 # The selectors of a version in a URL, the most exact one first.
@@ -111,6 +112,10 @@ async def _resolve(registry: Registry, caller: Caller, owner: str, name: str, re
         raise PageRefusal(status, error.message, "package/no_version.html", values) from None
 
 
-def render(request: AnyRequest, template: str, header: Header, status: int = 200, **values: Any) -> Response[Any]:
-    """Return a page of a package. Its template extends package/base.html and sets `tab`."""
+async def render(request: AnyRequest, template: str, header: Header, status: int = 200, **values: Any) -> Response[Any]:
+    """Return a page of a package. Its template extends package/base.html and sets `tab`.
+
+    Raise NotFound if the package was deleted while the page was read, because the rest of it would look empty.
+    """
+    await access.check_still_there(registry_of(request).db, header.caller, header.view.package)
     return templates.render(request, template, status, header=header, **values)

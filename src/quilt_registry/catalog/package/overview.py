@@ -48,10 +48,10 @@ async def overview(
     head = await header.load(request, caller, registry, owner, name)
     version, package = head.view.version, head.view.package
     if version is None:
-        return header.render(request, "package/no_push.html", head)
+        return await header.render(request, "package/no_push.html", head)
     summary = await operations.read(registry.db, caller, package, version.instance, record=record)
     text = summary.readme.text if summary.readme else None
-    return header.render(
+    return await header.render(
         request,
         "package/overview.html",
         head,

@@ -96,7 +96,7 @@ async def _render(
     if not page.is_beyond:
         pushes = await history.list_pushes(registry.db, head.view.package, offset=page.offset, limit=page.size)
     values = {"page": page, "pushes": pushes, "form": NameForm(), "problem": "", **form}
-    return header.render(request, "package/revisions.html", head, status, **values)
+    return await header.render(request, "package/revisions.html", head, status, **values)
 
 
 async def confirm_remove_tag(

@@ -74,7 +74,7 @@ async def _render(
     tags = await history.list_tags(registry.db, head.caller, owner, name)
     versions = await history.list_versions(registry.db, head.caller, owner, name)
     values = {"form": NameForm(), "problem": "", "typed": "", "delete_problem": "", **form}
-    return header.render(
+    return await header.render(
         request, "package/settings.html", head, status,
         tags=tags, versions=versions[::-1], max_names=MAX_NAMES, **values,
     )  # fmt: skip
