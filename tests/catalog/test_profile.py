@@ -19,7 +19,7 @@ def eves_browser(visitor: Browser, eve: Person) -> Browser:
 def test_a_new_member_learns_how_to_begin(eve: Person, eves_browser: Browser) -> None:
     page = eves_browser.get("/profile").text
     assert f"quilt push local:{eve.name}/first" in page
-    assert "Nobody has shared a package with you" in page
+    assert "No package has been shared with you" in page
     assert f"{eve.name}@example.com" in page
 
 

@@ -25,7 +25,7 @@ async def change(db: Database, limits: RateLimits, attempt: Attempt, new_passwor
             "UPDATE account SET password = $3 WHERE id = $1 AND is_active AND password = $2 RETURNING true",
             account.id, checked.old_hash, new_hash,
         )  # fmt: skip
-        if not updated:  # somebody else changed it, or disabled the account, since the password was checked
+        if not updated:  # changed, or the account disabled, since the password was checked
             raise SignInNeeded("Login attempt failed")
         await sessions.revoke_all(connection, account.id)
         await email_links.revoke(connection, account.id, "reset")

@@ -11,7 +11,7 @@ from quilt_registry.settings import DatabaseSettings
 
 @click.command("remove-samples")
 def remove_samples() -> None:
-    """Delete the sample packages of a new registry. Those to which somebody has pushed since stay."""
+    """Delete the sample packages of a new registry. Those that have been pushed to since then stay."""
     with open_database(DatabaseSettings, join=True) as settings:
         check_schema(settings)
         removed = run_with_database(settings, samples.remove_all)

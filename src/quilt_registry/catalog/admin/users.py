@@ -126,7 +126,7 @@ async def create(request: AnyRequest, account: Injected[Account], registry: Inje
 class Act(Struct, frozen=True):
     """What an admin can do to an account. `{}` in its texts is the username.
 
-    `is_safe`: nobody loses anything. Without a `question`, no page asks first. `asks_password`: a stolen session must
+    `is_safe`: no user loses anything. Without a `question`, no page asks first. `asks_password`: a stolen session must
     not do it.
     """
 
